@@ -1,0 +1,38 @@
+"""Italian for langadapt: the LLaMAntino recipe (arXiv 2312.09993) and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from langadapt import Corpus, Evaluation, Language, PromptFormat, RecipeSource, hookimpl
+from langadapt_italian import corpora, evalita, evaluations, language, prompts, recipes
+
+
+@hookimpl
+def langadapt_languages() -> Iterable[Language]:
+    """Italian."""
+    yield language.ITALIAN
+
+
+@hookimpl
+def langadapt_corpora() -> Iterable[Corpus]:
+    """Web text, English replay, dialogues, instructions, and the training sets of EVALITA 2023."""
+    return (*corpora.CORPORA, *evalita.CORPORA)
+
+
+@hookimpl
+def langadapt_prompts() -> Iterable[PromptFormat]:
+    """`alpaca-it` and `llamantino-chat`."""
+    return prompts.FORMATS
+
+
+@hookimpl
+def langadapt_evaluations() -> Iterable[Evaluation]:
+    """Bits per byte in English, and the EVALITA 2023 tasks."""
+    return (*evaluations.EVALUATIONS, *evalita.EVALUATIONS)
+
+
+@hookimpl
+def langadapt_recipes() -> Iterable[RecipeSource]:
+    """`italian/llamantino`."""
+    return recipes.RECIPES

@@ -1,0 +1,66 @@
+"""The metrics of the campaign, in plain Python so that listing the evaluations imports nothing heavy.
+
+A prediction of None equals no label, so an answer that could not be decoded counts as wrong. Every metric is a number
+for every input: a class that nobody has scores 0, and a constant vector correlates with nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from math import fsum, sqrt
+
+
+def class_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable], label: Hashable) -> float:
+    """F1 of one class, 0 where it is neither in gold nor predicted (scikit-learn's `zero_division=0`)."""
+    return micro_f1(gold, predicted, [label])
+
+
+def macro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> float:
+    """Mean F1 of the classes of a task, all of them, as in `f1_score(labels=labels, average="macro", zero_division=0)`.
+
+    scikit-learn left to itself averages over the classes that occur; on a complete test set that is the same.
+    """
+    return fsum(class_f1(gold, predicted, label) for label in labels) / len(labels)
+
+
+def micro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> float:
+    """F1 over the counts of several classes together; other labels (NERMuD's O) count for neither side."""
+    hits = sum(g == p and g in labels for g, p in zip(gold, predicted, strict=True))
+    total = sum(g in labels for g in gold) + sum(p in labels for p in predicted)
+    return 2 * hits / total if total else 0.0
+
+
+def mean_absolute_error(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Mean distance, in the unit of the scale."""
+    return fsum(abs(g - p) for g, p in zip(gold, predicted, strict=True)) / max(len(gold), 1)
+
+
+def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Pearson's r of finite numbers; 0.0 where one side is constant (as one item always is) and r is undefined."""
+    a, b = _deviations(gold), _deviations(predicted)
+    if not any(a) or not any(b):
+        return 0.0
+    r = fsum(x * y for x, y in zip(a, b, strict=True)) / sqrt(fsum(x * x for x in a)) / sqrt(fsum(y * y for y in b))
+    return max(-1.0, min(1.0, r))
+
+
+def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Spearman's rho: Pearson's r of the ranks, where equal values share their mean rank."""
+    return pearson(_ranks(gold), _ranks(predicted))
+
+
+def _deviations(values: Sequence[float]) -> list[float]:
+    """Distances from the mean, the largest made 1: squares then neither overflow nor vanish."""
+    if not values or min(values) == max(values):  # a mean that is rounded would leave noise to correlate with
+        return [0.0] * len(values)
+    mean = fsum(values) / len(values)
+    deviations = [value - mean for value in values]
+    largest = max(map(abs, deviations))
+    return [deviation / largest for deviation in deviations]
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(sorted(values), start=1):
+        places.setdefault(value, []).append(place)
+    return [fsum(places[value]) / len(places[value]) for value in values]

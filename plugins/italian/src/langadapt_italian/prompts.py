@@ -1,0 +1,59 @@
+"""Prompt formats of the LLaMAntino models; the framing is the model cards', the Italian sentences are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from langadapt import Message, PromptFormat, Segment
+
+WITH_INPUT = "Leggi l'istruzione e il testo che la accompagna, poi scrivi una risposta che soddisfi la richiesta."
+WITHOUT_INPUT = "Leggi l'istruzione e scrivi una risposta che soddisfi la richiesta."
+
+SYSTEM = (
+    "Sei un assistente che parla italiano. Rispondi con garbo e in modo utile, onesto e prudente. "
+    "Non scrivere nulla che possa fare del male a qualcuno. Quando una domanda non ha senso, spiega perché; "
+    "quando non sai una cosa, dillo senza inventare."
+)
+
+
+def alpaca(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]:
+    """Stanford Alpaca's frame with Italian headings; an instruction with or without a text that it refers to.
+
+    A later turn of a dialogue repeats the headings without the opening sentence.
+    """
+    yield Segment(special="bos")
+    opening = True
+    for message in messages:
+        if message.role == "user":
+            sentence = WITH_INPUT if message.context else WITHOUT_INPUT
+            start = f"{system_prompt or sentence}\n\n" if opening else "\n\n"
+            given = f"\n\n### Input:\n{message.context}" if message.context else ""
+            yield Segment(text=f"{start}### Istruzione:\n{message.content}{given}\n\n### Risposta:\n")
+            opening = False
+        elif message.role == "assistant":
+            yield Segment(text=message.content, loss=True)
+            yield Segment(special="eos", loss=True)
+
+
+def llamantino_chat(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]:
+    """Llama 2's chat frame as the UltraChat models use it: no space between `[INST]` and `<<SYS>>`."""
+    system = next((m.content for m in messages if m.role == "system"), system_prompt)
+    first = True
+    for message in messages:
+        content = f"{message.content}\n\n{message.context}" if message.context else message.content
+        if message.role == "user":
+            yield Segment(special="bos")
+            instructions = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if first and system else ""
+            yield Segment(text=f" [INST]{instructions}{content}[/INST]")
+            first = False
+        elif message.role == "assistant":
+            yield Segment(text=f" {content} ", loss=True)
+            yield Segment(special="eos", loss=True)
+
+
+FORMATS = (
+    PromptFormat(name="alpaca-it", description="Instructions with Italian headings.", render=alpaca),
+    PromptFormat(
+        name="llamantino-chat", description="Dialogues in Llama 2's frame.", render=llamantino_chat, system_prompt=SYSTEM
+    ),
+)

@@ -1,0 +1,74 @@
+"""The metrics against scikit-learn and scipy, and on what these warn or raise about."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langadapt_italian.evalita.scoring import class_f1, macro_f1, mean_absolute_error, micro_f1, pearson, spearman
+
+metrics = pytest.importorskip("sklearn.metrics")
+stats = pytest.importorskip("scipy.stats")
+
+untimed = settings(deadline=None)  # a busy machine is not a slow reader
+LABELS = ("Covid", "Qanon", "Russia")
+LABELLED = st.lists(st.tuples(st.sampled_from([*LABELS, "O"]), st.sampled_from([*LABELS, "O", None])), min_size=1)
+RATINGS = st.lists(st.tuples(*2 * [st.integers(0, 40).map(lambda n: n / 8)]), min_size=1)
+FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e150, max_value=1e150)
+
+
+@untimed
+@given(pairs=LABELLED)
+def test_f1_is_scikit_learns(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    named = [p or "?" for p in predicted]
+    for average, ours in (("macro", macro_f1), ("micro", micro_f1)):
+        theirs = metrics.f1_score(gold, named, labels=LABELS, average=average, zero_division=0)
+        assert ours(gold, predicted, LABELS) == pytest.approx(theirs)
+    theirs = metrics.f1_score(gold, named, labels=LABELS, average=None, zero_division=0)
+    assert [class_f1(gold, predicted, label) for label in LABELS] == pytest.approx(list(theirs))
+
+
+@untimed
+@given(pairs=RATINGS)
+def test_correlations_are_scipys_and_zero_for_a_constant(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    assert mean_absolute_error(gold, predicted) == pytest.approx(metrics.mean_absolute_error(gold, predicted))
+    if len(set(gold)) == 1 or len(set(predicted)) == 1:
+        assert pearson(gold, predicted) == spearman(gold, predicted) == 0.0
+    else:
+        assert pearson(gold, predicted) == pytest.approx(stats.pearsonr(gold, predicted).statistic, abs=1e-9)
+        assert spearman(gold, predicted) == pytest.approx(stats.spearmanr(gold, predicted).statistic, abs=1e-9)
+
+
+@untimed
+@given(pairs=st.lists(st.tuples(FINITE, FINITE)))
+def test_correlations_are_numbers_for_any_vectors(pairs):
+    gold, predicted = [a for a, _ in pairs], [b for _, b in pairs]
+    for correlation in (pearson, spearman):
+        assert -1.0 <= correlation(gold, predicted) <= 1.0
+
+
+def test_a_constant_that_floats_cannot_hold_has_no_noise_to_correlate_with():
+    assert pearson([0.1] * 7, [1, 2, 3, 4, 5, 6, 7]) == 0.0
+
+
+def test_squares_that_would_vanish_or_overflow_do_not():
+    for unit in (1e-300, 1e300):
+        assert pearson([0.0, unit, 0.0], [0.0, 1.0, 0.0]) == pytest.approx(1.0)
+
+
+def test_one_item_and_one_class_give_numbers():
+    assert macro_f1(["sì"], ["sì"], ("sì", "no")) == 0.5
+    assert macro_f1(["sì"], [None], ("sì", "no")) == micro_f1(["O"], ["O"], ("PER",)) == 0.0
+    assert mean_absolute_error([3.0], [1.5]) == 1.5
+    assert mean_absolute_error([], []) == pearson([], []) == spearman([], []) == macro_f1([], [], LABELS) == 0.0
+    assert math.isfinite(pearson([1.0], [2.0]))
+
+
+def test_vectors_of_different_lengths_are_our_mistake():
+    for metric in (mean_absolute_error, spearman):
+        with pytest.raises(ValueError):
+            metric([1.0, 2.0], [1.0, 2.0, 3.0])

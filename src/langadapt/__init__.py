@@ -1,0 +1,89 @@
+"""langadapt: one recipe takes a base language model to a new language.
+
+```python
+from langadapt import Recipe
+
+recipe = Recipe.load("recipes/llamantino.toml")  # every word checked
+plan = recipe.plan()                             # every input found, every stage sized
+run = plan.execute()                             # every stage leaves an artifact
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from langadapt.records import (
+    Answer,
+    Corpus,
+    Document,
+    EmbeddingInit,
+    Evaluation,
+    Filter,
+    HubSource,
+    Item,
+    Language,
+    Message,
+    PeftStrategy,
+    PromptFormat,
+    RecipeSource,
+    Rejected,
+    Segment,
+    StageKind,
+    TokenizerStrategy,
+    Translator,
+)
+
+if TYPE_CHECKING:
+    from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
+    from langadapt.recipe import Recipe, StageOptions
+
+hookimpl = pluggy.HookimplMarker("langadapt")
+
+_LAZY = {
+    "Recipe": "langadapt.recipe",
+    "StageOptions": "langadapt.recipe",
+    "LangadaptError": "langadapt.errors",
+    "RecipeError": "langadapt.errors",
+    "RunError": "langadapt.errors",
+    "UserError": "langadapt.errors",
+}
+
+__all__ = [
+    "Answer",
+    "Corpus",
+    "Document",
+    "EmbeddingInit",
+    "Evaluation",
+    "Filter",
+    "HubSource",
+    "Item",
+    "LangadaptError",
+    "Language",
+    "Message",
+    "PeftStrategy",
+    "PromptFormat",
+    "Recipe",
+    "RecipeError",
+    "RecipeSource",
+    "Rejected",
+    "RunError",
+    "Segment",
+    "StageKind",
+    "StageOptions",
+    "TokenizerStrategy",
+    "Translator",
+    "UserError",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs pydantic only when it is asked for, so that `langadapt --help` is quick."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'langadapt' has no attribute {name!r}")

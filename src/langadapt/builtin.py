@@ -1,0 +1,28 @@
+"""The core's own parts, offered through the same hooks as everyone else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from langadapt import hookimpl, records
+from langadapt.peft import STRATEGIES
+from langadapt.prompts import chatml
+from langadapt.stages import cpt, evaluate, merge, sft
+
+
+@hookimpl
+def langadapt_peft_strategies() -> Iterable[records.PeftStrategy]:
+    """`lora`, `qlora`, `full`."""
+    return STRATEGIES
+
+
+@hookimpl
+def langadapt_stages() -> Iterable[records.StageKind]:
+    """`cpt`, `sft`, `merge`, `evaluate`."""
+    return (cpt.STAGE, sft.STAGE, merge.STAGE, evaluate.STAGE)
+
+
+@hookimpl
+def langadapt_prompts() -> Iterable[records.PromptFormat]:
+    """`chatml`."""
+    yield chatml.FORMAT

@@ -1,0 +1,199 @@
+"""The command line. Each verb is a thin layer over the Python API and imports it only when it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from langadapt.recipe import Recipe
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+recipe_argument = click.argument("recipe", metavar="RECIPE")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put another value into the recipe: adapt.training.max_steps=100."
+)
+rehearse_option = click.option("--rehearse", is_flag=True, help="At the scale of a laptop: a small real model, samples, few steps.")
+out_option = click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="langadapt")
+def cli() -> None:
+    """Take a base language model to a new language, by one recipe.
+
+    RECIPE is a TOML file, or the name of a recipe that a plugin ships (see: langadapt plugins).
+    """
+
+
+@cli.command()
+@recipe_argument
+@rehearse_option
+@set_option
+@out_option
+@json_option
+def run(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Run every stage that is not done yet, and write the report."""
+    from rich.console import Console
+
+    from langadapt import show
+
+    loaded = _load(recipe, rehearse, overrides)
+    plan = loaded.plan(out)
+    console = Console(stderr=True)
+    if not as_json:
+        show.heading(plan, console)
+    done = plan.execute(console=Console(stderr=True, quiet=as_json))
+    if as_json:
+        _print_json({"run": done.state, "report": done.rows, "folder": str(done.folder)})
+    else:
+        show.results(done, Console())
+
+
+@cli.command()
+@recipe_argument
+@rehearse_option
+@set_option
+@json_option
+def check(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check every word of a recipe; all problems are reported at once."""
+    from langadapt.errors import RecipeError
+
+    try:
+        loaded = _load(recipe, rehearse, overrides)
+    except RecipeError as error:
+        if as_json:
+            _print_json({"ok": False, "problems": [vars(p) for p in error.problems]})
+            sys.exit(2)
+        raise
+    if as_json:
+        _print_json({"ok": True, "problems": []})
+    else:
+        click.echo(f"{recipe}: {len(loaded.stages)} stages, nothing wrong")
+
+
+@cli.command()
+@recipe_argument
+@rehearse_option
+@set_option
+@out_option
+@json_option
+def plan(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Show what a run would do, need and cost. Nothing is downloaded or trained."""
+    from langadapt import show
+
+    made = _load(recipe, rehearse, overrides).plan(out)
+    if as_json:
+        _print_json(made.to_json())
+    else:
+        from rich.console import Console
+
+        show.plan(made, Console())
+
+
+@cli.command()
+@recipe_argument
+@rehearse_option
+@set_option
+@json_option
+def fill(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print the recipe with every default written out."""
+    loaded = _load(recipe, rehearse, overrides)
+    if as_json:
+        _print_json(loaded.filled())
+    else:
+        click.echo(loaded.to_toml(), nl=False)
+
+
+@cli.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """List the installed plugins, what they offer, and why one could not be loaded."""
+    from langadapt import show
+    from langadapt.plugins import registry
+
+    found = registry().plugins
+    if as_json:
+        _print_json([vars(p) for p in found])
+    else:
+        from rich.console import Console
+
+        show.plugins(found, Console())
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def show(folder: Path, as_json: bool) -> None:
+    """Show the results of a run's folder again."""
+    from langadapt import artifacts
+    from langadapt import show as screen
+    from langadapt.errors import UserError
+    from langadapt.run import Run
+
+    state, rows = artifacts.read_json(folder / "run.json"), artifacts.read_json(folder / "report.json")
+    if state is None:
+        raise UserError(f"{folder} holds no run.json, so it is not the folder of a run")
+    if as_json:
+        _print_json({"run": state, "report": rows or [], "folder": str(folder)})
+    else:
+        from rich.console import Console
+
+        screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from langadapt.recipe import json_schema
+
+    _print_json(json_schema())
+
+
+def main() -> None:
+    """Entry point: exit code 0 when done, 1 when a run failed, 2 for a slip of the user's."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("stopped", 2)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _fail("stopped", 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        from langadapt.errors import LangadaptError
+
+        if not isinstance(error, LangadaptError):
+            raise
+        _fail(str(error), error.exit_code)
+
+
+def _fail(message: str, code: int) -> None:
+    for line in message.splitlines():
+        click.echo(f"langadapt: {line}", err=True)
+    sys.exit(code)
+
+
+def _load(recipe: str, rehearse: bool, overrides: tuple[str, ...]) -> Recipe:
+    from langadapt.recipe import Recipe
+
+    loaded = Recipe.load(recipe, overrides)
+    return loaded.rehearse() if rehearse else loaded
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

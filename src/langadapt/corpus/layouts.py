@@ -1,0 +1,103 @@
+"""How a row of a data set becomes a document: one function per published layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from langadapt.records import Document, Message
+
+Row = Mapping[str, Any]
+
+
+class BadRow(ValueError):
+    """The row does not have the layout; the message is the reason it is counted under."""
+
+
+def text(row: Row, id: str) -> Document:
+    """`{"text": …}`: running text."""
+    return Document(id=id, text=_string(row, "text"))
+
+
+def messages(row: Row, id: str) -> Document:
+    """`{"messages": [{"role": …, "content": …}]}`: OpenAI's and trl's chat layout."""
+    turns = _list(row, "messages")
+    return _dialogue(id, [(_string(t, "role"), _string(t, "content")) for t in turns])
+
+
+def sharegpt(row: Row, id: str) -> Document:
+    """`{"conversations": [{"from": "human", "value": …}]}`."""
+    roles = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+    turns = [(_string(t, "from"), _string(t, "value")) for t in _list(row, "conversations")]
+    return _dialogue(id, [(roles.get(who, who), content) for who, content in turns])
+
+
+def ultrachat(row: Row, id: str) -> Document:
+    """`{"id": …, "data": [user, assistant, user, …]}` (stingning/ultrachat)."""
+    turns = _list(row, "data")
+    if any(not isinstance(turn, str) for turn in turns):
+        raise BadRow("a turn is not text")
+    return _dialogue(id, [("user" if i % 2 == 0 else "assistant", turn) for i, turn in enumerate(turns)])
+
+
+def dolly(row: Row, id: str) -> Document:
+    """`{"instruction", "context", "response"}` (databricks-dolly-15k)."""
+    return _instruction(id, _string(row, "instruction"), row.get("context"), _string(row, "response"))
+
+
+def alpaca(row: Row, id: str) -> Document:
+    """`{"instruction", "input", "output"}` (Stanford Alpaca)."""
+    return _instruction(id, _string(row, "instruction"), row.get("input"), _string(row, "output"))
+
+
+LAYOUTS: dict[str, Callable[[Row, str], Document]] = {
+    "text": text, "messages": messages, "sharegpt": sharegpt, "ultrachat": ultrachat, "dolly": dolly, "alpaca": alpaca,
+}  # fmt: skip
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "text": ("text",), "messages": ("messages",), "sharegpt": ("conversations",), "ultrachat": ("data",),
+    "dolly": ("instruction", "response"), "alpaca": ("instruction", "output"),
+}  # fmt: skip
+
+
+def recognise(columns: set[str]) -> str:
+    """The layout whose columns are all there; "" when none fits."""
+    return next((name for name, needed in COLUMNS.items() if columns.issuperset(needed)), "")
+
+
+def _dialogue(id: str, turns: list[tuple[str, str]]) -> Document:
+    if any(role not in ("system", "user", "assistant") for role, _ in turns):
+        raise BadRow("unknown role")
+    spoken = [role for role, _ in turns if role != "system"]
+    if any(role != ("user" if i % 2 == 0 else "assistant") for i, role in enumerate(spoken)):
+        raise BadRow("turns do not alternate between user and assistant")
+    if len(spoken) < 2:
+        raise BadRow("no answer to learn from")
+    if len(spoken) % 2:  # an unanswered last question teaches nothing
+        turns = turns[:-1]
+    if any(not content.strip() for _, content in turns):
+        raise BadRow("empty turn")
+    return Document(id=id, messages=tuple(Message(role=r, content=c) for r, c in turns))  # type: ignore[arg-type]
+
+
+def _instruction(id: str, instruction: str, context: Any, response: str) -> Document:
+    if not instruction.strip() or not response.strip():
+        raise BadRow("empty instruction or answer")
+    asked = Message(role="user", content=instruction, context=context if isinstance(context, str) else "")
+    return Document(id=id, messages=(asked, Message(role="assistant", content=response)))
+
+
+def _string(row: Row, key: str) -> str:
+    value = row.get(key) if isinstance(row, Mapping) else None
+    if value is None:
+        raise BadRow(f"no {key}")
+    if not isinstance(value, str):
+        raise BadRow(f"{key} is not text")
+    return value
+
+
+def _list(row: Row, key: str) -> list[Any]:
+    value = row.get(key)
+    if not isinstance(value, list):
+        raise BadRow(f"no {key}" if value is None else f"{key} is not a list")
+    return value

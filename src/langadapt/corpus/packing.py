@@ -1,0 +1,153 @@
+"""Packs token sequences into rows of equal length, on disk, with nothing cut away and documents kept apart.
+
+Three flat files that are memory-mapped when read: `tokens` (uint32), `positions` (uint32, the place in the document)
+and `roles` (uint8: given, to be predicted, or padding). A row is a slice of them. Running text is wrapped: a document
+that does not fit goes on in the next row, and because targets are looked up in the flat stream, the token after a row's
+end is still predicted. Dialogues stay whole: they are put into rows by best fit, and the rest of a row is padding.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IGNORE = -100  # the label that torch's cross-entropy skips
+GIVEN, LEARNT, PADDING = 0, 1, 2
+_BUFFER = 4096  # dialogues that are fitted into rows together; bounds memory
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """Token ids of one document, special tokens included, and which of them are to be learnt."""
+
+    ids: Sequence[int]
+    learn: Sequence[bool]
+
+
+class Writer:
+    """Appends rows to the three files of a folder."""
+
+    def __init__(self, folder: Path, length: int, pad: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.length, self.pad = folder, length, pad
+        self._files = {n: (folder / f"{n}.bin").open("wb") for n in ("tokens", "positions", "roles")}
+        self.size = 0
+
+    def append(self, ids: Sequence[int], positions: Sequence[int], roles: Sequence[int]) -> None:
+        self._files["tokens"].write(np.asarray(ids, np.uint32).tobytes())
+        self._files["positions"].write(np.asarray(positions, np.uint32).tobytes())
+        self._files["roles"].write(np.asarray(roles, np.uint8).tobytes())
+        self.size += len(ids)
+
+    def add(self, sequence: Sequence_) -> None:
+        """Appends one document."""
+        self.append(sequence.ids, range(len(sequence.ids)), [LEARNT if learn else GIVEN for learn in sequence.learn])
+
+    def fill_row(self) -> None:
+        """Pads up to the end of the row. Every pad is a document of its own, so nothing attends to it."""
+        missing = -self.size % self.length
+        self.append([self.pad] * missing, [0] * missing, [PADDING] * missing)
+
+    def close(self) -> PackedRows:
+        self.fill_row()
+        for file in self._files.values():
+            file.close()
+        (self.folder / "packed.json").write_text(json.dumps({"length": self.length, "rows": self.size // self.length}))
+        return PackedRows(self.folder)
+
+
+def wrap(sequences: Iterable[Sequence_], writer: Writer) -> None:
+    """Writes sequences one after the other, across row ends."""
+    for sequence in sequences:
+        writer.add(sequence)
+
+
+def fit(sequences: Iterable[Sequence_], writer: Writer) -> None:
+    """Writes sequences whole, several to a row, by best-fit decreasing over a bounded buffer.
+
+    Every sequence must be at most a row long.
+    """
+    for buffer in _chunks(sequences, _BUFFER):
+        for row in best_fit([len(s.ids) for s in buffer], writer.length):
+            for index in row:
+                assert len(buffer[index].ids) <= writer.length
+                writer.add(buffer[index])
+            writer.fill_row()
+
+
+def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Indices by row: the longest first, each into the fullest row that still has room (Johnson 1974)."""
+    rows: list[list[int]] = []
+    spaces: list[tuple[int, int]] = []  # (room left, row), sorted
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = bisect_left(spaces, (lengths[index], -1))
+        if at < len(spaces):
+            left, row = spaces.pop(at)
+        else:
+            left, row = room, len(rows)
+            rows.append([])
+        rows[row].append(index)
+        insort(spaces, (left - lengths[index], row))
+    return rows
+
+
+class PackedRows:
+    """Rows by number, read from disk as they are needed; a map-style data set for torch."""
+
+    def __init__(self, folder: Path):
+        about = json.loads((folder / "packed.json").read_text())
+        self.length, self._rows = int(about["length"]), int(about["rows"])
+        self._tokens = np.memmap(folder / "tokens.bin", np.uint32, "r") if self._rows else np.zeros(0, np.uint32)
+        self._positions = np.memmap(folder / "positions.bin", np.uint32, "r") if self._rows else np.zeros(0, np.uint32)
+        self._roles = np.memmap(folder / "roles.bin", np.uint8, "r") if self._rows else np.zeros(0, np.uint8)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> dict[str, NDArray[np.int64]]:
+        """One row.
+
+        Returns:
+            `input_ids`, `position_ids` and `labels`, each of shape (length,). Positions start again at 0 with every
+            document and every row. `labels[i]` is the token that comes after `input_ids[i]` in the same document, also
+            across the row's end, or -100 where nothing is to be learnt.
+        """
+        start, end = row * self.length, (row + 1) * self.length
+        positions = self._positions[start:end].astype(np.int64)
+        after = slice(start + 1, end + 1)
+        labels = np.full(self.length, IGNORE, np.int64)
+        tokens, roles, next_ = self._tokens[after], self._roles[after], self._positions[after].astype(np.int64)
+        goes_on = (next_ == positions[: len(next_)] + 1) & (roles == LEARNT)
+        labels[: len(next_)][goes_on] = tokens[goes_on]
+        first = int(np.argmax(positions == 0)) if (positions == 0).any() else self.length
+        positions[:first] -= positions[0]
+        return {"input_ids": self._tokens[start:end].astype(np.int64), "position_ids": positions, "labels": labels}
+
+    def tokens_in(self, rows: Iterable[int]) -> tuple[int, int]:
+        """Tokens of documents (padding left out), and tokens that bear loss, in the given rows."""
+        real = learnt = 0
+        for row in rows:
+            span = slice(row * self.length, (row + 1) * self.length)
+            real += int((self._roles[span] != PADDING).sum())
+            learnt += int((self[row]["labels"] != IGNORE).sum())
+        return real, learnt
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,197 @@
+"""The contract between langadapt and its plugins: this file and the records it names.
+
+A plugin is a package with an entry point in the group `langadapt`:
+
+```toml
+[project.entry-points.langadapt]
+basque = "langadapt_basque"
+```
+
+and a module (or object) whose functions are marked with `langadapt.hookimpl`. Every hook takes nothing and returns an
+iterable of records. Names are unique across all plugins; when two offer the same one, both are named and neither is
+used. The core's own parts come in by the same hooks, from `langadapt.builtin`.
+
+Import nothing heavy at module level: hooks are called whenever langadapt starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from langadapt import records
+
+PROJECT = "langadapt"
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+@hookspec
+def langadapt_languages() -> Iterable[records.Language]:  # type: ignore[empty-body]
+    """Languages that a recipe can name in `language`.
+
+    Called once, when a recipe is loaded or plugins are listed.
+
+    ```python
+    @hookimpl
+    def langadapt_languages():
+        yield Language(tag="eu", name="Basque", autonym="euskara", script="Latn", words=str.split)
+    ```
+    """
+
+
+@hookspec
+def langadapt_corpora() -> Iterable[records.Corpus]:  # type: ignore[empty-body]
+    """Corpora that a stage can name in `corpus` and an evaluation in its `corpus` field.
+
+    Bundle a small `sample`, so that recipes that use the corpus can be rehearsed.
+
+    ```python
+    @hookimpl
+    def langadapt_corpora():
+        yield Corpus(
+            name="berria", language="eu", licence="CC-BY-SA-4.0", description="News in Basque.",
+            source=HubSource(repo_id="someone/berria", pattern="data/*.jsonl.gz"), sample=HERE / "berria.jsonl",
+        )
+    ```
+    """
+
+
+@hookspec
+def langadapt_filters() -> Iterable[records.Filter]:  # type: ignore[empty-body]
+    """Cleaning steps that a corpus or a recipe can name in `filters`.
+
+    ```python
+    def long_enough(document):
+        return document if len(document.text) >= 200 else "shorter than 200 characters"
+
+    @hookimpl
+    def langadapt_filters():
+        yield Filter(name="long-enough", description="Drops short documents.", apply=long_enough)
+    ```
+    """
+
+
+@hookspec
+def langadapt_tokenizers() -> Iterable[records.TokenizerStrategy]:  # type: ignore[empty-body]
+    """Ways to adapt a tokenizer. The core keeps the base model's own; a strategy here can do more.
+
+    ```python
+    @hookimpl
+    def langadapt_tokenizers():
+        yield TokenizerStrategy(name="my-extension", description="Adds suffixes.", adapt=add_suffixes)
+    ```
+    """
+
+
+@hookspec
+def langadapt_embedding_inits() -> Iterable[records.EmbeddingInit]:  # type: ignore[empty-body]
+    """First values of the embedding rows of new tokens.
+
+    ```python
+    @hookimpl
+    def langadapt_embedding_inits():
+        yield EmbeddingInit(
+            name="first-piece", description="The row of the first old piece.",
+            initialise=lambda matrix, pieces: matrix[[ids[0] for ids in pieces]],
+        )
+    ```
+    """
+
+
+@hookspec
+def langadapt_peft_strategies() -> Iterable[records.PeftStrategy]:  # type: ignore[empty-body]
+    """Training strategies that a stage can name in `peft.method`.
+
+    ```python
+    def train_norms(model, options):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("norm" in name)
+        return model
+
+    @hookimpl
+    def langadapt_peft_strategies():
+        yield PeftStrategy(
+            name="norms", description="Only the norms learn.", source="none", prepare=train_norms, trains_base=True,
+            trainable=lambda shape, options: 2 * shape.num_hidden_layers * shape.hidden_size,
+            weight_bits=lambda options: 16,
+        )
+    ```
+    """
+
+
+@hookspec
+def langadapt_stages() -> Iterable[records.StageKind]:  # type: ignore[empty-body]
+    """Kinds of stage. `langadapt.builtin` registers `cpt`, `sft`, `merge` and `evaluate`, and is the example to read.
+
+    ```python
+    class CountOptions(StageOptions):
+        pattern: str
+
+    @hookimpl
+    def langadapt_stages():
+        yield StageKind(
+            name="count", description="Counts a pattern.", version=1, options=CountOptions, makes="results",
+            plan=lambda stage, planner: None, run=count,
+        )
+    ```
+    """
+
+
+@hookspec
+def langadapt_recipes() -> Iterable[records.RecipeSource]:  # type: ignore[empty-body]
+    """Recipes that ship with the plugin, run as `langadapt run NAME`.
+
+    ```python
+    @hookimpl
+    def langadapt_recipes():
+        yield RecipeSource(name="basque/small", path=HERE / "small.toml", description="Basque on one GPU.")
+    ```
+    """
+
+
+@hookspec
+def langadapt_prompts() -> Iterable[records.PromptFormat]:  # type: ignore[empty-body]
+    """Prompt formats that a stage can name in `prompt`.
+
+    ```python
+    def render(messages, system_prompt):
+        yield Segment(special="bos")
+        for message in messages:
+            answer = message.role == "assistant"
+            yield Segment(text=message.content if answer else f"G: {message.content}\\nE: ", loss=answer)
+            if answer:
+                yield Segment(special="eos", loss=True)
+
+    @hookimpl
+    def langadapt_prompts():
+        yield PromptFormat(name="galde-erantzun", description="Question and answer.", render=render)
+    ```
+    """
+
+
+@hookspec
+def langadapt_evaluations() -> Iterable[records.Evaluation]:  # type: ignore[empty-body]
+    """What can be measured on a model; a recipe names evaluations one by one or by suite.
+
+    ```python
+    @hookimpl
+    def langadapt_evaluations():
+        yield Evaluation(
+            name="english", language="en", description="Bits per byte on English.", corpus="replay-en",
+            method="bits_per_byte", suites=("basque",),
+        )
+    ```
+    """
+
+
+@hookspec
+def langadapt_translators() -> Iterable[records.Translator]:  # type: ignore[empty-body]
+    """Translation engines for corpora that exist in another language only.
+
+    ```python
+    @hookimpl
+    def langadapt_translators():
+        yield Translator(name="echo", description="Changes nothing.", translate=lambda texts, source, target: texts)
+    ```
+    """

@@ -1,0 +1,212 @@
+"""The data that a stage will read: found, named with its licence, and fingerprinted, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from langadapt import artifacts
+from langadapt.corpus.layouts import LAYOUTS, BadRow
+from langadapt.corpus.preparing import Source
+from langadapt.corpus.reading import files_of, read_documents, read_rows
+from langadapt.errors import UserError
+from langadapt.plugins import Registry
+from langadapt.recipe import CorpusRef
+from langadapt.records import Corpus, Document, Rejected
+
+Where = Literal["sample", "local", "hub", "missing"]
+
+
+@dataclass(kw_only=True)
+class Input:
+    """One corpus of a plan.
+
+    Attributes:
+        label: how the recipe calls it.
+        where: a bundled sample, a local copy, the hub, or nowhere.
+        path: of the sample or copy.
+        record: the registered corpus, if it has a name.
+        ref: the recipe's entry.
+        licence: of what is read.
+        problem: why it cannot be read; "" when it can.
+        fingerprint: digest of the content; for the hub, the pinned commit, or "" until it is known.
+    """
+
+    label: str
+    where: Where
+    ref: CorpusRef
+    record: Corpus | None = None
+    path: Path | None = None
+    licence: str = "not stated"
+    problem: str = ""
+    fingerprint: str = ""
+    filters: tuple[Any, ...] = field(default=(), repr=False)
+
+    @property
+    def bytes(self) -> int | None:
+        """Size of what there is to read, compressed or not; None when nobody said."""
+        if self.path is not None:
+            return sum(f.stat().st_size for f in _all_files(self.path))
+        return self.record.bytes if self.record else None
+
+    def source(self) -> Source:
+        """The input as the corpus steps take it."""
+        limit = self.ref.max_documents
+        if self.where == "hub" and self.record and self.record.source:
+            by_config = self.record.source.limits.get(self.ref.config, 0)
+            limit = min(filter(None, (limit, by_config)), default=0)
+        return Source(
+            label=self.label,
+            read=self.documents,
+            filters=self.filters,
+            weight=self.ref.weight,
+            held_out=self.ref.held_out,
+            max_documents=limit,
+        )
+
+    def documents(self) -> Iterable[Document | Rejected]:
+        """Everything that is read, in order.
+
+        Raises:
+            UserError: it cannot be read, or nothing is in it.
+        """
+        if self.problem:
+            raise UserError(self.problem)
+        found = False
+        for document in self._read():
+            found = True
+            yield document
+        if not found:
+            raise UserError(f"corpus {self.label}: there is no document in {self.path or self.label}")
+
+    def _read(self) -> Iterator[Document | Rejected]:
+        layout = self.ref.layout or (self.record.layout if self.record and not self.ref.columns else "")
+        if self.where == "hub":
+            assert self.record and self.record.source
+            yield from _read_hub(self.record, self.fingerprint, layout)
+        elif self.record and self.record.read:
+            assert self.path
+            yield from self.record.read(self.path)
+        else:
+            # A user's copy of a registered corpus may be in any known layout; only a sample is sure to have the corpus's own.
+            yield from read_documents(str(self.path), layout=layout if self.where == "sample" else self.ref.layout,
+                                      columns=self.ref.columns)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "corpus": self.label,
+            "where": self.where,
+            "licence": self.licence,
+            "bytes": self.bytes,
+            "gated": bool(self.record and self.record.gated and self.where == "hub"),
+            "problem": self.problem,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def find_input(ref: CorpusRef, known: Registry, *, data: Mapping[str, str], rehearsal: bool, pinned: Mapping[str, str]) -> Input:
+    """Where the documents of a corpus entry come from.
+
+    The user's own path comes first, then `[data]`, then in a rehearsal the bundled sample, then the hub.
+
+    Args:
+        ref: the entry.
+        known: the registry.
+        data: `[data]` of the recipe: local copies by corpus name.
+        rehearsal: whether samples stand in for what is not at hand.
+        pinned: dataset commits of an earlier run of the same folder, by repository.
+    """
+    record = known.corpora[ref.name] if ref.name else None
+    filters = tuple(known.filters[n] for n in (*(record.filters if record else ()), *ref.filters))
+    made = Input(label=ref.label, where="missing", ref=ref, record=record, filters=filters,
+                 licence=record.licence if record else "not stated")
+    copy = ref.path or local_copy(ref.name, data)
+    if copy:
+        return _local(made, copy)
+    assert record is not None
+    if rehearsal and record.sample is not None:
+        made.licence = record.sample_licence or record.licence
+        return _local(made, str(record.sample), where="sample")
+    if record.source is not None and not rehearsal:
+        made.where = "hub"
+        made.fingerprint = pinned.get(record.source.repo_id, "")
+        return made
+    what = "it has no sample to rehearse with" if rehearsal else (record.where_to_get or "bring a copy")
+    made.problem = f'corpus {ref.name}: no copy is at hand; {what}; then say where it lies: [data] "{ref.name}" = "FOLDER"'
+    return made
+
+
+def local_copy(name: str, data: Mapping[str, str]) -> str:
+    """The user's copy of a corpus; a part such as `evalita-2023/acti-b` is also looked for inside a copy of the whole."""
+    if name in data:
+        return data[name]
+    whole, _, part = name.partition("/")
+    if part and whole in data:
+        inside = Path(data[whole]).expanduser() / part
+        return str(inside if inside.exists() else inside.with_name(part.rsplit("-", 1)[0]))
+    return ""
+
+
+def _local(made: Input, path: str, where: Where = "local") -> Input:
+    made.where, made.path = where, Path(path).expanduser()
+    try:
+        files = _all_files(made.path) if made.record and made.record.read else files_of(path)
+        if not files:
+            raise UserError(f"corpus {made.label}: there is no such file or folder: {path}")
+        made.fingerprint = artifacts.digest_files(files)
+    except (UserError, OSError) as error:
+        made.problem = str(error)
+    return made
+
+
+def _all_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    return [path] if path.is_file() else sorted(files_of(str(path)))
+
+
+def _read_hub(record: Corpus, commit: str, layout: str) -> Iterator[Document | Rejected]:
+    """Files of a hub data set, fetched one at a time, only as far as the caller reads."""
+    assert record.source is not None
+    convert: Callable[[Mapping[str, Any], str], Document] = LAYOUTS[layout]
+    for name in hub_files(record, commit):
+        file = fetch_hub_file(record, name, commit)
+        for number, row in read_rows(file):
+            where = f"{name}:{number}"
+            if isinstance(row, Rejected):
+                yield row
+                continue
+            try:
+                yield convert(row, where)
+            except BadRow as problem:
+                yield Rejected(reason=str(problem), where=where)
+
+
+def hub_files(record: Corpus, commit: str) -> list[str]:
+    """Names of the repository's files that belong to the corpus, in order."""
+    from huggingface_hub import HfApi
+
+    from langadapt.hub import in_words
+
+    assert record.source is not None
+    with in_words(record.source.repo_id):
+        names = HfApi().list_repo_files(record.source.repo_id, repo_type="dataset", revision=commit or record.source.revision)
+    found = sorted(n for n in names if fnmatch(n, record.source.pattern))
+    if not found:
+        raise UserError(f"corpus {record.name}: {record.source.repo_id} has no file like {record.source.pattern}")
+    return found
+
+
+def fetch_hub_file(record: Corpus, name: str, commit: str) -> Path:
+    """A file of the corpus's repository, from the cache or the network."""
+    from huggingface_hub import hf_hub_download
+
+    from langadapt.hub import in_words
+
+    assert record.source is not None
+    revision = commit or record.source.revision
+    with in_words(record.source.repo_id):
+        return Path(hf_hub_download(record.source.repo_id, name, repo_type="dataset", revision=revision))

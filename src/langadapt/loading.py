@@ -1,0 +1,126 @@
+"""Loads tokenizers and models of any reference as plain transformers objects, offline when they are on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # before transformers: its progress bars would break ours
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from langadapt.artifacts import ModelRef
+from langadapt.errors import RunError, UserError
+from langadapt.machine import this_machine
+from langadapt.rounding import stochastic_round
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+# Deprecations inside the libraries are nothing that a user of ours can act on.
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|bitsandbytes|accelerate")
+# bitsandbytes warns that an optional kernel package is missing; what it does without it is right, and tested.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def device() -> torch.device:
+    """Where models run."""
+    return torch.device("cuda" if this_machine().cuda and torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype() -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, else fp32."""
+    return torch.bfloat16 if this_machine().bf16 else torch.float32
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """The tokenizer of a model folder; a pad token is set when it has none (the end token, which bears no loss there).
+
+    Raises:
+        UserError: the folder holds no tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no tokenizer can be loaded ({str(error).splitlines()[0]})") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(ref: ModelRef, dtype: torch.dtype | None = None) -> Any:
+    """Weights in memory on `device()`, earlier adapters merged into them in order.
+
+    Raises:
+        UserError: the folder holds no model that transformers can load.
+        RunError: an adapter cannot be applied to the weights.
+    """
+    model = load_weights(ref.weights, dtype or compute_dtype())
+    for folder in ref.adapters:
+        model = merge_adapter(model, folder)
+    model.config.use_cache = False
+    return model.to(device())
+
+
+def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:
+    """A causal language model from a folder of safetensors."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no model can be loaded ({str(error).splitlines()[0]})") from None
+
+
+def merge_adapter(model: Any, folder: Path) -> Any:
+    """The plain model with an adapter's update added to its weights.
+
+    Each layer is merged in fp32 and rounded stochastically to the model's own type (see `langadapt.rounding`).
+
+    Raises:
+        RunError: the adapter does not fit the weights.
+    """
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    generator = torch.Generator().manual_seed(0)
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder))
+        for layer in adapted.modules():
+            if isinstance(layer, BaseTunerLayer):
+                weight = layer.get_base_layer().weight
+                dtype = weight.dtype
+                weight.data = weight.data.float()
+                layer.merge(safe_merge=True)
+                weight.data = stochastic_round(weight.data, dtype, generator)
+        return adapted.unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RunError(f"adapter {folder} cannot be merged: {str(error).splitlines()[0]}") from None
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Writes a GGUF file as a folder of safetensors in bfloat16, with its tokenizer.
+
+    transformers keeps the GGUF's quantisation in the loaded configuration and then refuses to save the model, so a new
+    model of the same shape takes over the weights.
+    """
+    from transformers import GgufConfig
+
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        packed = AutoModelForCausalLM.from_pretrained(
+            **source, quantization_config=GgufConfig(gguf_file=file.name, dequantize=True), dtype=torch.bfloat16
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{file}: cannot be read as a GGUF model ({str(error).splitlines()[0]})") from None
+    settings = {k: v for k, v in packed.config.to_dict().items() if k != "quantization_config"}
+    config = AutoConfig.for_model(**settings)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(packed.state_dict())
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

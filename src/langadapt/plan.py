@@ -1,0 +1,277 @@
+"""The plan: what a run will do, need and cost, known before anything is downloaded or trained.
+
+Finds every input, fingerprints it, sizes every stage and says what is in the way. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from langadapt import artifacts
+from langadapt.inputs import Input, find_input
+from langadapt.machine import Machine, free_disk, this_machine
+from langadapt.models import BaseModel, ModelShape, find_model
+from langadapt.plugins import Registry, registry
+from langadapt.recipe import BASE, CorpusRef, Recipe, Stage, StageOptions, flatten
+
+if TYPE_CHECKING:
+    from langadapt.run import Run
+
+# bf16 FLOP/s without sparsity from the makers' data sheets, by a word of the device's name, for time estimates only.
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "A10": 125e12, "4090": 165e12, "3090": 71e12,
+              "V100": 125e12, "T4": 65e12}  # fmt: skip
+UTILISATION = 0.4  # share of the peak that QLoRA training of such models is assumed to reach
+CPU_FLOPS_PER_CORE = 50e9  # assumed, with bf16 instructions; a quarter of it without
+REFERENCE = ("A100 64 GB", 312e12)  # the accelerator of the LLaMAntino authors, for models beyond this machine
+
+
+@dataclass(kw_only=True)
+class Estimate:
+    """What a stage is expected to need; every figure is an estimate by formula, labelled so wherever it is shown.
+
+    Attributes:
+        memory: bytes at the peak, by part.
+        disk: bytes that the artifact and the newest checkpoints take.
+        seconds: on this machine; None when it cannot run here or too little is known.
+        reference_seconds: on one accelerator of `REFERENCE`.
+    """
+
+    memory: dict[str, int] = field(default_factory=dict)
+    disk: int = 0
+    seconds: float | None = None
+    reference_seconds: float | None = None
+
+    @property
+    def peak(self) -> int:
+        return sum(self.memory.values())
+
+
+@dataclass(kw_only=True)
+class PlannedStage:
+    """A stage with what the plan found out about it."""
+
+    id: str
+    kind: str
+    parent: str
+    options: StageOptions
+    automatic: bool = False
+    inputs: list[Input] = field(default_factory=list)
+    steps: int | None = None
+    tokens: int | None = None
+    estimate: Estimate = field(default_factory=Estimate)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    ingredients: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    status: Literal["pending", "cached"] = "pending"
+    reason: str = ""
+    work: Any = None  # what the kind's `plan` hands to its `run`
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "from": self.parent,
+            "status": self.status,
+            "reason": self.reason,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "inputs": [i.to_json() for i in self.inputs],
+            "estimate": dataclasses.asdict(self.estimate) | {"peak_memory": self.estimate.peak},
+            "notes": self.notes,
+            "problems": self.problems,
+            "digest": self.digest,
+        }
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """Everything that will be done, in order. `execute` does it."""
+
+    recipe: Recipe
+    folder: Path
+    base: BaseModel
+    machine: Machine
+    stages: list[PlannedStage]
+    problems: list[str]
+    warnings: list[str]
+    lock: dict[str, Any]
+
+    def execute(self, *, console: Any = None) -> Run:
+        """Runs every stage that is not cached and writes the report.
+
+        Args:
+            console: a rich console for progress; the standard one when None.
+
+        Raises:
+            UserError: something is in the way (see `problems`), or the folder is in use or not writable.
+            RunError: a stage failed; what was finished before stays and is not done again.
+        """
+        from langadapt.run import execute
+
+        return execute(self, console=console)
+
+    @property
+    def disk(self) -> int:
+        """Bytes still to be written or downloaded."""
+        return self.base.download + sum(s.estimate.disk for s in self.stages if s.status != "cached")
+
+    def stage(self, id: str) -> PlannedStage:
+        return next(s for s in self.stages if s.id == id)
+
+    def to_json(self) -> dict[str, Any]:
+        base = dataclasses.asdict(self.base) | {"parameters": self.base.shape.parameters if self.base.shape else None}
+        return {
+            "schema": 1,
+            "name": self.recipe.table.name,
+            "language": self.recipe.table.language,
+            "rehearsal": self.recipe.rehearsal,
+            "folder": str(self.folder),
+            "machine": dataclasses.asdict(self.machine),
+            "base_model": base | {"path": str(self.base.path) if self.base.path else None},
+            "stages": [s.to_json() for s in self.stages],
+            "changes": [dataclasses.asdict(c) for c in self.recipe.changes],
+            "disk": self.disk,
+            "problems": self.problems,
+            "warnings": self.warnings,
+        }
+
+
+@dataclass(kw_only=True)
+class Planner:
+    """What a stage kind may ask while it plans a stage."""
+
+    recipe: Recipe
+    registry: Registry
+    machine: Machine
+    base: BaseModel
+    pinned: Mapping[str, str]
+    _inputs: dict[str, Input] = field(default_factory=dict)
+
+    def input(self, ref: CorpusRef) -> Input:
+        """The data behind a corpus entry; the same entry is looked for once."""
+        key = ref.model_dump_json()
+        if key not in self._inputs:
+            self._inputs[key] = find_input(ref, self.registry, data=self._copies(), rehearsal=self.recipe.rehearsal, pinned=self.pinned)
+        return self._inputs[key]
+
+    def _copies(self) -> dict[str, str]:
+        """Where copies of registered corpora lie: `[data]`, and every entry of the recipe that gives a name and a path."""
+        given = {ref.name: ref.path for s in self.recipe.stages for ref in getattr(s.options, "corpus", ()) if ref.name and ref.path}
+        return given | self.recipe.table.data
+
+    @property
+    def shape(self) -> ModelShape | None:
+        return self.base.shape
+
+    def seconds(self, flops: float) -> float | None:
+        """Estimated time of so much arithmetic on this machine."""
+        if self.machine.gpus:
+            name = self.machine.gpus[0][0]
+            peak = next((p for word, p in PEAK_FLOPS.items() if word in name), None)
+            return flops / (peak * UTILISATION) if peak else None
+        return flops / (self.machine.cores * CPU_FLOPS_PER_CORE * (1 if self.machine.bf16 else 0.25))
+
+
+def make_plan(recipe: Recipe, folder: Path) -> Plan:
+    """See `Recipe.plan`.
+
+    Raises:
+        UserError: the base model's package, file or folder is not there.
+    """
+    lock = artifacts.read_json(folder / "lock.json") or {}
+    base = find_model(recipe.table.base_model, recipe.table.revision)
+    known = registry()
+    machine = this_machine()
+    planner = Planner(recipe=recipe, registry=known, machine=machine, base=base, pinned=lock.get("datasets", {}))
+    stages = [_planned(stage, planner) for stage in recipe.stages]
+    plan = Plan(recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock)
+    fingerprint_stages(plan)
+    plan.problems = list(dict.fromkeys([*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]))
+    plan.warnings = _warnings(plan)
+    return plan
+
+
+def fingerprint_stages(plan: Plan) -> None:
+    """Digests of all stages, parents first, and which of them are already in the run's folder."""
+    model = _base_fingerprint(plan)
+    digests = {BASE: model}
+    for stage in plan.stages:
+        kind = registry().stages[stage.kind]
+        options = flatten(stage.options.model_dump(by_alias=True, exclude={"corpus", "from_", "id", "kind"}), "")
+        stage.ingredients |= {
+            **options,
+            **{f"corpus {i.label}": _input_fingerprint(i) for i in stage.inputs},
+            **{f"corpus {i.label}.{k}": v for i in stage.inputs for k, v in i.ref.model_dump(exclude={"path", "name"}).items()},
+            "seed": plan.recipe.table.seed,
+            "from": stage.parent,
+            f"model of {stage.parent}": digests.get(stage.parent, ""),
+            "code": f"langadapt {metadata.version('langadapt')}, {stage.kind} {kind.version}",
+        }
+        complete = bool(digests.get(stage.parent)) and all(_input_fingerprint(i) for i in stage.inputs)
+        stage.digest = artifacts.digest(stage.ingredients) if complete else ""
+        digests[stage.id] = stage.digest
+        stage.status, stage.reason = _cached(plan.folder, stage)
+
+
+def _planned(stage: Stage, planner: Planner) -> PlannedStage:
+    planned = PlannedStage(id=stage.id, kind=stage.kind, parent=stage.parent, options=stage.options, automatic=stage.automatic)
+    planner.registry.stages[stage.kind].plan(planned, planner)
+    planned.problems += [i.problem for i in planned.inputs if i.problem]
+    return planned
+
+
+def _cached(folder: Path, stage: PlannedStage) -> tuple[Literal["pending", "cached"], str]:
+    """Whether the artifact in the folder is the one that this stage would make, and if not, why not."""
+    place = folder / "stages" / stage.id
+    about = artifacts.read_json(place / "stage.json")
+    if about is None:
+        return "pending", "not done yet"
+    if not stage.digest:
+        return "pending", "revisions on the hub are not known yet"
+    if about["digest"] != stage.digest:
+        return "pending", "; ".join(artifacts.changes(about["ingredients"], stage.ingredients)) or "changed"
+    present = artifacts.files_in(place)
+    lost = [name for name, size in about["files"].items() if present.get(name) != size]
+    if lost:
+        return "pending", f"{lost[0]} is missing or damaged"
+    return "cached", "nothing changed"
+
+
+def _base_fingerprint(plan: Plan) -> str:
+    if plan.base.kind == "hub":
+        commit = plan.lock.get("model", {}).get(f"{plan.base.reference}@{plan.recipe.table.revision}", "")
+        return f"{plan.base.reference}@{commit}" if commit else ""
+    assert plan.base.path is not None
+    files = [plan.base.path] if plan.base.path.is_file() else sorted(
+        p for p in plan.base.path.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
+    return artifacts.digest_files(files)
+
+
+def _input_fingerprint(found: Input) -> str:
+    if found.where == "hub" and found.record and found.record.source and found.fingerprint:
+        return f"{found.record.source.repo_id}@{found.fingerprint}"
+    return found.fingerprint
+
+
+def _warnings(plan: Plan) -> list[str]:
+    said = []
+    if plan.base.gated and plan.base.download:
+        said.append(f"{plan.base.reference} is gated: its terms must be accepted on its page, and a token set, before the run")
+    if plan.base.shape is None:
+        said.append(f"{plan.base.reference}: its configuration is not on this machine, so memory and time are not estimated")
+    free = free_disk(plan.folder)
+    if plan.disk > free:
+        said.append(f"about {plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free")
+    room = plan.machine.gpus[0][1] if plan.machine.gpus else plan.machine.memory
+    for stage in plan.stages:
+        if stage.status != "cached" and stage.estimate.peak > room:
+            said.append(f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.0f} GiB of memory and this machine "
+                        f"has {room / 2**30:.0f} GiB; smaller: training.per_device_train_batch_size, training.max_length, "
+                        'or peft.method = "qlora"')
+    return said

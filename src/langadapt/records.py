@@ -1,0 +1,324 @@
+"""The records that plugins hand to langadapt: values, not subclasses.
+
+Every record is frozen and keyword-only. What a record does is a function in one of its fields. Functions that need a
+heavy library import it inside, because records are made on every start, `--help` included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from langadapt.plan import PlannedStage, Planner
+    from langadapt.run import StageContext, StageResult
+
+
+# --- what flows through a corpus -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One utterance. `context` is material that an instruction refers to; formats without a place for it append it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    context: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both)."""
+
+    id: str
+    text: str = ""
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """Everything a reader of the document sees, as one string; what digests and byte counts are taken from."""
+        if not self.messages:
+            return self.text
+        return "\n".join(part for m in self.messages for part in (m.content, m.context) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A record that could not become a document, with the reason it is counted under and the place it stands at."""
+
+    reason: str
+    where: str
+    size: int = 0
+
+
+# --- what plugins offer ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """A language that recipes can name.
+
+    Attributes:
+        tag: BCP-47 tag, `it`.
+        name: in English, `Italian`.
+        autonym: in itself, `italiano`.
+        script: ISO 15924 code, `Latn`.
+        words: the word segmentation that fertility and cleaning thresholds are bound to.
+        source_language: tag of the language that base models come with.
+        prompts: default prompt format per stage kind, `{"sft": "alpaca-it"}`.
+        suites: evaluation suites that a recipe gets when it names none.
+        thresholds: cleaning thresholds by rule, bound to `words`.
+    """
+
+    tag: str
+    name: str
+    autonym: str
+    script: str
+    words: Callable[[str], list[str]]
+    source_language: str = "en"
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    suites: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSource:
+    """Files of a dataset repository on the Hugging Face Hub, read one by one and only as far as needed.
+
+    Attributes:
+        repo_id: `owner/name`.
+        pattern: glob of the files to read, in name order.
+        revision: branch, tag or commit.
+        limits: documents to read at most, by config name; `{}` when the set has no configs.
+    """
+
+    repo_id: str
+    pattern: str
+    revision: str = "main"
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Text or dialogues by name.
+
+    Attributes:
+        name: what recipes call it.
+        language: BCP-47 tag.
+        licence: SPDX identifier, or the name of the terms.
+        description: one sentence.
+        layout: how a row becomes a document: a name of `langadapt.corpus.layouts.LAYOUTS`.
+        read: for sets that are a folder of their own kind of files: folder in, documents and rejects out.
+        source: where the data is had from; None when the user must bring a copy.
+        where_to_get: what a person does to get a copy, for the message when it is missing.
+        gated: whether terms must be accepted first.
+        documents: how many there are, when that is known; for the plan.
+        bytes: UTF-8 bytes of text, when that is known; for the plan.
+        sample: a bundled file or folder in the same layout, for rehearsals and tests.
+        sample_licence: licence of the sample.
+        filters: cleaning steps that every reading of this corpus applies, by name.
+        aliases: other names for it.
+    """
+
+    name: str
+    language: str
+    licence: str
+    description: str
+    layout: str = "text"
+    read: Callable[[Path], Iterable[Document | Rejected]] | None = None
+    source: HubSource | None = None
+    where_to_get: str = ""
+    gated: bool = False
+    documents: int | None = None
+    bytes: int | None = None
+    sample: Path | None = None
+    sample_licence: str = ""
+    filters: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """A cleaning step: a document in; the document (perhaps changed) out, or the reason for dropping it."""
+
+    name: str
+    description: str
+    apply: Callable[[Document], Document | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerStrategy:
+    """A way to get from the base model's tokenizer to the adapted one (`keep`, `extend`, `trim`, `replace`)."""
+
+    name: str
+    description: str
+    adapt: Callable[[Any, Iterable[str], Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingInit:
+    """How rows of new tokens start: old embedding matrix and each new token's old ids in, new rows out.
+
+    `initialise(matrix[old_rows, hidden], pieces: list[list[int]]) -> matrix[len(pieces), hidden]`.
+    """
+
+    name: str
+    description: str
+    initialise: Callable[[Any, Sequence[Sequence[int]]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeftStrategy:
+    """Which weights learn, and how.
+
+    Attributes:
+        name: what `peft.method` says.
+        description: one sentence.
+        source: paper or documentation that it follows.
+        upstream: the class whose fields `[stage.peft]` may set, `peft.tuners.lora.config:LoraConfig`; "" for none.
+        defaults: option values when the recipe is silent; their keys are allowed beside the upstream fields.
+        owns: upstream fields that the strategy sets itself, with the reason.
+        prepare: 16-bit or 32-bit model and options in; model with its trainable parameters marked out.
+        trainable: number of parameters that learn, from the model's shape and the options.
+        weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
+        trains_base: whether the base weights themselves learn.
+    """
+
+    name: str
+    description: str
+    source: str
+    prepare: Callable[[Any, Mapping[str, Any]], Any]
+    trainable: Callable[[Any, Mapping[str, Any]], int]
+    weight_bits: Callable[[Mapping[str, Any]], float]
+    upstream: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    owns: Mapping[str, str] = field(default_factory=dict)
+    trains_base: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageKind:
+    """A kind of stage.
+
+    Attributes:
+        name: what `kind` says.
+        description: one sentence.
+        version: raised whenever the same options would give another artifact, so that caches notice.
+        options: pydantic model of the stage's own keys; unknown keys are refused.
+        makes: `model` when later stages can start from it, `results` when it only measures.
+        plan: fills in the planned stage: steps, tokens, memory, inputs, and what is in the way.
+        run: does it, in the folder that it is given.
+    """
+
+    name: str
+    description: str
+    version: int
+    options: type[BaseModel]
+    makes: Literal["model", "results"]
+    plan: Callable[[PlannedStage, Planner], None]
+    run: Callable[[StageContext], StageResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSource:
+    """A packaged recipe, run as `langadapt run NAME`."""
+
+    name: str
+    path: Path
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A piece of a rendered prompt: `text`, or one special token; `loss` says whether its tokens are learnt."""
+
+    text: str = ""
+    special: Literal["", "bos", "eos"] = ""
+    loss: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFormat:
+    """A chat or instruction template.
+
+    Attributes:
+        name: what `prompt` says.
+        description: one sentence.
+        render: messages in, segments out. Text between two special tokens is tokenised in one go, so the pieces may
+            be cut wherever the loss begins and ends. A list that ends with a user message gives the prompt that a
+            model is asked to continue; the same list with the answer must begin with exactly those segments.
+        system_prompt: used when the messages bring none and the recipe sets none; "" for none.
+        version: raised when the rendering changes, so that caches notice.
+    """
+
+    name: str
+    description: str
+    render: Callable[[Sequence[Message], str], Iterable[Segment]]
+    system_prompt: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question of an evaluation: what the model is asked, and what `score` compares with."""
+
+    id: str
+    messages: tuple[Message, ...]
+    gold: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A model's answer to an item: the decoded prediction, or None when the text could not be decoded."""
+
+    item: Item
+    text: str
+    prediction: Any | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Something that is measured on a model.
+
+    Attributes:
+        name: row name in reports, `wic-ita`.
+        language: BCP-47 tag of the text.
+        description: one sentence.
+        corpus: the corpus that it reads; its licence and where to get it hold here too.
+        suites: suites that it belongs to.
+        method: `bits_per_byte` scores the corpus's text; `generate` asks the items and scores the answers.
+        split: which part of the data, for the report.
+        items: folder or file in, items and rejects out (`generate`).
+        decode: whatever text a model wrote in; a prediction out, or None when there is none in it (`generate`).
+        score: answers in, value per metric out; must take any non-empty list (`generate`).
+        metrics: metric name to whether higher is better (`generate`).
+        max_new_tokens: room for an answer (`generate`).
+        one_line: an answer ends with its first line, so generation does too (`generate`).
+    """
+
+    name: str
+    language: str
+    description: str
+    corpus: str
+    suites: tuple[str, ...] = ()
+    method: Literal["bits_per_byte", "generate"] = "generate"
+    split: str = "test"
+    items: Callable[[Path], Iterable[Item | Rejected]] | None = None
+    decode: Callable[[str], Any | None] | None = None
+    score: Callable[[Sequence[Answer]], Mapping[str, float]] | None = None
+    metrics: Mapping[str, bool] = field(default_factory=dict)
+    max_new_tokens: int = 16
+    one_line: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator:
+    """A translation engine: texts, source tag and target tag in, translations out, in order."""
+
+    name: str
+    description: str
+    translate: Callable[[Sequence[str], str, str], Iterable[str]]

@@ -1,0 +1,1 @@
+def model_card(plan, state, rows): return "x"

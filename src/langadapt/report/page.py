@@ -1,0 +1,1 @@
+def page(plan, state, rows): return "x"

@@ -1,0 +1,389 @@
+"""The run: stages one after the other, each leaving an artifact or nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from langadapt import artifacts
+from langadapt.artifacts import ModelRef
+from langadapt.errors import Interrupted, LangadaptError, RunError, UserError
+from langadapt.events import EventLog
+from langadapt.inputs import Input
+from langadapt.machine import Machine, free_disk
+from langadapt.plan import Plan, PlannedStage, fingerprint_stages
+from langadapt.plugins import Registry, registry
+from langadapt.recipe import BASE
+
+PACKAGES = ("langadapt", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "datasets", "trl", "numpy")
+
+
+@dataclass(kw_only=True)
+class StageContext:
+    """What a stage is given to work with.
+
+    Attributes:
+        stage: its plan.
+        folder: an empty folder, or the one that an interrupted run of the same stage left; what is in it in the end,
+            but for `checkpoints` and `packed`, is the artifact.
+        model: the model to start from or to measure.
+        tokenizer_folder: where its tokenizer is.
+        models: every model of the run so far, by stage id.
+        seed: of the run.
+        stop: set when the user asks to stop.
+    """
+
+    stage: PlannedStage
+    plan: Plan
+    folder: Path
+    model: ModelRef
+    models: dict[str, ModelRef]
+    tokenizer_folder: str
+    registry: Registry
+    log: EventLog
+    machine: Machine
+    seed: int
+    stop: threading.Event
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model."""
+        from langadapt.loading import load_tokenizer
+
+        return load_tokenizer(self.tokenizer_folder)
+
+
+@dataclass(kw_only=True)
+class StageResult:
+    """What a stage says when it is done.
+
+    Attributes:
+        accounting: where everything that it read went.
+        metrics: figures of the stage itself.
+        rows: rows for `report.json`, without `stage`.
+    """
+
+    accounting: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A finished run: its folder and what its `run.json` and `report.json` say."""
+
+    folder: Path
+    state: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / "report.html"
+
+
+def execute(plan: Plan, *, console: Any = None) -> Run:
+    """See `Plan.execute`."""
+    from rich.console import Console
+
+    console = console or Console(stderr=True)
+    if plan.problems:
+        raise UserError("\n".join(plan.problems))
+    with _locked(plan.folder), _stoppable() as stop:
+        log = EventLog(plan.folder / "events.jsonl", console)
+        try:
+            return _Execution(plan, log, stop).run()
+        finally:
+            log.close()
+
+
+class _Execution:
+    def __init__(self, plan: Plan, log: EventLog, stop: threading.Event):
+        self.plan, self.log, self.stop, self.folder = plan, log, stop, plan.folder
+        self.registry = registry()
+        self.models: dict[str, ModelRef] = {}
+        self.state: dict[str, Any] = {}
+
+    def run(self) -> Run:
+        started = time.monotonic()
+        previous = artifacts.read_json(self.folder / "run.json") or {}
+        self._pin()
+        self._check_room()
+        self._begin(previous)
+        base = ModelRef(weights=self._base_folder())
+        self.models[BASE] = base
+        try:
+            for stage, entry in zip(self.plan.stages, self.state["stages"], strict=True):
+                self._stage(stage, entry)
+            self.state["status"] = "done"
+        except BaseException as error:
+            self.state["status"] = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+            self.state["seconds"] = round(time.monotonic() - started, 1)
+            self._write_state()
+            raise
+        self.state["seconds"] = round(time.monotonic() - started, 1)
+        self._write_state()
+        return self._report()
+
+    # --- before the first stage ----------------------------------------------------------------------------------------
+
+    def _pin(self) -> None:
+        """Asks the hub for access and commits, so that a closed gate is found now and not after a day of training."""
+        plan, table = self.plan, self.plan.recipe.table
+        lock = plan.lock
+        lock.setdefault("model", {})
+        lock.setdefault("datasets", {})
+        if plan.base.kind == "hub":
+            key = f"{plan.base.reference}@{table.revision}"
+            if key not in lock["model"]:
+                from langadapt.hub import pin_model
+
+                lock["model"][key] = pin_model(plan.base.reference, table.revision)
+        for found in self._hub_inputs():
+            assert found.record and found.record.source
+            repo = found.record.source.repo_id
+            if repo not in lock["datasets"]:
+                from langadapt.hub import pin_dataset
+
+                lock["datasets"][repo] = pin_dataset(repo, found.record.source.revision)
+            found.fingerprint = lock["datasets"][repo]
+        fingerprint_stages(plan)
+        lock["files"] = {i.label: i.fingerprint for s in plan.stages for i in s.inputs if i.where != "hub"}
+        lock["packages"] = _versions(self.registry)
+        lock["python"] = platform.python_version()
+
+    def _hub_inputs(self) -> list[Input]:
+        return [i for s in self.plan.stages for i in s.inputs if i.where == "hub"]
+
+    def _check_room(self) -> None:
+        free = free_disk(self.folder)
+        if self.plan.disk > free:
+            raise UserError(f"{self.folder}: about {self.plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are "
+                            "free; choose a folder on a larger disk with --out")
+
+    def _begin(self, previous: dict[str, Any]) -> None:
+        artifacts.write_text(self.folder / "recipe.toml", self.plan.recipe.to_toml())
+        artifacts.write_json(self.folder / "lock.json", self.plan.lock)
+        earlier = {s["id"]: s for s in previous.get("stages", [])}
+        self.state = {
+            "schema": 1,
+            "name": self.plan.recipe.table.name,
+            "status": "running",
+            "rehearsal": self.plan.recipe.rehearsal,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "environment": _environment(self.plan),
+            "changes": [vars(c) for c in self.plan.recipe.changes],
+            "stages": [],
+        }
+        for stage in self.plan.stages:
+            kept = earlier.get(stage.id, {}) if stage.status == "cached" else {}
+            self.state["stages"].append(
+                {
+                    "id": stage.id,
+                    "kind": stage.kind,
+                    "from": stage.parent,
+                    "status": "pending",
+                    "digest": stage.digest,
+                    "seconds": kept.get("seconds"),
+                    "reason": stage.reason,
+                    "accounting": {},
+                    "metrics": {},
+                    "artifact": None,
+                }
+            )
+        self.log.event("run", name=self.state["name"], status="running", rehearsal=self.state["rehearsal"])
+        self._write_state()
+
+    def _base_folder(self) -> str:
+        """The base model as a folder of safetensors; a hub model is fetched, a GGUF file is converted once."""
+        base = self.plan.base
+        if all(s.status == "cached" for s in self.plan.stages):
+            return base.reference
+        if base.kind == "hub":
+            from langadapt.hub import fetch_model
+
+            commit = self.plan.lock["model"][f"{base.reference}@{self.plan.recipe.table.revision}"]
+            self.log.info(f"base model {base.reference} at {commit[:12]}")
+            return fetch_model(base.reference, commit)
+        assert base.path is not None
+        if base.kind == "folder":
+            return str(base.path)
+        digest = artifacts.digest_files([base.path])
+        folder = self.folder / "base"
+        if (artifacts.read_json(folder / "source.json") or {}).get("sha256") != digest:
+            from langadapt.loading import convert_gguf
+
+            self.log.info(f"base model {base.reference}: unpacking {base.path.name}")
+            partial = folder.with_name(".base.partial")
+            convert_gguf(base.path, partial)
+            artifacts.write_json(partial / "source.json", {"file": base.path.name, "sha256": digest})
+            artifacts.publish(partial, folder)
+        return str(folder)
+
+    # --- a stage ---------------------------------------------------------------------------------------------------------
+
+    def _stage(self, stage: PlannedStage, entry: dict[str, Any]) -> None:
+        final = self.folder / "stages" / stage.id
+        if stage.status == "cached":
+            about = artifacts.read_json(final / "stage.json")
+            entry.update(status="cached", accounting=about["accounting"], metrics=about["metrics"], artifact=f"stages/{stage.id}",
+                         seconds=about["seconds"])  # fmt: skip
+            self.log.event("stage", id=stage.id, status="cached")
+            self.log.console.print(f"[dim]{stage.id}[/dim]  cached")
+        else:
+            self._run_stage(stage, entry, final)
+        self.models[stage.id] = self._model_of(stage, final)
+
+    def _run_stage(self, stage: PlannedStage, entry: dict[str, Any], final: Path) -> None:
+        again = "" if stage.reason in ("not done yet", "") else f"  (again: {stage.reason})"
+        self.log.console.print(f"[bold]{stage.id}[/bold]  {stage.kind} from {stage.parent}{again}", highlight=False)
+        entry["status"] = "running"
+        self._write_state()
+        self.log.event("stage", id=stage.id, status="running", digest=stage.digest, reason=stage.reason)
+        partial = self._workplace(stage)
+        started = time.monotonic()
+        try:
+            if self.stop.is_set():
+                raise Interrupted(f"stopped before stage {stage.id}")
+            with self.log.stage(stage.id):
+                result = self.registry.stages[stage.kind].run(self._context(stage, partial))
+        except BaseException as error:
+            self._failed(stage, entry, error, partial)
+            raise
+        seconds = round(time.monotonic() - started, 1)
+        for scratch in ("checkpoints", "packed", "working.json"):
+            path = partial / scratch
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        about = {"id": stage.id, "kind": stage.kind, "from": stage.parent, "digest": stage.digest, "ingredients": stage.ingredients,
+                 "seconds": seconds, "accounting": result.accounting, "metrics": result.metrics, "rows": result.rows,
+                 "files": artifacts.files_in(partial)}  # fmt: skip
+        artifacts.write_json(partial / "stage.json", about)
+        artifacts.publish(partial, final)
+        entry.update(status="done", seconds=seconds, accounting=result.accounting, metrics=result.metrics,
+                     artifact=f"stages/{stage.id}")  # fmt: skip
+        self.log.event("stage", id=stage.id, status="done", seconds=seconds)
+        self._write_state()
+        gc.collect()
+
+    def _workplace(self, stage: PlannedStage) -> Path:
+        """A folder beside the final one; what an interrupted run of the very same stage left there is kept."""
+        partial = self.folder / "stages" / f".{stage.id}.partial"
+        working = artifacts.read_json(partial / "working.json") or {}
+        if working.get("digest") != stage.digest:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        artifacts.write_json(partial / "working.json", {"digest": stage.digest})
+        return partial
+
+    def _failed(self, stage: PlannedStage, entry: dict[str, Any], error: BaseException, partial: Path) -> None:
+        interrupted = isinstance(error, (Interrupted, KeyboardInterrupt))
+        entry["status"] = "pending" if interrupted else "failed"
+        entry["reason"] = "interrupted" if interrupted else str(error) or type(error).__name__
+        self.log.event("stage", id=stage.id, status=entry["status"], reason=entry["reason"])
+        if not any((partial / "checkpoints").glob("checkpoint-*")):  # nothing that a later run could go on from
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _context(self, stage: PlannedStage, folder: Path) -> StageContext:
+        return StageContext(stage=stage, plan=self.plan, folder=folder, model=self.models[stage.parent], models=dict(self.models),
+                            tokenizer_folder=self.models[BASE].weights, registry=self.registry, log=self.log,
+                            machine=self.plan.machine, seed=self.plan.recipe.table.seed, stop=self.stop)  # fmt: skip
+
+    def _model_of(self, stage: PlannedStage, folder: Path) -> ModelRef:
+        if (folder / "model").is_dir():
+            return ModelRef(weights=str(folder / "model"))
+        if (folder / "adapter").is_dir():
+            return self.models[stage.parent].with_adapter(folder / "adapter")
+        return self.models[stage.parent]
+
+    # --- what is left behind -----------------------------------------------------------------------------------------------
+
+    def _write_state(self) -> None:
+        artifacts.write_json(self.folder / "run.json", self.state)
+
+    def _report(self) -> Run:
+        from langadapt.report import write_report
+
+        rows = write_report(self.plan, self.state)
+        self.log.event("run", name=self.state["name"], status="done", seconds=self.state["seconds"])
+        return Run(folder=self.folder, state=self.state, rows=rows)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps two runs out of one folder."""
+    from filelock import FileLock, Timeout
+
+    try:
+        (folder / "stages").mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder} is in use by another run; wait for it, or choose another folder with --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop at a clean place; a second one stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    old = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; the same command goes on from the last finished stage or checkpoint") from None
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _environment(plan: Plan) -> dict[str, Any]:
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "machine": str(plan.machine),
+        "bf16": plan.machine.bf16,
+        "packages": plan.lock["packages"],
+    }
+
+
+def _versions(known: Registry) -> dict[str, str]:
+    names = dict.fromkeys([*PACKAGES, *(p.distribution for p in known.plugins)])
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+

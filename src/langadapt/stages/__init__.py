@@ -1,0 +1,1 @@
+"""Stage kinds of the core, one file each: options, plan, run."""

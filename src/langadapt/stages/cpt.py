@@ -1,0 +1,63 @@
+"""`cpt`: continual pretraining on running text, every token of it predicted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langadapt.recipe import Rehearsal, StageOptions
+from langadapt.records import Document, StageKind
+from langadapt.stages.trained import TrainedOptions, plan_training
+
+if TYPE_CHECKING:
+    from langadapt.corpus.packing import Sequence_
+    from langadapt.plan import PlannedStage, Planner
+    from langadapt.run import StageContext, StageResult
+
+
+class CptOptions(TrainedOptions):
+    """Options of `cpt`."""
+
+    def rehearsed(self, rehearsal: Rehearsal) -> StageOptions:
+        return self.shrunk(rehearsal, steps=rehearsal.cpt_steps, length=rehearsal.batch_tokens)
+
+
+def plan(stage: PlannedStage, planner: Planner) -> None:
+    """See `plan_training`."""
+    assert isinstance(stage.options, CptOptions)
+    plan_training(stage, planner, stage.options)
+
+
+def run(context: StageContext) -> StageResult:
+    """Documents → tokens between BOS and EOS → wrapped rows → training → adapter or weights."""
+    from langadapt.corpus.tokenising import pack
+    from langadapt.training import train
+
+    options = context.stage.options
+    assert isinstance(options, CptOptions)
+    tokenizer = context.tokenizer()
+    packed = pack(context, options, tokenizer, encode=lambda documents: text_sequences(documents, tokenizer), whole=False)
+    return train(context, packed, options)
+
+
+def text_sequences(documents: list[Document], tokenizer: Any) -> list[Sequence_]:
+    """Token ids of running text: BOS (not learnt, nothing predicts it), the text, EOS (learnt, so that texts end)."""
+    from langadapt.corpus.packing import Sequence_
+
+    encoded = tokenizer([d.text or d.content for d in documents], add_special_tokens=False)["input_ids"]
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return [
+        Sequence_([*start, *ids, *end], [False] * len(start) + [True] * (len(ids) + len(end)))
+        for ids in encoded
+    ]
+
+
+STAGE = StageKind(
+    name="cpt",
+    description="Continual pretraining on running text.",
+    version=1,
+    options=CptOptions,
+    makes="model",
+    plan=plan,
+    run=run,
+)

@@ -1,0 +1,280 @@
+"""`evaluate`: measures a model on held-out text, held-out answers and tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from langadapt.errors import Interrupted, nearest
+from langadapt.inputs import Input
+from langadapt.plugins import Registry
+from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, suite_names
+from langadapt.records import Evaluation, Item, Rejected, StageKind
+from langadapt.stages.trained import prompt_ingredient
+
+if TYPE_CHECKING:
+    from langadapt.plan import PlannedStage, Planner
+    from langadapt.records import Document
+    from langadapt.run import StageContext, StageResult
+
+HELD_OUT = "held-out"  # the suite of what the recipe's own corpora keep back
+
+
+class EvaluateOptions(StageOptions):
+    """Options of `evaluate`."""
+
+    suites: list[str] | None = Field(None, description="Suites or single evaluations; default: those of [evaluation].")
+    held_out: bool = Field(True, description="Also measure on the held-out part of the recipe's own corpora.")
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        for name in self.suites or ():
+            if name not in suite_names(known):
+                yield ("suites",), f'no plugin offers the suite or evaluation "{name}"', nearest(name, suite_names(known))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One thing to measure: bits per byte of text or of answers, or a task."""
+
+    method: Literal["text", "answers", "task"]
+    task: str
+    suite: str
+    split: str
+    input: Input
+    prompt: str = ""
+    system_prompt: str = ""
+    evaluation: Evaluation | None = None
+
+
+def plan(stage: PlannedStage, planner: Planner) -> None:
+    """Finds what to measure; a task whose data is not at hand is left out, and the plan says so."""
+    table = planner.recipe.table
+    measures = list(_measures(stage, planner))
+    missing = [m for m in measures if m.input.problem and m.suite != HELD_OUT]
+    stage.notes += [f"{m.task} is left out: {m.input.problem}" for m in missing]
+    stage.work = [m for m in measures if m not in missing]
+    stage.inputs = list({id(m.input): m.input for m in stage.work}.values())
+    limits = {"max_documents": table.evaluation.max_documents, "max_items": table.evaluation.max_items}
+    stage.ingredients |= limits
+    for measure in stage.work:
+        stage.ingredients[f"measure {measure.task}"] = f"{measure.suite}, {measure.method}, {measure.prompt}"
+        if measure.prompt:
+            stage.ingredients[f"prompt rendering {measure.prompt}"] = prompt_ingredient(measure.prompt, planner.registry)
+    if planner.shape:
+        stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 1024 * planner.shape.vocab_size * 6}
+
+
+def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
+    options, table, known = stage.options, planner.recipe.table, planner.registry
+    assert isinstance(options, EvaluateOptions)
+    if options.held_out:
+        yield from _held_out(stage, planner)
+    language = known.languages[table.language]
+    suites = next((s for s in (options.suites, table.evaluation.suites) if s is not None), list(language.suites))
+    for evaluation in known.evaluations.values():
+        suite = next((s for s in suites if s == evaluation.name or s in evaluation.suites), None)
+        if suite is not None:
+            ref = CorpusRef(name=evaluation.corpus, held_out=0)  # type: ignore[call-arg]
+            text = evaluation.method == "bits_per_byte"
+            yield Measure(
+                method="text" if text else "task",
+                task=evaluation.name,
+                suite=suite,
+                split=evaluation.split,
+                input=planner.input(ref),
+                prompt="" if text else language.prompts.get("sft", "chatml"),
+                evaluation=evaluation,
+            )
+
+
+def _held_out(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
+    """Held-out parts of all text corpora, and of the dialogues that the model's own road uses (the base: of all)."""
+    stages = {s.id: s for s in planner.recipe.stages}
+    road = set(stages) if stage.parent == BASE else _road(stage.parent, stages)
+    seen = set()
+    for other in planner.recipe.stages:
+        refs = getattr(other.options, "corpus", ())
+        prompt = getattr(other.options, "prompt", "")
+        if prompt and other.id not in road:
+            continue
+        for ref in refs:
+            if not ref.held_out or (ref.label, prompt) in seen:
+                continue
+            seen.add((ref.label, prompt))
+            yield Measure(
+                method="answers" if prompt else "text",
+                task=ref.label,
+                suite=HELD_OUT,
+                split="held_out",
+                input=planner.input(ref),
+                prompt=prompt,
+                system_prompt=getattr(other.options, "system_prompt", ""),
+            )
+
+
+def _road(id: str, stages: dict[str, Stage]) -> set[str]:
+    road: set[str] = set()
+    while id in stages:
+        road.add(id)
+        id = stages[id].parent
+    return road
+
+
+def run(context: StageContext) -> StageResult:
+    """Loads the model once and measures one thing after the other; every item's result is kept in `items.jsonl`."""
+    from langadapt import loading
+    from langadapt.run import StageResult
+
+    measures: list[Measure] = context.stage.work
+    model, tokenizer = loading.load_model(context.model).eval(), context.tokenizer()
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, int] = {}
+    with (context.folder / "items.jsonl").open("w", encoding="utf-8") as items_file:
+        for number, measure in enumerate(measures):
+            if context.stop.is_set():
+                raise Interrupted(f"stopped in stage {context.stage.id} before {measure.task}")
+            context.log.advance(number, len(measures), measure.task)
+            found, items = _METHODS[measure.method](context, measure, model, tokenizer, skipped)
+            rows += [_row(context, measure) | row for row in found]
+            for item in items:
+                key = {"suite": measure.suite, "task": measure.task, "method": measure.method}
+                items_file.write(json.dumps(key | item, ensure_ascii=False) + "\n")
+        context.log.advance(len(measures), len(measures), "measured")
+    return StageResult(metrics={"rows": len(rows), "skipped": skipped}, rows=rows)
+
+
+def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
+    return {"stage": context.stage.parent, "suite": measure.suite, "task": measure.task, "split": measure.split}
+
+
+def _bits(measure: Measure, metric: str, scored: list[tuple[str, Any]], limited: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The row and the items of a list of scored documents."""
+    import math
+
+    from langadapt.evaluation.statistics import ratio_of_totals
+
+    if not scored:
+        return [], []
+    found = ratio_of_totals([s.nll / math.log(2) for _, s in scored], [s.bytes for _, s in scored])
+    row = {
+        "metric": metric,
+        "value": found.value,
+        "n": len(scored),
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "higher_is_better": False,
+        "unit": "bits/byte",
+        "language": measure.evaluation.language if measure.evaluation else measure.input.record.language if measure.input.record else "",
+        "bytes": sum(s.bytes for _, s in scored),
+        "tokens": sum(s.tokens for _, s in scored),
+        "limited": limited,
+    }
+    return [row], [{"id": id, "nll": s.nll, "bytes": s.bytes, "tokens": s.tokens} for id, s in scored]
+
+
+def _text(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
+    from langadapt.evaluation.bits_per_byte import reversible, score_text
+
+    limit = context.plan.recipe.table.evaluation.max_documents
+    documents, limited = _kept(measure, limit)
+    scored = []
+    for document in documents:
+        if context.stop.is_set():
+            raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
+        if not reversible(tokenizer, document.content):
+            skipped[f"{measure.task}: tokens do not give the text back"] = skipped.get(f"{measure.task}: tokens do not give the text back", 0) + 1
+            continue
+        scored.append((document.id, score_text(model, tokenizer, document.content)))
+    return _bits(measure, "bits_per_byte", scored, limited)
+
+
+def _answers(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
+    from langadapt.evaluation.bits_per_byte import score_answers
+    from langadapt.prompts.rendering import encode
+
+    evaluation = context.plan.recipe.table.evaluation
+    limit = min(filter(None, (evaluation.max_documents, evaluation.max_items)), default=0)
+    documents, limited = _kept(measure, limit)
+    scored = []
+    for document in documents:
+        if context.stop.is_set():
+            raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
+        sequence = encode(context.registry.prompts[measure.prompt], document.messages, tokenizer, measure.system_prompt)
+        answers = "".join(m.content for m in document.messages if m.role == "assistant")
+        scored.append((document.id, score_answers(model, sequence, answers)))
+    return _bits(measure, "answer_bits_per_byte", scored, limited)
+
+
+def _kept(measure: Measure, limit: int) -> tuple[list[Document], bool]:
+    """Documents to score: the held-out side of a training corpus, or all of an evaluation corpus; at most `limit`."""
+    from langadapt.corpus.preparing import Accounting, clean
+
+    source = measure.input.source()
+    side = "held_out" if source.held_out else "train"
+    documents = (d for found, d in clean(source, Accounting(), set()) if found == side)
+    kept = list(islice(documents, limit or None))
+    return kept, bool(limit) and len(kept) == limit
+
+
+def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
+    from langadapt.artifacts import digest
+    from langadapt.evaluation.generating import ask
+    from langadapt.evaluation.statistics import resampled
+
+    evaluation = measure.evaluation
+    assert evaluation and evaluation.items and evaluation.score and measure.input.path
+    items: list[Item] = []
+    for item in evaluation.items(measure.input.path):
+        if isinstance(item, Rejected):
+            skipped[f"{measure.task}: {item.reason}"] = skipped.get(f"{measure.task}: {item.reason}", 0) + 1
+        else:
+            items.append(item)
+    limit = context.plan.recipe.table.evaluation.max_items
+    limited = bool(limit) and len(items) > limit
+    if limited:  # by hash, so that the choice is the same for every model and does not follow the file's order
+        items = sorted(items, key=lambda i: digest(i.id))[:limit]
+    if not items:
+        skipped[f"{measure.task}: no items"] = 1
+        return [], []
+
+    def advance(done: int) -> None:
+        if context.stop.is_set():
+            raise Interrupted(f"stopped in stage {context.stage.id} in {measure.task}")
+
+    answers = ask(model, tokenizer, evaluation, items, context.registry.prompts[measure.prompt], advance)
+    score: Callable[[Any], Any] = evaluation.score
+    rows = [
+        {
+            "metric": metric,
+            "value": found.value,
+            "n": len(items),
+            "ci_low": found.low,
+            "ci_high": found.high,
+            "higher_is_better": evaluation.metrics[metric],
+            "unit": "",
+            "language": evaluation.language,
+            "undecoded": sum(a.prediction is None for a in answers),
+            "limited": limited,
+        }
+        for metric, found in resampled(lambda chosen: dict(score(chosen)), answers).items()
+    ]
+    kept = [{"id": a.item.id, "gold": a.item.gold, "text": a.text, "prediction": a.prediction} for a in answers]
+    return rows, kept
+
+
+_METHODS: dict[str, Callable[..., Any]] = {"text": _text, "answers": _answers, "task": _task}
+
+STAGE = StageKind(
+    name="evaluate",
+    description="Measures a model on held-out text, held-out answers and tasks.",
+    version=1,
+    options=EvaluateOptions,
+    makes="results",
+    plan=plan,
+    run=run,
+)

@@ -1,0 +1,152 @@
+"""`merge`: one folder of plain weights out of a base model and its adapters, with a certificate.
+
+An adapter that was trained beside 4-bit weights, merged into the 16-bit ones, is another model than the one that was
+trained. The certificate says how far it is from it, and the stage fails when the merge itself went wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from langadapt.recipe import StageOptions
+from langadapt.records import StageKind
+
+if TYPE_CHECKING:
+    from langadapt.plan import PlannedStage, Planner
+    from langadapt.run import StageContext, StageResult
+
+DOCUMENTS, TOKENS = 6, 256  # held-out text that the certificate compares the models on
+
+
+class MergeOptions(StageOptions):
+    """Options of `merge`."""
+
+    max_kl: float = Field(0.01, gt=0, description="Largest mean KL divergence, in nats, between adapter and merged weights in 16 bits.")
+
+
+def plan(stage: PlannedStage, planner: Planner) -> None:
+    """The certificate is taken on held-out text of the stage that is merged."""
+    parent = next((s for s in planner.recipe.stages if s.id == stage.parent), None)
+    refs = getattr(parent.options, "corpus", ()) if parent else ()
+    stage.inputs = [planner.input(ref) for ref in refs]
+    if planner.shape:
+        stage.estimate.memory = {"weights": 2 * 2 * planner.shape.parameters}
+        stage.estimate.disk = 2 * planner.shape.parameters
+    stage.work = dict(getattr(parent.options, "peft", {})) if parent else {}
+
+
+def run(context: StageContext) -> StageResult:
+    """Merges, saves, and compares with the model that was trained and with the adapter on 16-bit weights."""
+    from langadapt import loading
+    from langadapt.errors import RunError
+    from langadapt.run import StageResult
+
+    options = context.stage.options
+    assert isinstance(options, MergeOptions)
+    tokenizer = context.tokenizer()
+    texts = _texts(context, tokenizer)
+    merged = loading.load_model(context.model).eval()
+    _save(merged, tokenizer, context)
+    after = _distributions(merged, texts)
+    del merged
+    if not context.model.adapters:
+        context.log.info("nothing to merge: the stage's weights are whole already")
+        return StageResult(metrics={"adapters": 0})
+    metrics: dict[str, Any] = {"adapters": len(context.model.adapters), "bits_per_token_merged": _bits(after, texts)}
+    plain = _with_adapter(context, quantised=False)
+    metrics |= _compare("sixteen_bit", _distributions(plain, texts), after)
+    del plain
+    trained = _with_adapter(context, quantised=True)
+    before = _distributions(trained, texts)
+    metrics |= _compare("as_trained", before, after) | {"bits_per_token_as_trained": _bits(before, texts)}
+    if not metrics["kl_sixteen_bit"] <= options.max_kl:
+        raise RunError(f"stage {context.stage.id}: the merged model is not the adapted one: mean KL divergence "
+                       f"{metrics['kl_sixteen_bit']:.4f} nats is above max_kl = {options.max_kl}")
+    context.log.info(f"certificate: KL {metrics['kl_sixteen_bit']:.2e} nats from the adapter on 16-bit weights, "
+                     f"{metrics['kl_as_trained']:.2e} from the model as it was trained")
+    return StageResult(metrics=metrics, rows=_rows(context, metrics, sum(len(t) - 1 for t in texts)))
+
+
+def _texts(context: StageContext, tokenizer: Any) -> list[list[int]]:
+    """Token ids of held-out documents, with BOS, cut to a length at which logits are small."""
+    from langadapt.corpus.preparing import Accounting, clean
+
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    texts = []
+    for found in context.stage.inputs:
+        held_out = (d for side, d in clean(found.source(), Accounting(), set()) if side == "held_out")
+        for document in islice(held_out, DOCUMENTS):
+            texts.append((start + tokenizer(document.content, add_special_tokens=False)["input_ids"])[:TOKENS])
+    return [t for t in texts if len(t) > 1]
+
+
+def _save(model: Any, tokenizer: Any, context: StageContext) -> None:
+    model.save_pretrained(context.folder / "model")
+    tokenizer.save_pretrained(context.folder / "model")
+
+
+def _with_adapter(context: StageContext, *, quantised: bool) -> Any:
+    """The last adapter beside its base instead of inside it: as it was trained, or on 16-bit weights."""
+    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+
+    from langadapt import loading
+    from langadapt.artifacts import ModelRef
+
+    *earlier, last = context.model.adapters
+    model = loading.load_model(ModelRef(weights=context.model.weights, revision=context.model.revision, adapters=tuple(earlier)))
+    if not quantised:
+        return PeftModel.from_pretrained(model, str(last)).eval()
+    peft: Mapping[str, Any] = context.stage.work
+    strategy = context.registry.peft_strategies[peft["method"]]
+    prepared = strategy.prepare(model, {k: v for k, v in peft.items() if k != "method"})
+    set_peft_model_state_dict(prepared, load_peft_weights(str(last)))
+    return prepared.eval()
+
+
+def _distributions(model: Any, texts: list[list[int]]) -> list[Any]:
+    """Log-probabilities over the vocabulary at every position that predicts a token, in fp32."""
+    import torch
+
+    with torch.no_grad():
+        return [model(input_ids=torch.tensor([t], device=model.device), use_cache=False).logits[0, :-1].float().log_softmax(-1) for t in texts]
+
+
+def _compare(name: str, reference: list[Any], other: list[Any]) -> dict[str, float]:
+    """Mean KL(reference ‖ other) in nats, largest difference of a log-probability's likely words, share of equal best words."""
+    import torch
+
+    kl = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(reference, other, strict=True)])
+    same = torch.cat([p.argmax(-1) == q.argmax(-1) for p, q in zip(reference, other, strict=True)])
+    return {f"kl_{name}": float(kl.mean()), f"kl_max_{name}": float(kl.max()), f"same_top_{name}": float(same.float().mean())}
+
+
+def _bits(distributions: list[Any], texts: list[list[int]]) -> float:
+    import torch
+
+    nll = torch.cat([-d.gather(1, torch.tensor(t[1:], device=d.device)[:, None]).squeeze(1) for d, t in zip(distributions, texts, strict=True)])
+    return float(nll.mean()) / math.log(2)
+
+
+def _rows(context: StageContext, metrics: Mapping[str, Any], tokens: int) -> list[dict[str, Any]]:
+    directions = {"kl_sixteen_bit": False, "same_top_sixteen_bit": True, "kl_as_trained": False, "same_top_as_trained": True}
+    return [
+        {"stage": context.stage.id, "suite": "merge", "task": "certificate", "split": "held_out", "metric": name, "value": metrics[name],
+         "n": tokens, "ci_low": None, "ci_high": None, "higher_is_better": better, "unit": "nats" if name.startswith("kl") else "", "limited": False}
+        for name, better in directions.items()
+    ]  # fmt: skip
+
+
+STAGE = StageKind(
+    name="merge",
+    description="Plain weights out of a base model and its adapters, with a certificate.",
+    version=1,
+    options=MergeOptions,
+    makes="model",
+    plan=plan,
+    run=run,
+)

@@ -1,0 +1,72 @@
+"""`sft`: supervised fine-tuning on dialogues and instructions, with loss on the answers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from langadapt.plugins import Registry
+from langadapt.recipe import Rehearsal, StageOptions
+from langadapt.records import Document, StageKind
+from langadapt.stages.trained import TRAINING, TrainedOptions, plan_training, prompt_ingredient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langadapt.plan import PlannedStage, Planner
+    from langadapt.run import StageContext, StageResult
+
+
+class SftOptions(TrainedOptions):
+    """Options of `sft`."""
+
+    prompt: str = Field("chatml", description="Prompt format of the dialogues.")
+    system_prompt: str = Field("", description="Instead of the format's own system prompt.")
+
+    defaults: ClassVar[Mapping[str, Any]] = TRAINING | {"learning_rate": 2e-5, "num_train_epochs": 3.0}
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        yield from super().check(known)
+        if self.prompt not in known.prompts:
+            yield ("prompt",), f'no plugin offers the prompt format "{self.prompt}"', known.prompts.missing(self.prompt)
+
+    def rehearsed(self, rehearsal: Rehearsal) -> StageOptions:
+        # Dialogues are never cut, so rows keep their length; a step is one row.
+        return self.shrunk(rehearsal, steps=rehearsal.sft_steps, length=int(self.training["max_length"]))
+
+
+def plan(stage: PlannedStage, planner: Planner) -> None:
+    """See `plan_training`; the prompt's rendering is part of the digest."""
+    assert isinstance(stage.options, SftOptions)
+    plan_training(stage, planner, stage.options)
+    stage.ingredients["prompt rendering"] = prompt_ingredient(stage.options.prompt, planner.registry)
+
+
+def run(context: StageContext) -> StageResult:
+    """Dialogues → tokens with the answers marked → rows by best fit → training → adapter or weights."""
+    from langadapt.corpus.tokenising import pack
+    from langadapt.prompts.rendering import encode
+    from langadapt.training import train
+
+    options = context.stage.options
+    assert isinstance(options, SftOptions)
+    tokenizer, format = context.tokenizer(), context.registry.prompts[options.prompt]
+
+    def sequences(documents: list[Document]) -> list[Any]:
+        return [encode(format, d.messages, tokenizer, options.system_prompt) for d in documents]
+
+    packed = pack(context, options, tokenizer, encode=sequences, whole=True)
+    return train(context, packed, options)
+
+
+STAGE = StageKind(
+    name="sft",
+    description="Supervised fine-tuning on dialogues and instructions, loss on the answers only.",
+    version=1,
+    options=SftOptions,
+    makes="model",
+    plan=plan,
+    run=run,
+)

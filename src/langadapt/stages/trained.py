@@ -1,0 +1,209 @@
+"""What the stages that train have in common: their options, their checks and their estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from langadapt.errors import nearest
+from langadapt.models import LOSS_CHUNK, ModelShape
+from langadapt.plugins import Registry, registry
+from langadapt.recipe import Corpora, Rehearsal, StageOptions, check_fields
+
+if TYPE_CHECKING:
+    from langadapt.plan import PlannedStage, Planner
+
+UPSTREAM = "transformers.training_args:TrainingArguments"
+
+# What the trainer gets when the recipe is silent; names are TrainingArguments', `max_length` is trl's.
+TRAINING: dict[str, Any] = {
+    "learning_rate": 2e-4,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "num_train_epochs": 1.0,
+    "max_steps": -1,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "max_length": 1024,
+    "optim": "adamw_torch",
+    "activation_checkpointing": False,
+    "logging_steps": 10,
+    "save_steps": 500,
+}
+OWNED = {
+    "output_dir": "checkpoints are kept in the run's folder",
+    "report_to": "metrics go to events.jsonl",
+    "seed": "it is the recipe's seed",
+    "data_seed": "it is the recipe's seed",
+    "remove_unused_columns": "rows are already packed",
+    "use_cpu": "it follows from the machine",
+    "disable_tqdm": "progress is shown by langadapt",
+    "gradient_checkpointing": "transformers 5 calls it activation_checkpointing",
+    "eval_strategy": "models are measured by evaluate stages",
+    "do_eval": "models are measured by evaluate stages",
+    "push_to_hub": "uploads are asked for, never a side effect of training",
+    "max_seq_length": "trl calls it max_length",
+}
+
+
+class TrainedOptions(StageOptions):
+    """Options of a stage that trains."""
+
+    corpus: Corpora = Field(min_length=1, description="What to train on: names, paths, or tables with weights.")
+    peft: dict[str, Any] = Field({"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names.")
+    training: dict[str, Any] = Field({}, validate_default=True, description="Options of the trainer, by its own names.")
+
+    defaults: ClassVar[Mapping[str, Any]] = TRAINING
+
+    @field_validator("peft")
+    @classmethod
+    def _with_strategy_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
+        method = value.get("method", "lora")
+        strategies = registry().peft_strategies
+        defaults = strategies[method].defaults if isinstance(method, str) and method in strategies else {}
+        return {"method": method, **defaults, **value}
+
+    @field_validator("training")
+    @classmethod
+    def _with_training_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {**cls.defaults, **value}
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        for index, ref in enumerate(self.corpus):
+            if not ref.name and not ref.path:
+                yield ("corpus", index), "a corpus needs a name or a path", ""
+            elif ref.name and ref.name not in known.corpora:
+                yield ("corpus", index), f'no plugin offers the corpus "{ref.name}"', known.corpora.missing(ref.name)
+            if ref.layout:
+                from langadapt.corpus.layouts import LAYOUTS
+
+                if ref.layout not in LAYOUTS:
+                    yield ("corpus", index, "layout"), f'there is no layout "{ref.layout}"', nearest(ref.layout, LAYOUTS)
+            for name in ref.filters:
+                if name not in known.filters:
+                    yield ("corpus", index, "filters"), f'no plugin offers the filter "{name}"', known.filters.missing(name)
+            if ref.config and ref.name in known.corpora:
+                source = known.corpora[ref.name].source
+                configs = source.limits if source else {}
+                if ref.config not in configs:
+                    yield ("corpus", index, "config"), f'{ref.name} has no config "{ref.config}"', nearest(ref.config, configs)
+        method = self.peft["method"]
+        if not isinstance(method, str) or method not in known.peft_strategies:
+            yield ("peft", "method"), f'no plugin offers the PEFT strategy "{method}"', known.peft_strategies.missing(str(method))
+        else:
+            strategy = known.peft_strategies[method]
+            options = {k: v for k, v in self.peft.items() if k != "method"}
+            yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
+        yield from check_fields(UPSTREAM, self.training, ("training",), {"max_length": 1}, OWNED)
+        for key in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps"):
+            value = self.training[key]
+            if isinstance(value, int) and value < 1:
+                yield ("training", key), f"{value} is not at least 1", ""
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step on one device."""
+        return int(self.training["per_device_train_batch_size"]) * int(self.training["gradient_accumulation_steps"])
+
+    @property
+    def max_steps(self) -> int | None:
+        """Steps that the recipe fixes; None when epochs decide."""
+        steps = int(self.training["max_steps"])
+        return steps if steps > 0 else None
+
+    def shrunk(self, rehearsal: Rehearsal, *, steps: int, length: int) -> TrainedOptions:
+        """At the scale of a rehearsal: few and small steps, a higher learning rate, a larger held-out share."""
+        training = dict(self.training)
+        training["max_steps"] = min(steps, self.max_steps or steps)
+        training["max_length"] = min(length, training["max_length"])
+        rows = max(1, rehearsal.batch_tokens // training["max_length"])
+        training["per_device_train_batch_size"] = min(rows, training["per_device_train_batch_size"])
+        training["gradient_accumulation_steps"] = 1
+        training["learning_rate"] = float(f"{training['learning_rate'] * rehearsal.learning_rate_scale:.6g}")
+        training.update(activation_checkpointing=False, logging_steps=1, save_steps=100)
+        corpus = [ref.model_copy(update={"held_out": max(ref.held_out, rehearsal.held_out)}) for ref in self.corpus]
+        return self.model_copy(update={"training": training, "corpus": corpus})
+
+
+def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:
+    """Inputs, steps, tokens, memory, disk and time of a stage that trains."""
+    from langadapt.plan import REFERENCE, UTILISATION
+
+    stage.inputs = [planner.input(ref) for ref in options.corpus]
+    strategy = planner.registry.peft_strategies[options.peft["method"]]
+    owner = planner.registry.peft_strategies.owner(options.peft["method"])
+    stage.ingredients["strategy"] = f"{strategy.name} of {owner.distribution} {owner.version}"
+    stage.notes += _substitutions(options, planner.machine.cuda, planner.machine.bf16)
+    length, rows = int(options.training["max_length"]), options.rows_per_step
+    stage.steps = options.max_steps or _steps_from_bytes(stage, options)
+    stage.tokens = stage.steps * rows * length if stage.steps else None
+    shape = planner.shape
+    if shape is None:
+        return
+    trainable = strategy.trainable(shape, options.peft)
+    stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
+    stage.estimate.memory = _memory(shape, trainable, strategy.weight_bits(options.peft), options, strategy.trains_base)
+    checkpoint = trainable * 12
+    stage.estimate.disk = (2 * shape.parameters if strategy.trains_base else 4 * trainable) + 2 * checkpoint
+    if stage.tokens:
+        # Forward 2 FLOPs a weight and token, the same again for the input's gradient, and for the weights' own where they
+        # learn; checkpointing repeats the forward pass.
+        per_token = 2 * shape.parameters * (3 if strategy.trains_base else 2 + trainable / shape.parameters)
+        per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
+        stage.estimate.seconds = planner.seconds(stage.tokens * per_token)
+        stage.estimate.reference_seconds = stage.tokens * per_token / (REFERENCE[1] * UTILISATION)
+
+
+def prompt_ingredient(name: str, known: Registry) -> str:
+    """What a prompt format makes of a fixed dialogue, as an ingredient of the digest: it changes when the template does."""
+    import dataclasses
+
+    from langadapt.artifacts import digest
+    from langadapt.records import Message
+
+    format = known.prompts[name]
+    probe = [Message(role="user", content="a", context="b"), Message(role="assistant", content="c"), Message(role="user", content="d"),
+             Message(role="assistant", content="e")]  # fmt: skip
+    return digest([format.version, *(dataclasses.astuple(s) for s in format.render(probe, format.system_prompt))])
+
+
+def _substitutions(options: TrainedOptions, cuda: bool, bf16: bool) -> list[str]:
+    notes = []
+    optim = str(options.training.get("optim", ""))
+    if not cuda and (optim.startswith("paged_") or optim.endswith("8bit")):
+        notes.append(f"optim {optim} needs CUDA; here adamw_torch takes its place")
+    if not bf16:
+        notes.append("this processor has no bf16 instructions; fp32 is used")
+    return notes
+
+
+def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | None:
+    """Steps of `num_train_epochs` over corpora of known size, at the usual three to four bytes of text a token."""
+    sizes = [i.bytes for i in stage.inputs]
+    if any(size is None for size in sizes):
+        return None
+    tokens = sum(filter(None, sizes)) / 3.5 * float(options.training["num_train_epochs"])
+    stage.notes.append("steps are estimated from the size of the text at 3.5 bytes a token")
+    return max(1, round(tokens / (int(options.training["max_length"]) * options.rows_per_step)))
+
+
+def _memory(shape: ModelShape, trainable: int, weight_bits: float, options: TrainedOptions, trains_base: bool) -> dict[str, int]:
+    """Bytes by part. Activations: what a block of the Llama family keeps for its backward pass, in 16 bits."""
+    tokens = int(options.training["max_length"]) * int(options.training["per_device_train_batch_size"])
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    block = 2 * tokens * (10 * hidden + 4 * inner) + (0 if trains_base else 2 * tokens * (4 * hidden + 3 * inner))
+    layers = shape.num_hidden_layers
+    kept = 2 * tokens * hidden * layers + block if options.training["activation_checkpointing"] else block * layers
+    embedding_bytes = 4 if trains_base else 2
+    return {
+        "weights": int(shape.linear_parameters * weight_bits / 8) + shape.embedding_parameters * embedding_bytes,
+        "adapters": 0 if trains_base else 4 * trainable,
+        "gradients": 4 * trainable,
+        "optimizer": 8 * trainable,
+        "activations": kept,
+        "logits": min(tokens, LOSS_CHUNK) * shape.vocab_size * 6,
+    }

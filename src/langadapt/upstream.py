@@ -1,0 +1,155 @@
+"""What fields the libraries' own option classes have, read from their source without importing them.
+
+Importing transformers or peft takes seconds and a plan must not. Their dataclasses are plain source files beside us, so
+their fields and annotations are parsed (`ast`) instead: the names that a recipe may use are exactly those of the
+installed version, and there is no list of ours to grow stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "str": (str,), "int": (int,), "float": (float, int), "bool": (bool,), "dict": (dict,), "list": (list,),
+    "tuple": (list,), "set": (list,), "Sequence": (list,), "Iterable": (list,), "Literal": (str, int),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of an upstream option class: its annotation, and the words allowed when it is an enumeration."""
+
+    name: str
+    annotation: str
+    types: tuple[type, ...]
+    words: tuple[str, ...] = ()
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with `value`, or "" when it can stand."""
+        if self.types and not _is(value, self.types):
+            return f"{_show(value)} is not of type {self.annotation}"
+        if self.words and isinstance(value, str) and value not in self.words:
+            from langadapt.errors import nearest
+
+            return f'"{value}" is not one of its values; {nearest(value, self.words)}'
+        return ""
+
+
+@lru_cache(maxsize=None)
+def fields_of(reference: str) -> dict[str, Field]:
+    """Fields of the option class `package.module:Class`, inherited ones of the same package included."""
+    module, _, name = reference.partition(":")
+    tree = _parse(module)
+    found: dict[str, Field] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for base in node.bases:
+                origin = _origin(tree, module, ast.unparse(base).split(".")[-1])
+                if origin:
+                    found.update(fields_of(origin))
+            for statement in node.body:
+                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                    field = _field(statement.target.id, statement.annotation, tree, module)
+                    found[field.name] = field
+    return found
+
+
+def _field(name: str, annotation: ast.expr, tree: ast.Module, module: str) -> Field:
+    types: set[type] = set()
+    words: set[str] = set()
+    known = True
+    for leaf in _alternatives(annotation):
+        text = ast.unparse(leaf).split("[")[0].split(".")[-1]
+        if text == "None":
+            continue
+        if text in _SCALARS:
+            types.update(_SCALARS[text])
+            if text == "Literal" and isinstance(leaf, ast.Subscript):
+                parts = leaf.slice.elts if isinstance(leaf.slice, ast.Tuple) else [leaf.slice]
+                words.update(p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))
+        elif values := _enumeration(tree, module, text):
+            types.add(str)
+            words.update(values)
+        else:
+            known = False  # a class of theirs that has no TOML value; let them check it
+    shown = ast.unparse(annotation).replace("typing.", "")
+    only_words = bool(words) and known
+    return Field(name, shown, tuple(types) if known else (), tuple(sorted(words)) if only_words else ())
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return _alternatives(ast.parse(node.value, mode="eval").body)
+    if isinstance(node, ast.BinOp):
+        return _alternatives(node.left) + _alternatives(node.right)
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).split(".")[-1] in ("Optional", "Union", "Annotated"):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return [leaf for part in inner for leaf in _alternatives(part)]
+    return [node]
+
+
+def _enumeration(tree: ast.Module, module: str, name: str) -> tuple[str, ...]:
+    origin = _origin(tree, module, name)
+    if not origin:
+        return ()
+    home, _, class_name = origin.partition(":")
+    for node in _parse(home).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name and "Enum" in "".join(map(ast.unparse, node.bases)):
+            return tuple(
+                statement.value.value
+                for statement in node.body
+                if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+            )
+    return ()
+
+
+def _origin(tree: ast.Module, module: str, name: str) -> str:
+    """`package.module:Class` where `name` comes from, when that is in the same package or a sibling one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return f"{module}:{name}"
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            parts = module.split(".")
+            home = ".".join([*parts[: len(parts) - node.level], *filter(None, [node.module])]) if node.level else node.module
+            return _origin_in_package(home or "", name)
+    return ""
+
+
+def _origin_in_package(home: str, name: str) -> str:
+    if home.split(".")[0] not in ("transformers", "peft", "trl"):
+        return ""
+    if home == "transformers" and name == "TrainingArguments":  # re-exported lazily, so no import statement shows it
+        home = "transformers.training_args"
+    return _origin(_parse(home), home, name) if _source(home) else ""
+
+
+@lru_cache(maxsize=None)
+def _parse(module: str) -> ast.Module:
+    path = _source(module)
+    if path is None:
+        raise ModuleNotFoundError(f"{module.split('.')[0]} is not installed, so its options cannot be checked")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _source(module: str) -> Path | None:
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)  # top level only: finding a submodule would import the package
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    base = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def _is(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):  # True is an int to Python and never one in a recipe
+        return bool in types
+    return isinstance(value, types)
+
+
+def _show(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
