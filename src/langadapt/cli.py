@@ -17,9 +17,15 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 recipe_argument = click.argument("recipe", metavar="RECIPE")
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put another value into the recipe: adapt.training.max_steps=100."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Put another value into the recipe: adapt.training.max_steps=100.",
 )
-rehearse_option = click.option("--rehearse", is_flag=True, help="At the scale of a laptop: a small real model, samples, few steps.")
+rehearse_option = click.option(
+    "--rehearse", is_flag=True, help="At the scale of a laptop: a small real model, samples, few steps."
+)
 out_option = click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -139,7 +145,7 @@ def show(folder: Path, as_json: bool) -> None:
     from langadapt.run import Run
 
     state, rows = artifacts.read_json(folder / "run.json"), artifacts.read_json(folder / "report.json")
-    if state is None:
+    if not isinstance(state, dict) or "stages" not in state:
         raise UserError(f"{folder} holds no run.json, so it is not the folder of a run")
     if as_json:
         _print_json({"run": state, "report": rows or [], "folder": str(folder)})

@@ -35,7 +35,12 @@ class EventLog:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Writes one line to the file."""
-        record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, "stage": self._stage, **fields}
+        record = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "event": kind,
+            "stage": self._stage,
+            **fields,
+        }
         self._file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
         self._file.flush()
 

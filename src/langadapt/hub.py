@@ -9,35 +9,51 @@ from langadapt.errors import UserError
 
 
 @contextmanager
-def in_words(repo_id: str) -> Iterator[None]:
+def in_words(repo_id: str, *, revision: str = "", dataset: bool = False) -> Iterator[None]:
     """Turns the hub library's exceptions into messages that say what to do."""
-    import httpx
     from huggingface_hub import errors
+    from huggingface_hub.utils import validate_repo_id
 
-    page = f"https://huggingface.co/{repo_id}"
+    # The HTTP library's own base class; which library that is depends on the hub library's version.
+    transport: type[Exception] = getattr(errors, "HTTPError", OSError)
+
+    page = f"https://huggingface.co/{'datasets/' if dataset else ''}{repo_id}"
     try:
+        validate_repo_id(repo_id)  # not all calls check it before they ask
         yield
+    except errors.HFValidationError:
+        raise UserError(f"{repo_id} cannot be the name of a hub repository; it is written owner/name") from None
     except errors.GatedRepoError:
-        raise UserError(f"{repo_id} is gated: accept its terms at {page}, then log in with: hf auth login "
-                        "(or set HF_TOKEN)") from None
+        raise UserError(
+            f"{repo_id} is gated: accept its terms at {page}, then log in with: hf auth login (or set HF_TOKEN)"
+        ) from None
     except errors.RepositoryNotFoundError:
-        raise UserError(f"the hub knows no {repo_id}, or it is private and you are not logged in; check the name, "
-                        "or log in with: hf auth login") from None
+        raise UserError(
+            f"the hub knows no {repo_id}, or it is private and you are not logged in; check the name, "
+            "or log in with: hf auth login"
+        ) from None
     except errors.RevisionNotFoundError:
-        raise UserError(f"{repo_id} has no such revision; see {page}") from None
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx.TransportError, ConnectionError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{repo_id} is not on this machine and the hub cannot be reached ({first}); connect, or fetch it "
-                        "on another machine and give its folder instead") from None
+        raise UserError(f'{repo_id} has no revision "{revision}"; see {page}') from None
     except errors.HfHubHTTPError as error:
+        if error.response.status_code == 401:
+            raise UserError(
+                f"the hub does not accept your token, so {repo_id} cannot be fetched; log in anew with: hf auth login "
+                "(or mend HF_TOKEN)"
+            ) from None
         raise UserError(f"the hub refused {repo_id}: {str(error).splitlines()[0]}") from None
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, transport, ConnectionError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{repo_id} is not on this machine and the hub cannot be reached ({first}); connect, or fetch it on another "
+            "machine and give its folder instead"
+        ) from None
 
 
 def pin_model(repo_id: str, revision: str) -> str:
     """The commit that a model revision stands for, having checked that this user may fetch it."""
     from huggingface_hub import HfApi
 
-    with in_words(repo_id):
+    with in_words(repo_id, revision=revision):
         api = HfApi()
         api.auth_check(repo_id)
         return str(api.model_info(repo_id, revision=revision).sha)
@@ -47,7 +63,7 @@ def pin_dataset(repo_id: str, revision: str) -> str:
     """The commit that a dataset revision stands for, having checked that this user may fetch it."""
     from huggingface_hub import HfApi
 
-    with in_words(repo_id):
+    with in_words(repo_id, revision=revision, dataset=True):
         api = HfApi()
         api.auth_check(repo_id, repo_type="dataset")
         return str(api.dataset_info(repo_id, revision=revision).sha)
@@ -57,7 +73,9 @@ def fetch_model(repo_id: str, commit: str) -> str:
     """Folder of a model snapshot: configuration, tokenizer and safetensors weights; nothing that could hold code."""
     from huggingface_hub import snapshot_download
 
-    with in_words(repo_id):
+    with in_words(repo_id, revision=commit):
         return snapshot_download(
-            repo_id, revision=commit, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja", "LICENSE*"]
+            repo_id,
+            revision=commit,
+            allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja", "LICENSE*"],
         )

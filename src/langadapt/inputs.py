@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -48,7 +49,7 @@ class Input:
     @property
     def bytes(self) -> int | None:
         """Size of what there is to read, compressed or not; None when nobody said."""
-        if self.path is not None:
+        if self.path is not None and not self.problem:
             return sum(f.stat().st_size for f in _all_files(self.path))
         return self.record.bytes if self.record else None
 
@@ -83,17 +84,16 @@ class Input:
             raise UserError(f"corpus {self.label}: there is no document in {self.path or self.label}")
 
     def _read(self) -> Iterator[Document | Rejected]:
-        layout = self.ref.layout or (self.record.layout if self.record and not self.ref.columns else "")
         if self.where == "hub":
             assert self.record and self.record.source
-            yield from _read_hub(self.record, self.fingerprint, layout)
+            yield from _read_hub(self.record, self.fingerprint, self.ref.layout or self.record.layout, self.ref.columns)
         elif self.record and self.record.read:
             assert self.path
             yield from self.record.read(self.path)
         else:
             # A user's copy of a registered corpus may be in any known layout; only a sample is sure to have the corpus's own.
-            yield from read_documents(str(self.path), layout=layout if self.where == "sample" else self.ref.layout,
-                                      columns=self.ref.columns)
+            own = self.record.layout if self.record and self.where == "sample" and not self.ref.columns else ""
+            yield from read_documents(str(self.path), layout=self.ref.layout or own, columns=self.ref.columns)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -107,7 +107,9 @@ class Input:
         }
 
 
-def find_input(ref: CorpusRef, known: Registry, *, data: Mapping[str, str], rehearsal: bool, pinned: Mapping[str, str]) -> Input:
+def find_input(
+    ref: CorpusRef, known: Registry, *, data: Mapping[str, str], rehearsal: bool, pinned: Mapping[str, str]
+) -> Input:
     """Where the documents of a corpus entry come from.
 
     The user's own path comes first, then `[data]`, then in a rehearsal the bundled sample, then the hub.
@@ -115,15 +117,21 @@ def find_input(ref: CorpusRef, known: Registry, *, data: Mapping[str, str], rehe
     Args:
         ref: the entry.
         known: the registry.
-        data: `[data]` of the recipe: local copies by corpus name.
+        data: local copies by corpus name, not by alias.
         rehearsal: whether samples stand in for what is not at hand.
         pinned: dataset commits of an earlier run of the same folder, by repository.
     """
     record = known.corpora[ref.name] if ref.name else None
     filters = tuple(known.filters[n] for n in (*(record.filters if record else ()), *ref.filters))
-    made = Input(label=ref.label, where="missing", ref=ref, record=record, filters=filters,
-                 licence=record.licence if record else "not stated")
-    copy = ref.path or local_copy(ref.name, data)
+    made = Input(
+        label=ref.label,
+        where="missing",
+        ref=ref,
+        record=record,
+        filters=filters,
+        licence=record.licence if record else "not stated",
+    )
+    copy = ref.path or local_copy(record.name if record else "", data)
     if copy:
         return _local(made, copy)
     assert record is not None
@@ -135,7 +143,9 @@ def find_input(ref: CorpusRef, known: Registry, *, data: Mapping[str, str], rehe
         made.fingerprint = pinned.get(record.source.repo_id, "")
         return made
     what = "it has no sample to rehearse with" if rehearsal else (record.where_to_get or "bring a copy")
-    made.problem = f'corpus {ref.name}: no copy is at hand; {what}; then say where it lies: [data] "{ref.name}" = "FOLDER"'
+    made.problem = (
+        f'corpus {ref.name}: no copy is at hand; {what}; then say where it lies: [data] "{ref.name}" = "FOLDER"'
+    )
     return made
 
 
@@ -157,9 +167,25 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
         if not files:
             raise UserError(f"corpus {made.label}: there is no such file or folder: {path}")
         made.fingerprint = artifacts.digest_files(files)
+        _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:
         made.problem = str(error)
     return made
+
+
+def _look_into(made: Input) -> None:
+    """Reads as far as the first document.
+
+    Raises:
+        UserError: there is none, or nothing that can be read.
+    """
+    refused: Counter[str] = Counter()
+    for document in made.documents():
+        if not isinstance(document, Rejected):
+            return
+        refused[document.reason] += 1
+    reasons = ", ".join(f"{n} {reason}" for reason, n in refused.most_common())
+    raise UserError(f"corpus {made.label}: no document in {made.path} can be read ({reasons})")
 
 
 def _all_files(path: Path) -> list[Path]:
@@ -168,7 +194,7 @@ def _all_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(files_of(str(path)))
 
 
-def _read_hub(record: Corpus, commit: str, layout: str) -> Iterator[Document | Rejected]:
+def _read_hub(record: Corpus, commit: str, layout: str, columns: Mapping[str, str]) -> Iterator[Document | Rejected]:
     """Files of a hub data set, fetched one at a time, only as far as the caller reads."""
     assert record.source is not None
     convert: Callable[[Mapping[str, Any], str], Document] = LAYOUTS[layout]
@@ -179,6 +205,7 @@ def _read_hub(record: Corpus, commit: str, layout: str) -> Iterator[Document | R
             if isinstance(row, Rejected):
                 yield row
                 continue
+            row = {**row, **{ours: row[theirs] for ours, theirs in columns.items() if theirs in row}}
             try:
                 yield convert(row, where)
             except BadRow as problem:
@@ -192,8 +219,10 @@ def hub_files(record: Corpus, commit: str) -> list[str]:
     from langadapt.hub import in_words
 
     assert record.source is not None
-    with in_words(record.source.repo_id):
-        names = HfApi().list_repo_files(record.source.repo_id, repo_type="dataset", revision=commit or record.source.revision)
+    with in_words(record.source.repo_id, revision=commit or record.source.revision, dataset=True):
+        names = HfApi().list_repo_files(
+            record.source.repo_id, repo_type="dataset", revision=commit or record.source.revision
+        )
     found = sorted(n for n in names if fnmatch(n, record.source.pattern))
     if not found:
         raise UserError(f"corpus {record.name}: {record.source.repo_id} has no file like {record.source.pattern}")
@@ -208,5 +237,5 @@ def fetch_hub_file(record: Corpus, name: str, commit: str) -> Path:
 
     assert record.source is not None
     revision = commit or record.source.revision
-    with in_words(record.source.repo_id):
+    with in_words(record.source.repo_id, revision=revision, dataset=True):
         return Path(hf_hub_download(record.source.repo_id, name, repo_type="dataset", revision=revision))

@@ -81,16 +81,18 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chu
     return loss
 
 
-def can_fuse(model: nn.Module) -> bool:
+def can_fuse(model: Any) -> bool:
     """Whether the model's logits are plainly `hidden @ head.T`; capped or scaled logits go the model's own way."""
     config: Any = getattr(model, "config", None)
     changed = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    return isinstance(head, nn.Linear) and head.bias is None and not any(getattr(config, name, None) for name in changed)
+    return (
+        isinstance(head, nn.Linear) and head.bias is None and not any(getattr(config, name, None) for name in changed)
+    )
 
 
 @contextmanager
-def fused_loss(model: nn.Module) -> Iterator[None]:
+def fused_loss(model: Any) -> Iterator[None]:
     """While open, `model(input_ids, position_ids, shift_labels=…)` gives the loss and makes no logits.
 
     The forward method of this one object is replaced, because wrappers (PEFT, accelerate, DDP) all call through it.
@@ -98,7 +100,7 @@ def fused_loss(model: nn.Module) -> Iterator[None]:
     if not can_fuse(model):
         yield
         return
-    model.forward = MethodType(_loss_forward, model)  # type: ignore[method-assign]
+    model.forward = MethodType(_loss_forward, model)
     try:
         yield
     finally:

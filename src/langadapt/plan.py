@@ -157,13 +157,20 @@ class Planner:
         """The data behind a corpus entry; the same entry is looked for once."""
         key = ref.model_dump_json()
         if key not in self._inputs:
-            self._inputs[key] = find_input(ref, self.registry, data=self._copies(), rehearsal=self.recipe.rehearsal, pinned=self.pinned)
+            self._inputs[key] = find_input(
+                ref, self.registry, data=self._copies(), rehearsal=self.recipe.rehearsal, pinned=self.pinned
+            )
         return self._inputs[key]
 
     def _copies(self) -> dict[str, str]:
         """Where copies of registered corpora lie: `[data]`, and every entry of the recipe that gives a name and a path."""
-        given = {ref.name: ref.path for s in self.recipe.stages for ref in getattr(s.options, "corpus", ()) if ref.name and ref.path}
-        return given | self.recipe.table.data
+        given = {
+            ref.name: ref.path
+            for s in self.recipe.stages
+            for ref in getattr(s.options, "corpus", ())
+            if ref.name and ref.path
+        }
+        return {self.registry.corpora[name].name: path for name, path in (given | self.recipe.table.data).items()}
 
     @property
     def shape(self) -> ModelShape | None:
@@ -190,7 +197,9 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     machine = this_machine()
     planner = Planner(recipe=recipe, registry=known, machine=machine, base=base, pinned=lock.get("datasets", {}))
     stages = [_planned(stage, planner) for stage in recipe.stages]
-    plan = Plan(recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock)
+    plan = Plan(
+        recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock
+    )
     fingerprint_stages(plan)
     plan.problems = list(dict.fromkeys([*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]))
     plan.warnings = _warnings(plan)
@@ -204,10 +213,16 @@ def fingerprint_stages(plan: Plan) -> None:
     for stage in plan.stages:
         kind = registry().stages[stage.kind]
         options = flatten(stage.options.model_dump(by_alias=True, exclude={"corpus", "from_", "id", "kind"}), "")
+        # By number, because a path is no part of the digest and one corpus may be named twice.
+        inputs = {f"corpus {n} {i.ref.name}".rstrip(): i for n, i in enumerate(stage.inputs, start=1)}
         stage.ingredients |= {
             **options,
-            **{f"corpus {i.label}": _input_fingerprint(i) for i in stage.inputs},
-            **{f"corpus {i.label}.{k}": v for i in stage.inputs for k, v in i.ref.model_dump(exclude={"path", "name"}).items()},
+            **{name: _input_fingerprint(i) for name, i in inputs.items()},
+            **{
+                f"{name}.{k}": v
+                for name, i in inputs.items()
+                for k, v in i.ref.model_dump(exclude={"path", "name"}).items()
+            },
             "seed": plan.recipe.table.seed,
             "from": stage.parent,
             f"model of {stage.parent}": digests.get(stage.parent, ""),
@@ -220,7 +235,9 @@ def fingerprint_stages(plan: Plan) -> None:
 
 
 def _planned(stage: Stage, planner: Planner) -> PlannedStage:
-    planned = PlannedStage(id=stage.id, kind=stage.kind, parent=stage.parent, options=stage.options, automatic=stage.automatic)
+    planned = PlannedStage(
+        id=stage.id, kind=stage.kind, parent=stage.parent, options=stage.options, automatic=stage.automatic
+    )
     planner.registry.stages[stage.kind].plan(planned, planner)
     planned.problems += [i.problem for i in planned.inputs if i.problem]
     return planned
@@ -248,8 +265,11 @@ def _base_fingerprint(plan: Plan) -> str:
         commit = plan.lock.get("model", {}).get(f"{plan.base.reference}@{plan.recipe.table.revision}", "")
         return f"{plan.base.reference}@{commit}" if commit else ""
     assert plan.base.path is not None
-    files = [plan.base.path] if plan.base.path.is_file() else sorted(
-        p for p in plan.base.path.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
+    files = (
+        [plan.base.path]
+        if plan.base.path.is_file()
+        else sorted(p for p in plan.base.path.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
+    )
     return artifacts.digest_files(files)
 
 
@@ -262,16 +282,32 @@ def _input_fingerprint(found: Input) -> str:
 def _warnings(plan: Plan) -> list[str]:
     said = []
     if plan.base.gated and plan.base.download:
-        said.append(f"{plan.base.reference} is gated: its terms must be accepted on its page, and a token set, before the run")
+        said.append(
+            f"{plan.base.reference} is gated: its terms must be accepted on its page, and a token set, before the run"
+        )
     if plan.base.shape is None:
-        said.append(f"{plan.base.reference}: its configuration is not on this machine, so memory and time are not estimated")
+        said.append(
+            f"{plan.base.reference}: its configuration is not on this machine, so memory and time are not estimated"
+        )
     free = free_disk(plan.folder)
     if plan.disk > free:
         said.append(f"about {plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free")
     room = plan.machine.gpus[0][1] if plan.machine.gpus else plan.machine.memory
     for stage in plan.stages:
         if stage.status != "cached" and stage.estimate.peak > room:
-            said.append(f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.0f} GiB of memory and this machine "
-                        f"has {room / 2**30:.0f} GiB; smaller: training.per_device_train_batch_size, training.max_length, "
-                        'or peft.method = "qlora"')
+            said.append(
+                f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.0f} GiB of memory and this machine "
+                f"has {room / 2**30:.0f} GiB{_knob(stage)}"
+            )
     return said
+
+
+def _knob(stage: PlannedStage) -> str:
+    """What would make a stage that trains smaller."""
+    training, peft = getattr(stage.options, "training", None), getattr(stage.options, "peft", {})
+    if training is None:
+        return ""
+    part = max(stage.estimate.memory, key=stage.estimate.memory.__getitem__)
+    if part in ("activations", "logits"):
+        return "; smaller: training.per_device_train_batch_size, training.max_length, training.activation_checkpointing"
+    return '; smaller: peft.method = "qlora"' if peft["method"] != "qlora" else "; take a smaller base model"

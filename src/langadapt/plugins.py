@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
 from typing import Any, TypeVar
@@ -105,7 +105,7 @@ class Registry:
                 failed.append(plugin)
             else:
                 loaded.append((plugin, offers))
-        self._offers = {hook: Offers(word, tuple(failed)) for hook, (_, word) in HOOKS.items()}
+        self._offers: dict[str, Offers[Any]] = {hook: Offers(word, tuple(failed)) for hook, (_, word) in HOOKS.items()}
         self.plugins: list[Plugin] = []
         for plugin, offers in loaded:
             self._add(plugin, offers)
@@ -113,7 +113,7 @@ class Registry:
         self.failed = tuple(failed)
 
     def __getattr__(self, name: str) -> Offers[Any]:
-        offers = self.__dict__.get("_offers", {}).get(f"langadapt_{name}")
+        offers: Offers[Any] | None = self.__dict__.get("_offers", {}).get(f"langadapt_{name}")
         if offers is None:
             raise AttributeError(name)
         return offers
@@ -140,21 +140,21 @@ class Registry:
     # --- loading -----------------------------------------------------------------------------------------------------
 
     def _load(self, entry: metadata.EntryPoint) -> tuple[Plugin, dict[str, list[Any]]]:
-        known = {
-            "name": entry.name,
-            "distribution": entry.dist.name if entry.dist else "?",
-            "version": entry.dist.version if entry.dist else "?",
-        }
+        known = Plugin(
+            name=entry.name,
+            distribution=entry.dist.name if entry.dist else "?",
+            version=entry.dist.version if entry.dist else "?",
+        )
         try:
             module = entry.load()
-            return Plugin(**known, file=_file(module)), self._collect(module)
-        except Exception as error:  # whatever a stranger's module raises must not stop a listing
+            return replace(known, file=_file(module)), self._collect(module)
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises must not stop a listing
             message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return Plugin(**known, error=message, details=traceback.format_exc()), {}
+            return replace(known, error=message, details=traceback.format_exc()), {}
 
     def _collect(self, module: Any) -> dict[str, list[Any]]:
-        self._manager.register(module)
         try:
+            self._manager.register(module)
             self._manager.check_pending()
             offers: dict[str, list[Any]] = {}
             for hook, (record_class, word) in HOOKS.items():
@@ -163,12 +163,15 @@ class Registry:
                         continue
                     for record in implementation.function() or ():
                         if not isinstance(record, record_class):
-                            raise TypeError(f"{hook} gave a {type(record).__name__} where a {record_class.__name__} "
-                                            f"({word}) is expected")
+                            raise TypeError(
+                                f"{hook} gave a {type(record).__name__} where a {record_class.__name__} "
+                                f"({word}) is expected"
+                            )
                         offers.setdefault(hook, []).append(record)
             return offers
         except BaseException:
-            self._manager.unregister(module)
+            if self._manager.is_registered(module):
+                self._manager.unregister(module)
             raise
 
     def _add(self, plugin: Plugin, offers: dict[str, list[Any]]) -> None:
@@ -188,8 +191,7 @@ class Registry:
                 table._owners[name] = plugin
                 table._aliases.update(dict.fromkeys(getattr(record, "aliases", ()), name))
             names[word] = tuple(getattr(r, "tag", None) or r.name for r in found)
-        self.plugins.append(Plugin(name=plugin.name, distribution=plugin.distribution, version=plugin.version,
-                                   file=plugin.file, offers=names))
+        self.plugins.append(replace(plugin, offers=names))
 
 
 @lru_cache(maxsize=1)

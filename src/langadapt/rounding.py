@@ -8,8 +8,10 @@ weights are a little noisier, the update survives.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def stochastic_round(values: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
@@ -31,7 +33,7 @@ def stochastic_round(values: Tensor, dtype: torch.dtype, generator: torch.Genera
     return torch.where(values.isfinite(), rounded, values).to(dtype)
 
 
-def round_model(model: nn.Module, dtype: torch.dtype, *, seed: int = 0) -> nn.Module:
+def round_model(model: Any, dtype: torch.dtype, *, seed: int = 0) -> Any:
     """All floating-point weights of a model in `dtype`, in place."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,7 +20,7 @@ from typing import Any
 
 from langadapt import artifacts
 from langadapt.artifacts import ModelRef
-from langadapt.errors import Interrupted, LangadaptError, RunError, UserError
+from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
 from langadapt.inputs import Input
 from langadapt.machine import Machine, free_disk
@@ -28,7 +28,18 @@ from langadapt.plan import Plan, PlannedStage, fingerprint_stages
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 
-PACKAGES = ("langadapt", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "datasets", "trl", "numpy")
+PACKAGES = (
+    "langadapt",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "trl",
+    "numpy",
+)
 
 
 @dataclass(kw_only=True)
@@ -122,9 +133,8 @@ class _Execution:
         self._pin()
         self._check_room()
         self._begin(previous)
-        base = ModelRef(weights=self._base_folder())
-        self.models[BASE] = base
         try:
+            self.models[BASE] = ModelRef(weights=self._base_folder())
             for stage, entry in zip(self.plan.stages, self.state["stages"], strict=True):
                 self._stage(stage, entry)
             self.state["status"] = "done"
@@ -170,8 +180,10 @@ class _Execution:
     def _check_room(self) -> None:
         free = free_disk(self.folder)
         if self.plan.disk > free:
-            raise UserError(f"{self.folder}: about {self.plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are "
-                            "free; choose a folder on a larger disk with --out")
+            raise UserError(
+                f"{self.folder}: about {self.plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are "
+                "free; choose a folder on a larger disk with --out"
+            )
 
     def _begin(self, previous: dict[str, Any]) -> None:
         artifacts.write_text(self.folder / "recipe.toml", self.plan.recipe.to_toml())
@@ -248,8 +260,11 @@ class _Execution:
         self.models[stage.id] = self._model_of(stage, final)
 
     def _run_stage(self, stage: PlannedStage, entry: dict[str, Any], final: Path) -> None:
+        from rich.markup import escape
+
         again = "" if stage.reason in ("not done yet", "") else f"  (again: {stage.reason})"
-        self.log.console.print(f"[bold]{stage.id}[/bold]  {stage.kind} from {stage.parent}{again}", highlight=False)
+        line = f"[bold]{stage.id}[/bold]  {stage.kind} from {stage.parent}{escape(again)}"
+        self.log.console.print(line, highlight=False)
         entry["status"] = "running"
         self._write_state()
         self.log.event("stage", id=stage.id, status="running", digest=stage.digest, reason=stage.reason)
@@ -293,7 +308,8 @@ class _Execution:
         entry["status"] = "pending" if interrupted else "failed"
         entry["reason"] = "interrupted" if interrupted else str(error) or type(error).__name__
         self.log.event("stage", id=stage.id, status=entry["status"], reason=entry["reason"])
-        if not any((partial / "checkpoints").glob("checkpoint-*")):  # nothing that a later run could go on from
+        # A later run goes on from checkpoints, but not from those of a loss that is no number.
+        if isinstance(error, RunError) or not any((partial / "checkpoints").glob("checkpoint-*")):
             shutil.rmtree(partial, ignore_errors=True)
 
     def _context(self, stage: PlannedStage, folder: Path) -> StageContext:
@@ -326,21 +342,32 @@ def _locked(folder: Path) -> Iterator[None]:
     """Keeps two runs out of one folder."""
     from filelock import FileLock, Timeout
 
-    try:
-        (folder / "stages").mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+    files = [folder / name for name in (".lock", "events.jsonl")]
+    ours = [p for p in (*files, folder / "stages", folder, *folder.parents) if not p.exists()]
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
         lock.acquire(timeout=0)
+        (folder / "stages").mkdir(exist_ok=True)
     except Timeout:
-        raise UserError(f"{folder} is in use by another run; wait for it, or choose another folder with --out") from None
+        raise UserError(
+            f"{folder} is in use by another run; wait for it, or choose another folder with --out"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
     try:
         yield
     finally:
         lock.release()
+        if not (folder / "run.json").exists():  # nothing was begun, so nothing is left behind but what was there
+            for path in ours:
+                with suppress(OSError):  # not empty: somebody else's files
+                    if path in files:
+                        path.unlink(missing_ok=True)
+                    else:
+                        path.rmdir()
 
 
 @contextmanager
@@ -385,5 +412,3 @@ def _versions(known: Registry) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-

@@ -7,11 +7,24 @@ a key inside an inline table is at the line where its statement begins.
 from __future__ import annotations
 
 import re
+import tomllib
+from collections.abc import Iterator
 
 Path = tuple[str | int, ...]
 
 _PART = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(\.)?""")
-_TRIPLE = re.compile(r'"""|' + "'''")
+_TOKEN = re.compile(
+    r'''
+    """(?:\\.|[^\\])*?"""(?:"{0,2})   # strings over several lines, which may end with quotes of their own
+    | \'\'\'.*?\'\'\'(?:'{0,2})
+    | "(?:\\.|[^"\\\n])*"
+    | '[^'\n]*'
+    | \#[^\n]*
+    | [\w.-]+
+    | .
+    ''',
+    re.DOTALL | re.VERBOSE,
+)
 
 
 def split_key(text: str) -> tuple[str, ...] | None:
@@ -21,7 +34,8 @@ def split_key(text: str) -> tuple[str, ...] | None:
         found = _PART.match(text, at)
         if not found:
             return None
-        parts.append(next(group for group in found.groups()[:3] if group is not None))
+        basic, literal, bare = found.groups()[:3]
+        parts.append(_unescaped(basic) if basic is not None else bare if literal is None else literal)
         at = found.end()
         if not found.group(4):
             return tuple(parts) if not text[at:].strip() else None
@@ -32,48 +46,54 @@ def locate(text: str) -> dict[Path, int]:
     places: dict[Path, int] = {}
     counts: dict[Path, int] = {}
     table: Path = ()
-    depth, closing = 0, ""  # open brackets, and the quotes that end a multi-line string
-    for number, line in enumerate(text.splitlines(), start=1):
-        if closing:
-            if closing in line:
-                closing = ""
-            continue
-        bare = _without_strings(line)
-        if depth == 0:
-            if header := re.match(r"\s*\[\[(.+?)\]\]\s*$", bare):
-                table = _entry(split_key(_header(line, "[[", "]]")) or (header.group(1),), counts)
-                places[table] = number
-                continue
-            if header := re.match(r"\s*\[(.+?)\]\s*$", bare):
-                table = _resolve(split_key(_header(line, "[", "]")) or (header.group(1),), counts)
-                places[table] = number
-                continue
-            key, equals, _ = line.partition("=")
-            parts = split_key(key) if equals else None
-            if parts:
-                for end in range(1, len(parts) + 1):
-                    places.setdefault((*table, *parts[:end]), number)
-        quotes = _TRIPLE.findall(line)
-        if len(quotes) % 2:
-            closing = quotes[-1]
-        depth += sum(bare.count(c) for c in "[{") - sum(bare.count(c) for c in "]}")
+    for number, tokens in _statements(text):
+        whole = "".join(tokens).strip()
+        if whole.startswith("[["):
+            table = _entry(split_key(whole[2:].removesuffix("]]")) or (whole,), counts)
+            places[table] = number
+        elif whole.startswith("["):
+            table = _resolve(split_key(whole[1:].removesuffix("]")) or (whole,), counts)
+            places[table] = number
+        elif "=" in tokens:
+            parts = split_key("".join(tokens[: tokens.index("=")])) or ()
+            for end in range(1, len(parts) + 1):
+                places.setdefault((*table, *parts[:end]), number)
     return places
 
 
 def line_of(places: dict[Path, int], path: Path) -> int | None:
-    """The line of `path`, or of the nearest table around it."""
-    for end in range(len(path), 0, -1):
-        if path[:end] in places:
-            return places[path[:end]]
-    return None
+    """The line of `path`; failing that, of the first thing in it; failing that, of the nearest table around it."""
+    if path in places:
+        return places[path]
+    if within := [line for place, line in places.items() if place[: len(path)] == path]:
+        return min(within)
+    return line_of(places, path[:-1]) if len(path) > 1 else None
 
 
-def _header(line: str, opening: str, closing: str) -> str:
-    return line[line.index(opening) + len(opening) : line.rindex(closing)]
+def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Headers and assignments with the line that they begin on, cut into tokens; comments are left out."""
+    line = start = 1
+    depth = 0  # open brackets, in which a line's end is no statement's end
+    tokens: list[str] = []
+    for token in _TOKEN.findall(text + "\n"):
+        if token == "\n" and depth == 0:
+            if tokens:
+                yield start, tokens
+            tokens = []
+        elif not token.startswith("#") and (tokens or not token.isspace()):
+            start = start if tokens else line
+            tokens.append(token)
+            depth += (token in "[{") - (token in "]}")
+        line += token.count("\n")
 
 
-def _without_strings(line: str) -> str:
-    return re.sub(r"""("(?:[^"\\]|\\.)*"|'[^']*'|\#.*$)""", "", line)
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+    try:
+        return str(tomllib.loads(f'key = "{text}"')["key"])
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _entry(parts: tuple[str, ...], counts: dict[Path, int]) -> Path:

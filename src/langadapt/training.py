@@ -55,10 +55,12 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")
-    context.log.info(f"{trainable:,} of {sum(p.numel() for p in model.parameters()):,} stored weights learn ({strategy.name})")
+    context.log.info(
+        f"{trainable:,} of {sum(p.numel() for p in model.parameters()):,} stored weights learn ({strategy.name})"
+    )
 
     arguments = _arguments(context, options.training)
-    trainer = _Trainer(model=model, args=arguments, train_dataset=rows, data_collator=_collate)  # type: ignore[arg-type]
+    trainer = _Trainer(model=model, args=arguments, train_dataset=rows, data_collator=_collate)
     progress = _Progress(context, trainer, tokens_per_step=_rows_per_step(arguments) * rows.length)
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(progress)
@@ -68,10 +70,13 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
     with fused_loss(plain):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if context.stop.is_set():
-        trainer._save_checkpoint(model, trial=None)
-        raise Interrupted(f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}")
+        raise Interrupted(
+            f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}"
+        )
     if not np.isfinite(result.training_loss):
-        raise RunError(f"stage {context.stage.id}: the loss became {result.training_loss}; lower training.learning_rate")
+        raise RunError(
+            f"stage {context.stage.id}: the loss became {result.training_loss}; lower training.learning_rate"
+        )
     _save(model, context, adapter=not strategy.trains_base)
     steps = trainer.state.global_step
     _account(packed, _Permutation(len(rows), context.seed).first(steps * _rows_per_step(arguments)))
@@ -105,7 +110,7 @@ class _Permutation(torch.utils.data.Sampler[int]):
         return list(self)[:count]
 
 
-class _Trainer(Trainer):
+class _Trainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with our order of rows."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
@@ -127,7 +132,9 @@ def substituted(training: Mapping[str, Any], cuda: bool) -> tuple[dict[str, Any]
     wanted = options.get("optim", "")
     if wanted in PAGED_OPTIMIZERS and not cuda:
         options["optim"] = PAGED_OPTIMIZERS[wanted]
-        notes.append(f"optim {wanted} needs CUDA; {options['optim']} takes its place (the same update, unpaged, 32 bits)")
+        notes.append(
+            f"optim {wanted} needs CUDA; {options['optim']} takes its place (the same update, unpaged, 32 bits)"
+        )
     return options, notes
 
 
@@ -155,7 +162,7 @@ def _arguments(context: StageContext, training: Mapping[str, Any]) -> TrainingAr
 
 
 def _rows_per_step(arguments: TrainingArguments) -> int:
-    return arguments.train_batch_size * arguments.gradient_accumulation_steps * max(1, arguments.world_size)
+    return int(arguments.train_batch_size) * arguments.gradient_accumulation_steps * max(1, arguments.world_size)
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -200,7 +207,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         self.step_seconds.append(now - self._last)
         self._last = now
         if self.context.stop.is_set():
-            control.should_training_stop = True
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
@@ -216,8 +223,10 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
             tokens=state.global_step * self.tokens_per_step,
         )
         if not np.isfinite(loss):
-            raise RunError(f"stage {self.context.stage.id}: the loss became {loss} at step {state.global_step}; "
-                           "lower training.learning_rate")
+            raise RunError(
+                f"stage {self.context.stage.id}: the loss became {loss} at step {state.global_step}; "
+                "lower training.learning_rate"
+            )
 
     def metrics(self) -> dict[str, Any]:
         steady = self.step_seconds[1:] or self.step_seconds  # the first step also allocates and warms up
@@ -230,5 +239,3 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
             "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_gpu_memory": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         }
-
-

@@ -10,13 +10,13 @@ from __future__ import annotations
 import ast
 import importlib.util
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 _SCALARS: dict[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (float, int), "bool": (bool,), "dict": (dict,), "list": (list,),
-    "tuple": (list,), "set": (list,), "Sequence": (list,), "Iterable": (list,), "Literal": (str, int),
+    "tuple": (list,), "set": (list,), "Sequence": (list,), "Iterable": (list,),
 }  # fmt: skip
 
 
@@ -33,14 +33,14 @@ class Field:
         """What is wrong with `value`, or "" when it can stand."""
         if self.types and not _is(value, self.types):
             return f"{_show(value)} is not of type {self.annotation}"
-        if self.words and isinstance(value, str) and value not in self.words:
+        if self.words and isinstance(value, str) and not any(_is_word(value, word) for word in self.words):
             from langadapt.errors import nearest
 
             return f'"{value}" is not one of its values; {nearest(value, self.words)}'
         return ""
 
 
-@lru_cache(maxsize=None)
+@cache
 def fields_of(reference: str) -> dict[str, Field]:
     """Fields of the option class `package.module:Class`, inherited ones of the same package included."""
     module, _, name = reference.partition(":")
@@ -69,12 +69,14 @@ def _field(name: str, annotation: ast.expr, tree: ast.Module, module: str) -> Fi
             continue
         if text in _SCALARS:
             types.update(_SCALARS[text])
-            if text == "Literal" and isinstance(leaf, ast.Subscript):
-                parts = leaf.slice.elts if isinstance(leaf.slice, ast.Tuple) else [leaf.slice]
-                words.update(p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))
-        elif values := _enumeration(tree, module, text):
+        elif text == "Literal" and isinstance(leaf, ast.Subscript):
+            parts = leaf.slice.elts if isinstance(leaf.slice, ast.Tuple) else [leaf.slice]
+            values = [p.value for p in parts if isinstance(p, ast.Constant)]
+            types.update(map(type, values))
+            words.update(v for v in values if isinstance(v, str))
+        elif members := _enumeration(tree, module, text):
             types.add(str)
-            words.update(values)
+            words.update(members)
         else:
             known = False  # a class of theirs that has no TOML value; let them check it
     shown = ast.unparse(annotation).replace("typing.", "")
@@ -99,9 +101,13 @@ def _enumeration(tree: ast.Module, module: str, name: str) -> tuple[str, ...]:
         return ()
     home, _, class_name = origin.partition(":")
     for node in _parse(home).body:
-        if isinstance(node, ast.ClassDef) and node.name == class_name and "Enum" in "".join(map(ast.unparse, node.bases)):
+        if (
+            isinstance(node, ast.ClassDef)
+            and node.name == class_name
+            and "Enum" in "".join(map(ast.unparse, node.bases))
+        ):
             return tuple(
-                statement.value.value
+                str(statement.value.value)
                 for statement in node.body
                 if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
             )
@@ -115,7 +121,11 @@ def _origin(tree: ast.Module, module: str, name: str) -> str:
             return f"{module}:{name}"
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             parts = module.split(".")
-            home = ".".join([*parts[: len(parts) - node.level], *filter(None, [node.module])]) if node.level else node.module
+            home = (
+                ".".join([*parts[: len(parts) - node.level], *filter(None, [node.module])])
+                if node.level
+                else node.module
+            )
             return _origin_in_package(home or "", name)
     return ""
 
@@ -128,7 +138,7 @@ def _origin_in_package(home: str, name: str) -> str:
     return _origin(_parse(home), home, name) if _source(home) else ""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parse(module: str) -> ast.Module:
     path = _source(module)
     if path is None:
@@ -149,6 +159,12 @@ def _is(value: Any, types: tuple[type, ...]) -> bool:
     if isinstance(value, bool):  # True is an int to Python and never one in a recipe
         return bool in types
     return isinstance(value, types)
+
+
+def _is_word(value: str, word: str) -> bool:
+    """Whether a value is the word, or follows its pattern: peft writes `pissa_niter_[number of iters]`."""
+    start, bracket, _ = word.partition("[")
+    return value.startswith(start) and value != start if bracket else value == word
 
 
 def _show(value: Any) -> str:

@@ -42,12 +42,12 @@ def ultrachat(row: Row, id: str) -> Document:
 
 def dolly(row: Row, id: str) -> Document:
     """`{"instruction", "context", "response"}` (databricks-dolly-15k)."""
-    return _instruction(id, _string(row, "instruction"), row.get("context"), _string(row, "response"))
+    return _instruction(id, _string(row, "instruction"), _optional(row, "context"), _string(row, "response"))
 
 
 def alpaca(row: Row, id: str) -> Document:
     """`{"instruction", "input", "output"}` (Stanford Alpaca)."""
-    return _instruction(id, _string(row, "instruction"), row.get("input"), _string(row, "output"))
+    return _instruction(id, _string(row, "instruction"), _optional(row, "input"), _string(row, "output"))
 
 
 LAYOUTS: dict[str, Callable[[Row, str], Document]] = {
@@ -74,16 +74,16 @@ def _dialogue(id: str, turns: list[tuple[str, str]]) -> Document:
     if len(spoken) < 2:
         raise BadRow("no answer to learn from")
     if len(spoken) % 2:  # an unanswered last question teaches nothing
-        turns = turns[:-1]
+        turns = turns[: max(i for i, (role, _) in enumerate(turns) if role == "user")]
     if any(not content.strip() for _, content in turns):
         raise BadRow("empty turn")
     return Document(id=id, messages=tuple(Message(role=r, content=c) for r, c in turns))  # type: ignore[arg-type]
 
 
-def _instruction(id: str, instruction: str, context: Any, response: str) -> Document:
+def _instruction(id: str, instruction: str, context: str, response: str) -> Document:
     if not instruction.strip() or not response.strip():
         raise BadRow("empty instruction or answer")
-    asked = Message(role="user", content=instruction, context=context if isinstance(context, str) else "")
+    asked = Message(role="user", content=instruction, context=context)
     return Document(id=id, messages=(asked, Message(role="assistant", content=response)))
 
 
@@ -94,6 +94,10 @@ def _string(row: Row, key: str) -> str:
     if not isinstance(value, str):
         raise BadRow(f"{key} is not text")
     return value
+
+
+def _optional(row: Row, key: str) -> str:
+    return "" if row.get(key) is None else _string(row, key)
 
 
 def _list(row: Row, key: str) -> list[Any]:

@@ -121,7 +121,9 @@ def clean(source: Source, accounting: Accounting, seen: set[bytes]) -> Iterator[
             return
 
 
-def mix(sources: list[Source], accounting: Accounting, spent: Callable[[int], float]) -> Iterator[tuple[int, Side, Document]]:
+def mix(
+    sources: list[Source], accounting: Accounting, spent: Callable[[int], float]
+) -> Iterator[tuple[int, Side, Document]]:
     """Documents of all sources, drawn so that each source's spending keeps to its weight.
 
     Args:
@@ -167,4 +169,4 @@ def _cleaned(document: Document, filters: Iterable[Filter]) -> Document | str:
         if isinstance(outcome, str):
             return outcome
         document = outcome
-    return document
+    return document if document.content.strip() else "empty"

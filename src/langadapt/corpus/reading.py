@@ -14,7 +14,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from langadapt.corpus.layouts import COLUMNS, LAYOUTS, BadRow, recognise
 from langadapt.errors import UserError
@@ -35,21 +35,27 @@ def files_of(path: str) -> list[Path]:
     if expanded.is_dir():
         found = sorted(p for p in expanded.rglob("*") if p.is_file() and _ending(p) in ENDINGS)
         if not found:
-            raise UserError(f"corpus {path}: the folder holds no file that can be read ({', '.join(ENDINGS)}, or with .gz)")
+            raise UserError(
+                f"corpus {path}: the folder holds no file that can be read ({', '.join(ENDINGS)}, or with .gz)"
+            )
         return found
     if expanded.is_file():
         found = [expanded]
     else:
         found = sorted(Path(p) for p in glob.glob(str(expanded), recursive=True) if Path(p).is_file())
     if not found:
-        raise UserError(f"corpus {path}: there is no such file, folder or match; the path is taken from the current folder")
+        raise UserError(
+            f"corpus {path}: there is no such file, folder or match; the path is taken from the current folder"
+        )
     for file in found:
         if _ending(file) not in ENDINGS:
             raise UserError(f"corpus {file}: files of this kind are not read; known: {', '.join(ENDINGS)}, or with .gz")
     return found
 
 
-def read_documents(path: str, *, layout: str = "", columns: Mapping[str, str] | None = None) -> Iterator[Document | Rejected]:
+def read_documents(
+    path: str, *, layout: str = "", columns: Mapping[str, str] | None = None
+) -> Iterator[Document | Rejected]:
     """Documents of one path, in file order; what could not become one comes as `Rejected`.
 
     Args:
@@ -89,11 +95,15 @@ def _checked_layout(file: Path, layout: str, row: Row, columns: Mapping[str, str
     if not layout:
         layout = recognise(set(row))
         if not layout:
-            raise UserError(f'corpus {file}: no known layout has its columns ({have}); name the text with columns = {{ text = "…" }}')
+            raise UserError(
+                f'corpus {file}: no known layout has its columns ({have}); name the text with columns = {{ text = "…" }}'
+            )
     missing = [c for c in COLUMNS[layout] if c not in row]
     if missing:
-        raise UserError(f'corpus {file}: the layout "{layout}" needs the column "{missing[0]}"; its columns: {have}; '
-                        f'name yours with columns = {{ {missing[0]} = "…" }}')
+        raise UserError(
+            f'corpus {file}: the layout "{layout}" needs the column "{missing[0]}"; its columns: {have}; '
+            f'name yours with columns = {{ {missing[0]} = "…" }}'
+        )
     return layout
 
 
@@ -107,12 +117,16 @@ def read_rows(file: Path) -> Iterator[tuple[int, Row | Rejected]]:
     try:
         yield from reader(file)
     except (OSError, EOFError, zlib.error) as error:
-        kind = "is cut short or damaged" if isinstance(error, (EOFError, gzip.BadGzipFile, zlib.error)) else "cannot be read"
+        kind = (
+            "is cut short or damaged"
+            if isinstance(error, (EOFError, gzip.BadGzipFile, zlib.error))
+            else "cannot be read"
+        )
         raise UserError(f"corpus {file}: {kind} ({error}); mend or replace it") from None
 
 
 def _open(file: Path) -> IO[bytes]:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+    return cast(IO[bytes], gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
 
 
 def _ending(file: Path) -> str:
@@ -138,33 +152,39 @@ def _jsonl(file: Path) -> Iterator[tuple[int, Row | Rejected]]:
 
 
 def _json_row(file: Path, number: int, line: str) -> Row | Rejected:
-    where = f"{file.name}:{number}"
+    where, size = f"{file.name}:{number}", len(line.encode("utf-8", "replace"))
     try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            return Rejected(reason="not a JSON object", where=where, size=len(line.encode()))
-        json.dumps(row, ensure_ascii=False).encode("utf-8")  # a lone surrogate passes the parser and breaks everything later
-    except UnicodeEncodeError:
-        return Rejected(reason="lone surrogate", where=where, size=len(line.encode("utf-8", "replace")))
+        return _object(json.loads(line), where, size)
     except (ValueError, RecursionError):
-        return Rejected(reason="not valid JSON", where=where, size=len(line.encode("utf-8", "replace")))
+        return Rejected(reason="not valid JSON", where=where, size=size)
+
+
+def _object(row: Any, where: str, size: int) -> Row | Rejected:
+    if not isinstance(row, dict):
+        return Rejected(reason="not a JSON object", where=where, size=size)
+    try:  # a lone surrogate passes the parser and breaks everything later
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return Rejected(reason="lone surrogate", where=where, size=size)
     return row
 
 
 def _json(file: Path) -> Iterator[tuple[int, Row | Rejected]]:
     """One array of objects; a `.json` file that holds an object a line is read as lines, as hub data sets have it."""
+    start = b""
     with _open(file) as stream:
-        start = stream.read(64).removeprefix(BOM).lstrip()
+        while not start and (chunk := stream.read(4096)):
+            start = chunk.removeprefix(BOM).lstrip()
     if not start.startswith(b"["):
         yield from _jsonl(file)
         return
     with _open(file) as stream:
         try:
             rows = json.loads(stream.read().removeprefix(BOM).decode("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"corpus {file}: not valid JSON ({error})") from None
     for number, row in enumerate(rows, start=1):
-        yield number, row if isinstance(row, dict) else Rejected(reason="not a JSON object", where=f"{file.name}:{number}")
+        yield number, _object(row, f"{file.name}:{number}", 0)
 
 
 def _csv(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Row | Rejected]]]:
@@ -178,7 +198,10 @@ def _csv(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Row | Rejected]
         reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
         for row in reader:
             if None in row or None in row.values():
-                yield reader.line_num, Rejected(reason="wrong number of columns", where=f"{file.name}:{reader.line_num}")
+                yield (
+                    reader.line_num,
+                    Rejected(reason="wrong number of columns", where=f"{file.name}:{reader.line_num}"),
+                )
             else:
                 yield reader.line_num, row
 
@@ -198,15 +221,25 @@ def _parquet(file: Path) -> Iterator[tuple[int, Row | Rejected]]:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        parquet = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"corpus {file}: not a Parquet file ({error})") from None
     number = 0
-    for batch in parquet.iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    try:
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            for row in _batch_rows(batch):
+                number += 1
+                yield number, Rejected(reason="not UTF-8", where=f"{file.name}:{number}") if row is None else row
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"corpus {file}: not a Parquet file, or a damaged one ({error})") from None
+
+
+def _batch_rows(batch: Any) -> list[Row | None]:
+    """Rows of a record batch; None for one whose text is not UTF-8, which neither writers nor Arrow check."""
+    try:
+        return cast(list[Row | None], batch.to_pylist())
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        half = batch.num_rows // 2
+        return _batch_rows(batch.slice(0, half)) + _batch_rows(batch.slice(half))
 
 
 _READERS: dict[str, Callable[[Path], Iterable[tuple[int, Row | Rejected]]]] = {

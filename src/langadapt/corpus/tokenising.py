@@ -58,17 +58,27 @@ def pack(
     rows = writer.close()
     if not len(rows):
         dropped = ", ".join(f"{n} {reason}" for reason, n in reading.accounting.documents.dropped.most_common())
-        raise UserError(f"stage {context.stage.id}: no document is left to train on ({dropped or 'all were held out'}); "
-                        "see held_out, filters and training.max_length")
+        raise UserError(
+            f"stage {context.stage.id}: no document is left to train on ({dropped or 'all were held out'}); "
+            "see held_out, filters and training.max_length"
+        )
     documents = reading.accounting.documents
-    context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {len(rows):,} rows of {length} tokens")
+    context.log.info(
+        f"{documents.read:,} documents read, {documents.kept:,} kept, {len(rows):,} rows of {length} tokens"
+    )
     return Packed(rows=rows, accounting=reading.accounting)
 
 
 class _Reading:
     """Draws documents from the mix until there are tokens enough, and counts."""
 
-    def __init__(self, context: StageContext, encode: Callable[[list[Document]], list[Sequence_]], longest: int | None, wanted: int | None):
+    def __init__(
+        self,
+        context: StageContext,
+        encode: Callable[[list[Document]], list[Sequence_]],
+        longest: int | None,
+        wanted: int | None,
+    ):
         self.context, self.encode, self.longest, self.wanted = context, encode, longest, wanted
         self.accounting = Accounting()
         self.sources = [i.source() for i in context.stage.inputs]

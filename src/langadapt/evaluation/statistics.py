@@ -38,7 +38,9 @@ def relative_change(before: Sequence[float], after: Sequence[float], *, seed: in
     return Interval(found.value - 1, found.low - 1, found.high - 1)
 
 
-def resampled(score: Callable[[Sequence[Any]], dict[str, float]], items: Sequence[Any], *, seed: int = 0) -> dict[str, Interval]:
+def resampled(
+    score: Callable[[Sequence[Any]], dict[str, float]], items: Sequence[Any], *, seed: int = 0
+) -> dict[str, Interval]:
     """Every value that `score` gives, with its interval over resampled items."""
     values = score(items)
     draws = _draws(len(items), seed, SCORE_RESAMPLES)

@@ -34,8 +34,10 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
         return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
     except ValueError as error:
         if "target modules" in str(error).lower() or "target_modules" in str(error):
-            raise UserError(f"peft.target_modules = {options.get('target_modules')!r} matches no layer of the model; "
-                            'use "all-linear" or names such as "q_proj"') from None
+            raise UserError(
+                f"peft.target_modules = {options.get('target_modules')!r} matches no layer of the model; "
+                'use "all-linear" or names such as "q_proj"'
+            ) from None
         raise UserError(f"peft refuses the options of [stage.peft]: {error}") from None
 
 

@@ -1,1 +1,213 @@
-def page(plan, state, rows): return "x"
+"""The report page: one HTML file that needs nothing else, made from plan, state, rows and the files of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langadapt import artifacts
+from langadapt.recipe import BASE
+from langadapt.report import card
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from langadapt.plan import Plan, PlannedStage
+
+Row = Mapping[str, Any]
+EXAMPLES = 2  # items shown of each task
+LONGEST, LINES = 320, 7  # characters and lines shown of an answer
+
+
+def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """The text of `report.html`.
+
+    Args:
+        plan: of the run; its folder is read for curves and answers.
+        state: what `run.json` says.
+        rows: what `report.json` says.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(card.TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    environment.filters |= {f.__name__: f for f in (*card.FILTERS, card.change, card.change_interval, card.tone)}
+    return environment.get_template("page.html.jinja").render(
+        **card.words(plan, state, rows),
+        rows=rows,
+        verdicts=card.VERDICTS,
+        limited=[row for row in rows if row.get("limited")],
+        failed=[stage for stage in state["stages"] if stage["status"] == "failed"],
+        cached=sum(stage["status"] == "cached" for stage in state["stages"]),
+        notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
+        certificate_rows=[row for row in rows if row["suite"] == card.MERGE],
+        forests=forests(plan, rows),
+        curves=training_curves(plan),
+        flows=flows(state),
+        examples=examples(plan),
+        tree=list(tree(plan, state)),
+        languages={row["task"]: row.get("language") or "" for row in rows},
+    )
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def forests(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, Markup]]:
+    """Each text that bits per byte were measured on, with a figure of all models; the target language first."""
+    from langadapt.report import figures
+
+    target = plan.recipe.table.language
+    texts: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.get("language") or target) != target):
+        if row["metric"] == card.TEXT and row["ci_low"] is not None and figures.finite(row["value"]):
+            texts.setdefault((row.get("language") or "", row["task"]), []).append(row)
+    made: list[tuple[str, Markup]] = []
+    for found in texts.values():
+        text = card.text_of(plan, found[0])
+        label = f"Bits per byte of {text}: " + "; ".join(_said(row) for row in found)
+        points = [_point(row) for row in found]
+        made.append(
+            (
+                text[0].upper() + text[1:],
+                figures.forest(f"forest-{len(made)}", label, points, "bits per byte, lower is better"),
+            )
+        )
+    return made
+
+
+def _point(row: Row) -> Any:
+    from langadapt.report.figures import Point
+
+    note = card.change(row) if row.get("change") is not None else ""
+    return Point(label=row["stage"], value=row["value"], low=row["ci_low"], high=row["ci_high"], note=note,
+                 baseline=row["stage"] == BASE)  # fmt: skip
+
+
+def _said(row: Row) -> str:
+    low, high = card.number(row["ci_low"]), card.number(row["ci_high"])
+    said = f"{row['stage']} {card.number(row['value'])} (95 % interval {low} to {high})"
+    return said if row.get("change") is None else f"{said}, {card.change(row)}, {card.VERDICTS[card.tone(row)]}"
+
+
+def training_curves(plan: Plan) -> list[tuple[str, str, Markup]]:
+    """Stage, what its curve shows in words, and the figure, for each stage that logged steps."""
+    from langadapt.report import figures
+
+    found = figures.read_steps(plan.folder / "events.jsonl")
+    made = []
+    for stage in plan.stages:
+        steps = found.get(stage.id, [])
+        losses = [step["loss"] for step in steps if figures.finite(step["loss"])]
+        if losses:
+            first, last = (card.number(losses[place]) for place in (0, -1))
+            said = f"loss {first} at step {steps[0]['step']}, {last} at step {steps[-1]['step']}"
+            label = f"Training of {stage.id}: {said}"
+            made.append((stage.id, said, figures.curves(f"curve-{stage.id}", label, steps)))
+    return made
+
+
+# --- where the data went ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Where one kind of thing that a stage read went, part by part."""
+
+    unit: str
+    read: int
+    parts: Sequence[tuple[str, int, str]]
+
+    @property
+    def adds_up(self) -> bool:
+        return self.read == sum(count for _, count, _ in self.parts)
+
+
+def flows(state: Mapping[str, Any]) -> dict[str, list[Flow]]:
+    """Documents, bytes and tokens of every stage that kept accounts."""
+    made = {}
+    for stage in state["stages"]:
+        counted = [_flow(unit, counts) for unit, counts in (stage.get("accounting") or {}).items()]
+        if counted:
+            made[stage["id"]] = counted
+    return made
+
+
+def _flow(unit: str, counts: Mapping[str, Any]) -> Flow:
+    names = {"kept": "used", "trained": "used", "held_out": "held"}
+    parts = [(name.replace("_", " "), counts[name], css) for name, css in names.items() if name in counts]
+    more = [
+        f", of which {card.number(n)} {name}" for name, n in counts.items() if name not in (*names, "read", "dropped")
+    ]
+    parts[:1] = [(parts[0][0] + "".join(more), *parts[0][1:])]
+    parts += [(reason, count, "dropped") for reason, count in counts.get("dropped", {}).items()]
+    return Flow(unit=unit, read=counts["read"], parts=parts)
+
+
+# --- answers side by side ---------------------------------------------------------------------------------------------
+
+
+def examples(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """A few items of each task with every model's answer; chosen by hash, so that nobody chose them."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for stage in plan.stages:
+        for item in _task_items(plan.folder / "stages" / stage.id / "items.jsonl"):
+            asked = found.setdefault(item["task"], {}).setdefault(
+                item["id"], {"id": item["id"], "gold": _text(item["gold"]), "answers": []}
+            )
+            asked["answers"].append(_answer(stage.parent, item))
+    return {
+        task: sorted(items.values(), key=lambda item: artifacts.digest(item["id"]))[:EXAMPLES]
+        for task, items in found.items()
+    }
+
+
+def _task_items(file: Path) -> Iterable[dict[str, Any]]:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        item = json.loads(line)
+        if item["method"] == "task":
+            yield item
+
+
+def _answer(model: str, item: Row) -> dict[str, Any]:
+    text, prediction = item["text"], item["prediction"]
+    lines = [line for line in text.splitlines() if line.strip()]
+    shown = "\n".join(lines[:LINES])[:LONGEST]
+    return {
+        "model": model,
+        "text": shown,
+        "cut": len(lines) > LINES or len("\n".join(lines)) > LONGEST,
+        "read": None if prediction is None else _text(prediction),
+        "right": prediction is not None and prediction == item["gold"],
+    }
+
+
+def _text(value: Any) -> str:
+    """A gold answer or a prediction of any shape on one line."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_text, value)) if all(isinstance(v, str) for v in value) else ", ".join(map(_text, value))
+    return str(value)
+
+
+# --- the tree ---------------------------------------------------------------------------------------------------------
+
+
+def tree(
+    plan: Plan, state: Mapping[str, Any], parent: str = BASE, depth: int = 0
+) -> Iterable[tuple[PlannedStage, Row, int]]:
+    """Stages below their parents, each with what `run.json` says of it and its depth."""
+    entries = {stage["id"]: stage for stage in state["stages"]}
+    for stage in plan.stages:
+        if stage.parent == parent:
+            yield stage, entries.get(stage.id, {}), depth
+            yield from tree(plan, state, stage.id, depth + 1)

@@ -61,7 +61,9 @@ def _items(file: Path) -> dict[Key, list[dict[str, Any]]]:
     return found
 
 
-def _changes(plan: Plan, key: Key, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Mapping[str, statistics.Interval]:
+def _changes(
+    plan: Plan, key: Key, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> Mapping[str, statistics.Interval]:
     earlier = {item["id"]: item for item in before}
     pairs = [(earlier[item["id"]], item) for item in after if item["id"] in earlier]
     if not pairs:
@@ -78,4 +80,6 @@ def _changes(plan: Plan, key: Key, before: list[dict[str, Any]], after: list[dic
 
 
 def _answer(item: Mapping[str, Any]) -> Answer:
-    return Answer(item=Item(id=item["id"], messages=(), gold=item["gold"]), text=item["text"], prediction=item["prediction"])
+    return Answer(
+        item=Item(id=item["id"], messages=(), gold=item["gold"]), text=item["text"], prediction=item["prediction"]
+    )

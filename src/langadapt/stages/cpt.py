@@ -35,7 +35,9 @@ def run(context: StageContext) -> StageResult:
     options = context.stage.options
     assert isinstance(options, CptOptions)
     tokenizer = context.tokenizer()
-    packed = pack(context, options, tokenizer, encode=lambda documents: text_sequences(documents, tokenizer), whole=False)
+    packed = pack(
+        context, options, tokenizer, encode=lambda documents: text_sequences(documents, tokenizer), whole=False
+    )
     return train(context, packed, options)
 
 
@@ -46,10 +48,7 @@ def text_sequences(documents: list[Document], tokenizer: Any) -> list[Sequence_]
     encoded = tokenizer([d.text or d.content for d in documents], add_special_tokens=False)["input_ids"]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [
-        Sequence_([*start, *ids, *end], [False] * len(start) + [True] * (len(ids) + len(end)))
-        for ids in encoded
-    ]
+    return [Sequence_([*start, *ids, *end], [False] * len(start) + [True] * (len(ids) + len(end))) for ids in encoded]
 
 
 STAGE = StageKind(

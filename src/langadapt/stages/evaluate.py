@@ -34,7 +34,11 @@ class EvaluateOptions(StageOptions):
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         for name in self.suites or ():
             if name not in suite_names(known):
-                yield ("suites",), f'no plugin offers the suite or evaluation "{name}"', nearest(name, suite_names(known))
+                yield (
+                    ("suites",),
+                    f'no plugin offers the suite or evaluation "{name}"',
+                    nearest(name, suite_names(known)),
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +66,12 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     limits = {"max_documents": table.evaluation.max_documents, "max_items": table.evaluation.max_items}
     stage.ingredients |= limits
     for measure in stage.work:
-        stage.ingredients[f"measure {measure.task}"] = f"{measure.suite}, {measure.method}, {measure.prompt}"
+        what = (measure.suite, measure.method, measure.prompt, measure.system_prompt)
+        stage.ingredients[f"measure {measure.task}"] = ", ".join(filter(None, what))
         if measure.prompt:
-            stage.ingredients[f"prompt rendering {measure.prompt}"] = prompt_ingredient(measure.prompt, planner.registry)
+            stage.ingredients[f"prompt rendering {measure.prompt}"] = prompt_ingredient(
+                measure.prompt, planner.registry
+            )
     if planner.shape:
         stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 1024 * planner.shape.vocab_size * 6}
 
@@ -79,7 +86,7 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
     for evaluation in known.evaluations.values():
         suite = next((s for s in suites if s == evaluation.name or s in evaluation.suites), None)
         if suite is not None:
-            ref = CorpusRef(name=evaluation.corpus, held_out=0)  # type: ignore[call-arg]
+            ref = CorpusRef(name=evaluation.corpus, held_out=0)
             text = evaluation.method == "bits_per_byte"
             yield Measure(
                 method="text" if text else "task",
@@ -152,7 +159,9 @@ def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
     return {"stage": context.stage.parent, "suite": measure.suite, "task": measure.task, "split": measure.split}
 
 
-def _bits(measure: Measure, metric: str, scored: list[tuple[str, Any]], limited: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _bits(
+    measure: Measure, metric: str, scored: list[tuple[str, Any]], limited: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The row and the items of a list of scored documents."""
     import math
 
@@ -169,7 +178,11 @@ def _bits(measure: Measure, metric: str, scored: list[tuple[str, Any]], limited:
         "ci_high": found.high,
         "higher_is_better": False,
         "unit": "bits/byte",
-        "language": measure.evaluation.language if measure.evaluation else measure.input.record.language if measure.input.record else "",
+        "language": measure.evaluation.language
+        if measure.evaluation
+        else measure.input.record.language
+        if measure.input.record
+        else "",
         "bytes": sum(s.bytes for _, s in scored),
         "tokens": sum(s.tokens for _, s in scored),
         "limited": limited,
@@ -187,7 +200,9 @@ def _text(context: StageContext, measure: Measure, model: Any, tokenizer: Any, s
         if context.stop.is_set():
             raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
         if not reversible(tokenizer, document.content):
-            skipped[f"{measure.task}: tokens do not give the text back"] = skipped.get(f"{measure.task}: tokens do not give the text back", 0) + 1
+            skipped[f"{measure.task}: tokens do not give the text back"] = (
+                skipped.get(f"{measure.task}: tokens do not give the text back", 0) + 1
+            )
             continue
         scored.append((document.id, score_text(model, tokenizer, document.content)))
     return _bits(measure, "bits_per_byte", scored, limited)

@@ -26,7 +26,9 @@ DOCUMENTS, TOKENS = 6, 256  # held-out text that the certificate compares the mo
 class MergeOptions(StageOptions):
     """Options of `merge`."""
 
-    max_kl: float = Field(0.01, gt=0, description="Largest mean KL divergence, in nats, between adapter and merged weights in 16 bits.")
+    max_kl: float = Field(
+        0.01, gt=0, description="Largest mean KL divergence, in nats, between adapter and merged weights in 16 bits."
+    )
 
 
 def plan(stage: PlannedStage, planner: Planner) -> None:
@@ -35,7 +37,7 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     refs = getattr(parent.options, "corpus", ()) if parent else ()
     stage.inputs = [planner.input(ref) for ref in refs]
     if planner.shape:
-        stage.estimate.memory = {"weights": 2 * 2 * planner.shape.parameters}
+        stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 3 * DOCUMENTS * TOKENS * planner.shape.vocab_size * 4}
         stage.estimate.disk = 2 * planner.shape.parameters
     stage.work = dict(getattr(parent.options, "peft", {})) if parent else {}
 
@@ -65,10 +67,14 @@ def run(context: StageContext) -> StageResult:
     before = _distributions(trained, texts)
     metrics |= _compare("as_trained", before, after) | {"bits_per_token_as_trained": _bits(before, texts)}
     if not metrics["kl_sixteen_bit"] <= options.max_kl:
-        raise RunError(f"stage {context.stage.id}: the merged model is not the adapted one: mean KL divergence "
-                       f"{metrics['kl_sixteen_bit']:.4f} nats is above max_kl = {options.max_kl}")
-    context.log.info(f"certificate: KL {metrics['kl_sixteen_bit']:.2e} nats from the adapter on 16-bit weights, "
-                     f"{metrics['kl_as_trained']:.2e} from the model as it was trained")
+        raise RunError(
+            f"stage {context.stage.id}: the merged model is not the adapted one: mean KL divergence "
+            f"{metrics['kl_sixteen_bit']:.4f} nats is above max_kl = {options.max_kl}"
+        )
+    context.log.info(
+        f"certificate: KL {metrics['kl_sixteen_bit']:.2e} nats from the adapter on 16-bit weights, "
+        f"{metrics['kl_as_trained']:.2e} from the model as it was trained"
+    )
     return StageResult(metrics=metrics, rows=_rows(context, metrics, sum(len(t) - 1 for t in texts)))
 
 
@@ -98,7 +104,9 @@ def _with_adapter(context: StageContext, *, quantised: bool) -> Any:
     from langadapt.artifacts import ModelRef
 
     *earlier, last = context.model.adapters
-    model = loading.load_model(ModelRef(weights=context.model.weights, revision=context.model.revision, adapters=tuple(earlier)))
+    model = loading.load_model(
+        ModelRef(weights=context.model.weights, revision=context.model.revision, adapters=tuple(earlier))
+    )
     if not quantised:
         return PeftModel.from_pretrained(model, str(last)).eval()
     peft: Mapping[str, Any] = context.stage.work
@@ -113,7 +121,13 @@ def _distributions(model: Any, texts: list[list[int]]) -> list[Any]:
     import torch
 
     with torch.no_grad():
-        return [model(input_ids=torch.tensor([t], device=model.device), use_cache=False).logits[0, :-1].float().log_softmax(-1) for t in texts]
+        return [
+            model(input_ids=torch.tensor([t], device=model.device), use_cache=False)
+            .logits[0, :-1]
+            .float()
+            .log_softmax(-1)
+            for t in texts
+        ]
 
 
 def _compare(name: str, reference: list[Any], other: list[Any]) -> dict[str, float]:
@@ -122,18 +136,32 @@ def _compare(name: str, reference: list[Any], other: list[Any]) -> dict[str, flo
 
     kl = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(reference, other, strict=True)])
     same = torch.cat([p.argmax(-1) == q.argmax(-1) for p, q in zip(reference, other, strict=True)])
-    return {f"kl_{name}": float(kl.mean()), f"kl_max_{name}": float(kl.max()), f"same_top_{name}": float(same.float().mean())}
+    return {
+        f"kl_{name}": float(kl.mean()),
+        f"kl_max_{name}": float(kl.max()),
+        f"same_top_{name}": float(same.float().mean()),
+    }
 
 
 def _bits(distributions: list[Any], texts: list[list[int]]) -> float:
     import torch
 
-    nll = torch.cat([-d.gather(1, torch.tensor(t[1:], device=d.device)[:, None]).squeeze(1) for d, t in zip(distributions, texts, strict=True)])
+    nll = torch.cat(
+        [
+            -d.gather(1, torch.tensor(t[1:], device=d.device)[:, None]).squeeze(1)
+            for d, t in zip(distributions, texts, strict=True)
+        ]
+    )
     return float(nll.mean()) / math.log(2)
 
 
 def _rows(context: StageContext, metrics: Mapping[str, Any], tokens: int) -> list[dict[str, Any]]:
-    directions = {"kl_sixteen_bit": False, "same_top_sixteen_bit": True, "kl_as_trained": False, "same_top_as_trained": True}
+    directions = {
+        "kl_sixteen_bit": False,
+        "same_top_sixteen_bit": True,
+        "kl_as_trained": False,
+        "same_top_as_trained": True,
+    }
     return [
         {"stage": context.stage.id, "suite": "merge", "task": "certificate", "split": "held_out", "metric": name, "value": metrics[name],
          "n": tokens, "ci_low": None, "ci_high": None, "higher_is_better": better, "unit": "nats" if name.startswith("kl") else "", "limited": False}

@@ -54,7 +54,9 @@ class TrainedOptions(StageOptions):
     """Options of a stage that trains."""
 
     corpus: Corpora = Field(min_length=1, description="What to train on: names, paths, or tables with weights.")
-    peft: dict[str, Any] = Field({"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names.")
+    peft: dict[str, Any] = Field(
+        {"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names."
+    )
     training: dict[str, Any] = Field({}, validate_default=True, description="Options of the trainer, by its own names.")
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING
@@ -82,18 +84,34 @@ class TrainedOptions(StageOptions):
                 from langadapt.corpus.layouts import LAYOUTS
 
                 if ref.layout not in LAYOUTS:
-                    yield ("corpus", index, "layout"), f'there is no layout "{ref.layout}"', nearest(ref.layout, LAYOUTS)
+                    yield (
+                        ("corpus", index, "layout"),
+                        f'there is no layout "{ref.layout}"',
+                        nearest(ref.layout, LAYOUTS),
+                    )
             for name in ref.filters:
                 if name not in known.filters:
-                    yield ("corpus", index, "filters"), f'no plugin offers the filter "{name}"', known.filters.missing(name)
+                    yield (
+                        ("corpus", index, "filters"),
+                        f'no plugin offers the filter "{name}"',
+                        known.filters.missing(name),
+                    )
             if ref.config and ref.name in known.corpora:
                 source = known.corpora[ref.name].source
                 configs = source.limits if source else {}
                 if ref.config not in configs:
-                    yield ("corpus", index, "config"), f'{ref.name} has no config "{ref.config}"', nearest(ref.config, configs)
+                    yield (
+                        ("corpus", index, "config"),
+                        f'{ref.name} has no config "{ref.config}"',
+                        nearest(ref.config, configs),
+                    )
         method = self.peft["method"]
         if not isinstance(method, str) or method not in known.peft_strategies:
-            yield ("peft", "method"), f'no plugin offers the PEFT strategy "{method}"', known.peft_strategies.missing(str(method))
+            yield (
+                ("peft", "method"),
+                f'no plugin offers the PEFT strategy "{method}"',
+                known.peft_strategies.missing(str(method)),
+            )
         else:
             strategy = known.peft_strategies[method]
             options = {k: v for k, v in self.peft.items() if k != "method"}
@@ -191,7 +209,9 @@ def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | Non
     return max(1, round(tokens / (int(options.training["max_length"]) * options.rows_per_step)))
 
 
-def _memory(shape: ModelShape, trainable: int, weight_bits: float, options: TrainedOptions, trains_base: bool) -> dict[str, int]:
+def _memory(
+    shape: ModelShape, trainable: int, weight_bits: float, options: TrainedOptions, trains_base: bool
+) -> dict[str, int]:
     """Bytes by part. Activations: what a block of the Llama family keeps for its backward pass, in 16 bits."""
     tokens = int(options.training["max_length"]) * int(options.training["per_device_train_batch_size"])
     hidden, inner = shape.hidden_size, shape.intermediate_size

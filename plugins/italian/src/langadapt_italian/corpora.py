@@ -19,7 +19,13 @@ CLEAN_MC4_IT = Corpus(
     source=HubSource(
         repo_id="gsarti/clean_mc4_it",
         pattern="*.json.gz",
-        limits={"tiny": 10_000_000, "small": 20_000_000, "medium": 50_000_000, "large": 75_000_000, "full": 103_000_000},
+        limits={
+            "tiny": 10_000_000,
+            "small": 20_000_000,
+            "medium": 50_000_000,
+            "large": 75_000_000,
+            "full": 103_000_000,
+        },
     ),
     documents=50_000_000,
     bytes=135_000_000_000,
@@ -45,7 +51,7 @@ ULTRACHAT_IT = Corpus(
     licence="MIT",
     description="UltraChat dialogues (stingning/ultrachat) translated into Italian; the authors did not publish theirs.",
     layout="ultrachat",
-    where_to_get="translate stingning/ultrachat into rows {\"id\", \"data\": [user, assistant, …]}",
+    where_to_get='translate stingning/ultrachat into rows {"id", "data": [user, assistant, …]}',
     sample=SAMPLES / "dialogues.jsonl",
     sample_licence="CC0-1.0",
 )

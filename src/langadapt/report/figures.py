@@ -1,0 +1,185 @@
+"""Figures of the report page: small SVGs that stand inside the page, take its colours and follow its light and dark.
+
+matplotlib draws with five stand-in colours; `_inline` puts the page's CSS variables in their place.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, QUIET, LINE, ACCENT, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505"
+COLOURS = {
+    INK: "currentColor",
+    QUIET: "var(--quiet)",
+    LINE: "var(--line)",
+    ACCENT: "var(--accent)",
+    PAPER: "var(--paper)",
+}
+WIDTH = 4.7  # inches; close to a phone's width in points, so that text keeps its size there
+POINTS = 120  # a longer curve is drawn as the mean and the range of so many stretches
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.facecolor": "none",
+    "axes.labelcolor": QUIET,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A model's value with its interval, and what stands beside it in words."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+    baseline: bool = False
+
+
+def forest(name: str, label: str, points: Sequence[Point], axis: str) -> Markup:
+    """Values of several models below one another, with intervals; a line goes down from the baseline's value.
+
+    Args:
+        name: of the figure, unique on the page.
+        label: what a person who cannot see it is told.
+        points: top to bottom.
+        axis: what the values are.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.31 * len(points)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, point in enumerate(points):
+            _point(axes, row, point)
+        axes.set_yticks(range(len(points)), [_short(p.label) for p in points])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(len(points) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel(axis)
+        axes.spines["left"].set_visible(False)
+        return _inline(figure, name, label)
+
+
+def _point(axes: Any, row: int, point: Point) -> None:
+    colour = QUIET if point.baseline else ACCENT
+    if point.baseline:
+        axes.axvline(point.value, color=LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.plot([point.low, point.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+    axes.plot([point.value], [row], "o", color=colour, markersize=6.5, markeredgecolor=PAPER, markeredgewidth=1.2)
+    axes.text(1.03, row, point.note, transform=axes.get_yaxis_transform(), va="center", fontsize=10)
+
+
+def curves(name: str, label: str, steps: Sequence[Mapping[str, Any]]) -> Markup:
+    """Loss over the steps of a training, and below it the learning rate, when it was logged.
+
+    Args:
+        name: of the figure, unique on the page.
+        label: what a person who cannot see it is told.
+        steps: `step` events, as `read_steps` gives them.
+    """
+    rates = [s["learning_rate"] for s in steps if finite(s.get("learning_rate"))]
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, 2.9 if rates else 2.2), layout="constrained")
+        panels = figure.subplots(
+            2 if rates else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1] if rates else [1]
+        )[:, 0]
+        _curve(panels[0], steps, "loss", ACCENT)
+        panels[0].set_ylabel("loss, nats per token")
+        if rates:
+            _curve(panels[1], steps, "learning_rate", QUIET)
+            panels[1].set_yticks([0, max(rates)], ["0", f"{max(rates):.2g}"])
+            panels[1].set_ylabel("rate")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        panels[-1].set_xlabel("step")
+        figure.align_ylabels()
+        return _inline(figure, name, label)
+
+
+def _curve(axes: Any, steps: Sequence[Mapping[str, Any]], key: str, colour: str) -> None:
+    chosen = [s for s in steps if finite(s.get(key))]
+    parts = np.array_split(np.array([[s["step"], s[key]] for s in chosen], float), min(len(chosen), POINTS))
+    x, middle = (np.array([part[:, i].mean() for part in parts]) for i in (0, 1))
+    if len(parts) < len(chosen):
+        low, high = (np.array([bound(part[:, 1]) for part in parts]) for bound in (np.min, np.max))
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(x, middle, color=colour, linewidth=1.6, marker="o" if len(parts) < 20 else "", markersize=3.5)
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def read_steps(events: Path) -> dict[str, list[dict[str, Any]]]:
+    """`step` events of each stage, in order; a step that was done twice counts as it was done last.
+
+    A stage that was begun again as another one (its digest differs) begins its curve again too.
+    """
+    steps: dict[str, dict[int, dict[str, Any]]] = {}
+    digests: dict[str, str] = {}
+    for event in _events(events):
+        if event["event"] == "step":
+            steps.setdefault(event["stage"], {})[event["step"]] = event
+        elif event["event"] == "stage" and event.get("status") == "running":
+            if digests.get(event["id"]) != event.get("digest"):
+                steps.pop(event["id"], None)
+            digests[event["id"]] = event.get("digest", "")
+    curves = {stage: [found[number] for number in sorted(found)] for stage, found in steps.items()}
+    return {stage: found for stage, found in curves.items() if any(finite(s.get("loss")) for s in found)}
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # a line that a killed run left unfinished
+            continue
+    return found
+
+
+def finite(value: Any) -> bool:
+    """Whether there is a number to draw."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 18 else f"{text[:17]}…"
+
+
+def _inline(figure: Figure, name: str, label: str) -> Markup:
+    """The figure as an `<svg>` element with names of its own, the page's colours and a text for screen readers."""
+    stream = io.StringIO()
+    figure.savefig(
+        stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    svg = stream.getvalue()
+    svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img" aria-label="@">', svg, count=1)
+    svg = re.sub(r"font(-family)?: ([\d.]+px )?['\w][^;\"]*sans-serif", r"font\1: \2var(--sans)", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace("xlink:href", "href")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{re.sub('[^A-Za-z0-9-]', '-', name)}-", svg)
+    for stand_in, colour in COLOURS.items():
+        svg = svg.replace(stand_in, colour)
+    return Markup(svg.replace("@", escape(label), 1))

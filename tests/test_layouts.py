@@ -1,0 +1,208 @@
+"""How rows become documents, layout by layout."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langadapt.corpus.layouts import COLUMNS, LAYOUTS, BadRow, recognise
+from langadapt.records import Message
+
+
+def turns(layout: str, row: dict) -> list[tuple[str, str]]:
+    return [(m.role, m.content) for m in LAYOUTS[layout](row, "x").messages]
+
+
+CHAT = [
+    ("system", "Sii breve."),
+    ("user", "Chi sei?"),
+    ("assistant", "Un modello."),
+    ("user", "E poi?"),
+    ("assistant", "Basta."),
+]
+
+
+def test_text_is_kept_as_it_is_with_its_place_as_id():
+    document = LAYOUTS["text"]({"text": "  uno\n due "}, "a.jsonl:3")
+    assert (document.id, document.text, document.messages) == ("a.jsonl:3", "  uno\n due ", ())
+
+
+def test_messages_keep_roles_and_order():
+    assert turns("messages", {"messages": [{"role": r, "content": c} for r, c in CHAT]}) == CHAT
+
+
+def test_sharegpt_speakers_become_roles():
+    names = {"system": "system", "user": "human", "assistant": "gpt"}
+    assert turns("sharegpt", {"conversations": [{"from": names[r], "value": c} for r, c in CHAT]}) == CHAT
+
+
+def test_ultrachat_turns_alternate_from_the_user():
+    assert turns("ultrachat", {"id": "1", "data": ["a", "b", "c", "d"]}) == [
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "d"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "given", "answer"), [("dolly", "context", "response"), ("alpaca", "input", "output")]
+)
+def test_an_instruction_keeps_the_text_that_it_refers_to_apart(layout, given, answer):
+    document = LAYOUTS[layout]({"instruction": "Riassumi.", given: "Lungo testo.", answer: "Breve."}, "x")
+    assert document.messages == (
+        Message(role="user", content="Riassumi.", context="Lungo testo."),
+        Message(role="assistant", content="Breve."),
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "given", "answer"), [("dolly", "context", "response"), ("alpaca", "input", "output")]
+)
+@pytest.mark.parametrize("values", [[], [None], [""]])
+def test_an_instruction_may_refer_to_nothing(layout, given, answer, values):
+    row = {"instruction": "Saluta.", answer: "Ciao."} | dict.fromkeys([given][: len(values)], *values)
+    assert LAYOUTS[layout](row, "x").messages[0] == Message(role="user", content="Saluta.")
+
+
+@pytest.mark.parametrize(
+    ("layout", "given", "answer"), [("dolly", "context", "response"), ("alpaca", "input", "output")]
+)
+def test_a_text_that_an_instruction_refers_to_is_never_lost_in_silence(layout, given, answer):
+    with pytest.raises(BadRow, match=f"{given} is not text"):
+        LAYOUTS[layout]({"instruction": "Somma.", given: [1, 2], answer: "3"}, "x")
+
+
+def test_an_unanswered_last_question_is_left_out():
+    assert turns("ultrachat", {"data": ["a", "b", "c"]}) == [("user", "a"), ("assistant", "b")]
+
+
+def test_an_unanswered_last_question_is_left_out_with_what_follows_it():
+    rows = [*CHAT, ("user", "E dopo?"), ("system", "Fine.")]
+    assert turns("messages", {"messages": [{"role": r, "content": c} for r, c in rows]}) == CHAT
+
+
+MESSAGES = [
+    ({"messages": None}, "no messages"),
+    ({}, "no messages"),
+    ({"messages": "ciao"}, "messages is not a list"),
+    ({"messages": []}, "no answer to learn from"),
+    ({"messages": ["ciao", "salve"]}, "no role"),
+    ({"messages": [{"role": "user"}, {"role": "assistant", "content": "b"}]}, "no content"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "content is not text"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]}, "no content"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "unknown role"),
+    ({"messages": [{"role": "user", "content": "a"}]}, "no answer to learn from"),
+    ({"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "a"}]}, "no answer to learn from"),
+    (
+        {"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]},
+        "turns do not alternate between user and assistant",
+    ),
+    ({"messages": [{"role": "user", "content": "a"}] * 2}, "turns do not alternate between user and assistant"),
+    ({"messages": [{"role": "user", "content": " \n"}, {"role": "assistant", "content": "b"}]}, "empty turn"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]}, "empty turn"),
+]
+OTHERS = [
+    ("text", {"text": None}, "no text"),
+    ("text", {"text": 3}, "text is not text"),
+    ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "bot", "value": "b"}]}, "unknown role"),
+    ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]}, "no value"),
+    ("ultrachat", {"data": ["a", None]}, "a turn is not text"),
+    ("ultrachat", {"data": {"0": "a"}}, "data is not a list"),
+    ("ultrachat", {"data": ["a"]}, "no answer to learn from"),
+    ("ultrachat", {"data": ["a", ""]}, "empty turn"),
+    ("dolly", {"instruction": "a"}, "no response"),
+    ("dolly", {"instruction": "a", "response": 3}, "response is not text"),
+    ("dolly", {"instruction": " ", "response": "b"}, "empty instruction or answer"),
+    ("alpaca", {"instruction": "a", "output": ""}, "empty instruction or answer"),
+    ("alpaca", {"output": "b"}, "no instruction"),
+]
+
+
+@pytest.mark.parametrize(
+    ("layout", "row", "reason"), [*(("messages", row, reason) for row, reason in MESSAGES), *OTHERS]
+)
+def test_a_row_that_is_no_document_says_why(layout, row, reason):
+    with pytest.raises(BadRow) as error:
+        LAYOUTS[layout](row, "x")
+    assert str(error.value) == reason
+
+
+value = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["user", "assistant", "system", "human", "gpt"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), inner)
+    ),
+    max_leaves=12,
+)
+turn = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(("role", "from"), st.sampled_from(["user", "assistant", "system"])),
+        **dict.fromkeys(("content", "value"), st.sampled_from(["a", "b", ""])),
+    }
+)
+cell = (
+    st.none()
+    | st.text(max_size=3)
+    | st.lists(turn, max_size=5)
+    | st.lists(st.sampled_from(["a", "b", ""]), max_size=5)
+    | value
+)
+
+
+@st.composite
+def rows(draw):
+    layout = draw(st.sampled_from(sorted(LAYOUTS)))
+    return layout, draw(
+        st.fixed_dictionaries(dict.fromkeys(COLUMNS[layout], cell), optional={"context": cell, "input": cell})
+    )
+
+
+@settings(max_examples=600)
+@given(rows())
+def test_any_row_becomes_a_document_or_a_reason(layout_and_row):
+    """Whatever is accepted is a text, or a dialogue that alternates and ends with an answer."""
+    layout, row = layout_and_row
+    try:
+        document = LAYOUTS[layout](row, "x")
+    except BadRow as reason:
+        assert str(reason)
+        return
+    assert isinstance(document.content, str)
+    spoken = [m for m in document.messages if m.role != "system"]
+    if layout == "text":
+        assert not document.messages
+    else:
+        assert [m.role for m in spoken] == ["user", "assistant"] * (len(spoken) // 2) and spoken
+        assert document.messages[-1].role != "user"
+        assert all(m.content.strip() for m in document.messages)
+
+
+@pytest.mark.parametrize(
+    ("columns", "layout"),
+    [
+        ({"text", "url", "timestamp"}, "text"),
+        ({"messages", "source"}, "messages"),
+        ({"conversations", "id"}, "sharegpt"),
+        ({"data", "id"}, "ultrachat"),
+        ({"instruction", "context", "response", "category"}, "dolly"),
+        ({"instruction", "input", "output"}, "alpaca"),
+        ({"instruction", "output"}, "alpaca"),
+        ({"instruction", "risposta"}, ""),
+        ({"body"}, ""),
+        (set(), ""),
+    ],
+)
+def test_the_layout_is_known_by_its_columns(columns, layout):
+    assert recognise(columns) == layout
+
+
+def test_every_layout_has_columns_that_it_is_known_by():
+    assert set(COLUMNS) == set(LAYOUTS)
+    for name, columns in COLUMNS.items():
+        assert recognise(set(columns)) == name

@@ -1,0 +1,170 @@
+"""Strategies: exactly the right weights learn, by the right gradients, and merging gives the model that was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from langadapt import loading
+from langadapt.errors import UserError
+from langadapt.models import ModelShape
+from langadapt.peft import full, lora, qlora
+from langadapt.rounding import stochastic_round
+from langadapt.testing import tiny_model
+
+LORA = lora.DEFAULTS | {"r": 4, "lora_alpha": 8}
+QLORA = LORA | qlora.QUANTISATION
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+def shape_of(model) -> ModelShape:
+    return ModelShape.from_config(model.config.to_dict())
+
+
+@pytest.mark.parametrize(("strategy", "options"), [(lora.STRATEGY, LORA), (qlora.STRATEGY, QLORA), (full.STRATEGY, {})], ids=["lora", "qlora", "full"])
+def test_the_plan_counts_the_weights_that_really_learn(folder: Path, strategy, options) -> None:
+    model = load(folder)
+    expected = strategy.trainable(shape_of(model), options)
+    prepared = strategy.prepare(model, options)
+    assert sum(p.numel() for p in prepared.parameters() if p.requires_grad) == expected
+
+
+def test_the_plan_counts_all_parameters(folder: Path) -> None:
+    model = load(folder)
+    assert shape_of(model).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_lora_leaves_every_other_weight_bit_identical(folder: Path) -> None:
+    model = load(folder)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    prepared = lora.prepare(model, LORA)
+    step(prepared)
+    after = prepared.get_base_model().state_dict()
+    for name, value in before.items():
+        inner = name.replace(".weight", ".base_layer.weight")
+        assert torch.equal(after.get(inner, after.get(name)), value), name
+
+
+def test_a_target_that_matches_nothing_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="matches no layer"):
+        lora.prepare(load(folder), LORA | {"target_modules": ["no_such_proj"]})
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_nf4_gradients_on_a_cpu_are_those_of_the_dequantised_matrix_also_after_an_evaluation(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    """bitsandbytes repacks weights during an evaluation on some CPUs and then has no gradient; see docs/footguns.md."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    torch.manual_seed(0)
+    holder = torch.nn.Sequential(torch.nn.Linear(128, 64, bias=False).to(dtype))
+    holder.get_output_embeddings = lambda: None
+    qlora.quantise(holder, **qlora.QUANTISATION)
+    layer = holder[0]
+    matrix = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    x = torch.randn(8, 128, dtype=dtype)
+
+    def gradient(function) -> torch.Tensor:
+        inputs = x.clone().requires_grad_()
+        function(inputs).float().square().sum().backward()
+        assert inputs.grad is not None, "no gradient reached the input"
+        return inputs.grad
+
+    expected = gradient(lambda inputs: inputs @ matrix.T)
+    scale = expected.float().abs().max()
+    assert (gradient(layer) - expected).abs().max() <= tolerance * scale
+    holder.eval()
+    with torch.no_grad():
+        layer(x)
+        layer(x[:1])
+    holder.train()
+    assert (gradient(layer) - expected).abs().max() <= tolerance * scale
+
+
+def test_qlora_still_learns_after_an_evaluation(folder: Path) -> None:
+    model = qlora.prepare(load(folder, torch.bfloat16), QLORA)
+    ids = torch.randint(3, 300, (2, 24), generator=torch.Generator().manual_seed(0))
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids)
+    model.train()
+    model(input_ids=ids, labels=ids).loss.backward()
+    learnt = {n: p.grad for n, p in model.named_parameters() if "lora_B" in n}
+    assert learnt and all(g is not None and g.abs().sum() > 0 for g in learnt.values())
+
+
+def test_only_the_blocks_are_quantised(folder: Path) -> None:
+    model = load(folder, torch.bfloat16)
+    qlora.quantise(model, **qlora.QUANTISATION)
+    names = {name for name, layer in model.named_modules() if type(layer).__name__ == "Linear4bit"}
+    assert names == {f"model.layers.{i}.{part}.{name}" for i in range(2) for part, name in (
+        ("self_attn", "q_proj"), ("self_attn", "k_proj"), ("self_attn", "v_proj"), ("self_attn", "o_proj"),
+        ("mlp", "gate_proj"), ("mlp", "up_proj"), ("mlp", "down_proj"))}  # fmt: skip
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_merged_weights_are_the_adapted_model(tmp_path: Path, tied: bool) -> None:
+    folder = tiny_model(tmp_path / "model", tie_word_embeddings=tied)
+    adapted = lora.prepare(load(folder), LORA)
+    step(adapted, rate=0.1)
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    merged = loading.merge_adapter(load(folder), tmp_path / "adapter")
+    ids = torch.randint(3, 300, (1, 30))
+    torch.testing.assert_close(merged(ids).logits, adapted.eval()(ids).logits, rtol=1e-4, atol=1e-5)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+def test_a_small_update_survives_a_merge_into_bfloat16(tmp_path: Path) -> None:
+    """Rounding to nearest would return the base model: the update is below half a step of bfloat16's grid."""
+    folder = tiny_model(tmp_path / "model")
+    adapted = lora.prepare(load(folder), LORA)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=8e-5, generator=torch.Generator().manual_seed(len(name)))
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    base, merged = load(folder, torch.bfloat16), loading.merge_adapter(load(folder, torch.bfloat16), tmp_path / "adapter")
+    exact = loading.merge_adapter(load(folder), tmp_path / "adapter")
+    name = "model.layers.0.mlp.down_proj.weight"
+    update = (exact.state_dict()[name] - base.state_dict()[name].float()).flatten()
+    kept = (merged.state_dict()[name].float() - base.state_dict()[name].float()).flatten()
+    nearest = (exact.state_dict()[name].bfloat16().float() - base.state_dict()[name].float()).flatten()
+    assert torch.dot(kept, update) / torch.dot(update, update) == pytest.approx(1, abs=0.15)
+    assert torch.dot(nearest, update) / torch.dot(update, update) < 0.6, "the test can tell what rounding to nearest loses"
+
+
+def test_stochastic_rounding_keeps_the_mean_and_what_fits_exactly() -> None:
+    generator = torch.Generator().manual_seed(0)
+    step_size = 2.0**-7
+    values = torch.full((200_000,), 1 + 0.3 * step_size)
+    rounded = stochastic_round(values, torch.bfloat16, generator).float()
+    assert set(rounded.unique().tolist()) == {1.0, 1.0 + step_size}
+    assert (rounded.mean().item() - 1) / step_size == pytest.approx(0.3, abs=0.01)
+    exact = torch.tensor([0.0, 1.0, -2.5, float("inf"), -float("inf")])
+    assert torch.equal(stochastic_round(exact, torch.bfloat16, generator).float(), exact)
+    assert stochastic_round(torch.tensor([float("nan")]), torch.bfloat16, generator).isnan().all()
+
+
+def step(model, rate: float = 0.01) -> None:
+    """One plain gradient step on every weight that learns."""
+    ids = torch.randint(3, 300, (2, 24), generator=torch.Generator().manual_seed(3))
+    torch.manual_seed(0)
+    for _ in range(2):  # LoRA's A has no gradient while B is zero
+        model(input_ids=ids, labels=ids).loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter -= rate * parameter.grad
+                    parameter.grad = None

@@ -1,0 +1,467 @@
+"""Reading of files: no format loses a document, and what cannot be read is named and counted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langadapt.corpus.reading import files_of, read_documents
+from langadapt.errors import UserError
+from langadapt.records import Document, Rejected
+
+BOM = b"\xef\xbb\xbf"
+
+
+def texts(path: object, **options: object) -> list[str]:
+    """Texts of what is read; fails when anything was refused."""
+    found = list(read_documents(str(path), **options))
+    assert all(isinstance(d, Document) for d in found), found
+    return [d.text for d in found]
+
+
+def split(path: object, **options: object) -> tuple[list[str], list[tuple[str, str]]]:
+    """Texts that were read; (reason, place) of what was refused."""
+    found = list(read_documents(str(path), **options))
+    return [d.text for d in found if isinstance(d, Document)], [
+        (r.reason, r.where) for r in found if isinstance(r, Rejected)
+    ]
+
+
+def lines(*rows: object) -> bytes:
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+THREE = lines({"text": "uno"}, {"text": "due\nrighe"}, {"text": "tré 🌊"})
+EXPECTED = ["uno", "due\nrighe", "tré 🌊"]
+
+
+# --- formats ---
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json", "a.JSONL"])
+def test_json_lines_are_read_under_every_ending(write, name):
+    assert texts(write(name, THREE)) == EXPECTED
+
+
+def test_a_last_line_without_a_newline_and_windows_line_ends_are_read(write):
+    assert texts(write("a.jsonl", THREE.replace(b"\n", b"\r\n").rstrip())) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz"])
+def test_gzipped_json_lines_are_read(write, name):
+    assert texts(write(name, gzip.compress(THREE))) == EXPECTED
+
+
+def test_gzip_files_of_several_members_are_read_to_the_end(write):
+    assert texts(write("a.jsonl.gz", gzip.compress(THREE) + gzip.compress(THREE))) == EXPECTED * 2
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("before", [b"", BOM, b"\n \n", b" " * 100])
+def test_a_json_array_is_read_however_it_is_laid_out(write, indent, before):
+    rows = [{"text": text} for text in EXPECTED]
+    assert texts(write("a.json", before + json.dumps(rows, indent=indent).encode())) == EXPECTED
+
+
+def test_things_in_a_json_array_that_are_no_objects_are_refused_one_by_one(write):
+    read, refused = split(write("a.json", json.dumps([{"text": "uno"}, 3, ["x"], {"text": "due"}])))
+    assert read == ["uno", "due"]
+    assert refused == [("not a JSON object", "a.json:2"), ("not a JSON object", "a.json:3")]
+
+
+def test_a_damaged_json_array_is_named(write):
+    path = write("a.json", b'[{"text": "uno"}, {"text": ')
+    with pytest.raises(UserError, match=r"a\.json.*not valid JSON"):
+        texts(path)
+
+
+def test_a_json_array_nested_too_deeply_is_named(write):
+    path = write("a.json", b"[" * 200_000)
+    with pytest.raises(UserError, match=r"a\.json.*not valid JSON"):
+        texts(path)
+
+
+def test_a_csv_cell_may_hold_line_breaks_delimiters_and_quotes(write):
+    path = write("a.csv", 'id,text\n1,"prima riga\nseconda, con ""virgolette"""\n2,altra\n')
+    assert texts(path) == ['prima riga\nseconda, con "virgolette"', "altra"]
+
+
+def test_csv_with_a_bom_keeps_its_first_column(write):
+    assert texts(write("a.csv", BOM + b"text,id\nuno,1\ndue,2\n")) == ["uno", "due"]
+
+
+def test_csv_rows_with_too_many_or_too_few_cells_are_refused_and_the_others_read(write):
+    read, refused = split(write("a.csv", "id,text\n1,uno\n2\n3,due,tre\n4,quattro\n"))
+    assert read == ["uno", "quattro"]
+    assert refused == [("wrong number of columns", "a.csv:3"), ("wrong number of columns", "a.csv:4")]
+
+
+def test_a_csv_cell_may_be_longer_than_the_parsers_own_limit(write):
+    assert len(texts(write("a.csv", "text\n" + "x" * 200_000 + "\n"))[0]) == 200_000
+
+
+def test_csv_that_is_not_utf8_is_refused_with_the_place(write):
+    path = write("a.csv", "text\nperché\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.csv: not UTF-8 text \(byte 10\)"):
+        texts(path)
+
+
+def test_tsv_columns_are_tabs_and_commas_are_text(write):
+    assert texts(write("a.tsv", "id\ttext\n1\tuno, due\n2\ttre\n")) == ["uno, due", "tre"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.txt.gz"])
+def test_a_text_file_is_one_document(write, name):
+    content = BOM + "prima\n\nseconda à\n".encode()
+    assert texts(write(name, gzip.compress(content) if name.endswith(".gz") else content)) == ["prima\n\nseconda à\n"]
+
+
+def test_a_text_file_that_is_not_utf8_is_refused_by_name(write):
+    content = "perché".encode("latin-1")
+    (rejected,) = read_documents(str(write("a.txt", content)))
+    assert rejected == Rejected(reason="not UTF-8", where="a.txt:1", size=len(content))
+
+
+def test_parquet_rows_are_read_in_order_across_batches(tmp_path):
+    rows = [f"documento {i}" for i in range(3000)]
+    pyarrow.parquet.write_table(
+        pyarrow.table({"id": list(range(3000)), "text": rows}), tmp_path / "a.parquet", row_group_size=700
+    )
+    assert texts(tmp_path / "a.parquet") == rows
+
+
+def test_parquet_dialogues_come_out_of_nested_columns(tmp_path):
+    turns = [{"role": "user", "content": "Ciao"}, {"role": "assistant", "content": "Salve"}]
+    pyarrow.parquet.write_table(pyarrow.table({"messages": [turns]}), tmp_path / "a.parquet")
+    (document,) = read_documents(str(tmp_path / "a.parquet"))
+    assert [(m.role, m.content) for m in document.messages] == [("user", "Ciao"), ("assistant", "Salve")]
+
+
+def test_parquet_nulls_are_refused_and_the_others_read(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["uno", None, "due"]}), tmp_path / "a.parquet")
+    assert split(tmp_path / "a.parquet") == (["uno", "due"], [("no text", "a.parquet:2")])
+
+
+def test_one_bad_byte_in_parquet_costs_one_row(tmp_path):
+    """Writers do not check that a string column holds UTF-8."""
+    column = pyarrow.array([b"uno", "perché".encode("latin-1"), b"due"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": column, "id": [1, 2, 3]}), tmp_path / "a.parquet")
+    assert split(tmp_path / "a.parquet") == (["uno", "due"], [("not UTF-8", "a.parquet:2")])
+
+
+def test_a_file_that_is_not_parquet_is_named(write):
+    path = write("a.parquet", b"PAR1 and then nothing")
+    with pytest.raises(UserError, match=r"a\.parquet: not a Parquet file"):
+        texts(path)
+
+
+def test_a_parquet_file_that_is_cut_short_is_named(tmp_path):
+    whole = tmp_path / "whole.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["uno"] * 100}), whole)
+    (tmp_path / "a.parquet").write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"a\.parquet: not a Parquet file"):
+        texts(tmp_path / "a.parquet")
+
+
+def test_a_parquet_file_with_a_damaged_page_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": [f"documento {i * 7919}" for i in range(2000)]}), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + b"\xff" * 2000 + content[2200:])
+    with pytest.raises(UserError, match=r"a\.parquet"):
+        texts(path)
+
+
+# --- paths ---
+
+
+def test_folders_are_read_below_and_in_name_order_and_other_files_left_alone(write, tmp_path):
+    write("data/b.jsonl", lines({"text": "secondo"}))
+    write("data/a.txt", "primo")
+    write("data/sub/c.jsonl.gz", gzip.compress(lines({"text": "terzo"})))
+    write("data/picture.png", b"\x89PNG")
+    assert texts(tmp_path / "data") == ["primo", "secondo", "terzo"]
+
+
+def test_globs_choose_files_in_name_order(write, tmp_path):
+    for name in ("part-2.jsonl", "part-1.jsonl", "other.jsonl"):
+        write(f"data/{name}", lines({"text": name}))
+    assert texts(tmp_path / "data" / "part-*.jsonl") == ["part-1.jsonl", "part-2.jsonl"]
+    assert [p.name for p in files_of(str(tmp_path / "**" / "part-?.jsonl"))] == ["part-1.jsonl", "part-2.jsonl"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(write):
+    assert texts(write("a[1].jsonl", THREE)) == EXPECTED
+
+
+def test_a_home_folder_is_expanded(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("a.jsonl", THREE)
+    assert texts("~/a.jsonl") == EXPECTED
+
+
+@pytest.mark.parametrize("path", ["nowhere.jsonl", "nowhere/", "*.jsonl"])
+def test_a_path_without_files_is_named(tmp_path, path):
+    with pytest.raises(UserError) as error:
+        texts(tmp_path / path)
+    assert str(tmp_path / path) in str(error.value)
+    assert "no such file, folder or match" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a.bz2", "a", "a.jsonl.zst", "a.gz"])
+def test_a_kind_of_file_that_is_not_read_is_named_with_those_that_are(write, name):
+    path = write(name, THREE)
+    with pytest.raises(UserError) as error:
+        texts(path)
+    assert name in str(error.value)
+    assert ".jsonl" in str(error.value) and ".parquet" in str(error.value)
+
+
+def test_a_glob_that_also_matches_a_kind_that_is_not_read_says_which_file(write, tmp_path):
+    write("data/a.jsonl", THREE)
+    write("data/a.pdf", b"%PDF")
+    with pytest.raises(UserError, match=r"a\.pdf"):
+        texts(tmp_path / "data" / "*")
+
+
+def test_a_folder_without_readable_files_says_so(write):
+    folder = write("data/picture.png", b"").parent
+    with pytest.raises(UserError, match="holds no file that can be read"):
+        texts(folder)
+
+
+def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
+    path = write("a.jsonl", THREE)
+
+    def refuse(self, *args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.jsonl: cannot be read"):
+        texts(path)
+
+
+# --- adversarial input ---
+
+
+def test_one_latin1_byte_costs_one_line(write):
+    bad = '{"text": "perché"}\n'.encode("latin-1")
+    read, refused = split(write("a.jsonl", lines({"text": "uno"}) + bad + lines({"text": "due"}, {"text": "tre"})))
+    assert read == ["uno", "due", "tre"]
+    assert refused == [("not UTF-8", "a.jsonl:2")]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_bom_does_not_cost_the_first_document(write, name):
+    assert texts(write(name, BOM + THREE)) == EXPECTED
+
+
+def test_malformed_lines_are_refused_with_their_line_and_size(write):
+    path = write("a.jsonl", '{"text": "uno"}\n{"text": "d\n\n{"text": "tre"}\n')
+    assert list(read_documents(str(path))) == [
+        Document(id="a.jsonl:1", text="uno"),
+        Rejected(reason="not valid JSON", where="a.jsonl:2", size=12),
+        Document(id="a.jsonl:4", text="tre"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize(
+    "row", ['{"text": "x\\ud800y"}', '{"text": "x", "note": "\\udfff"}', '{"\\ud800": 1, "text": "x"}']
+)
+def test_a_lone_surrogate_escape_is_refused(write, name, row):
+    """Python's parser lets it through; tokenizers and files then fail on it, hours later."""
+    read, refused = split(write(name, f'{{"text": "uno"}}\n{row}\n{{"text": "due"}}\n'))
+    assert (read, refused) == (["uno", "due"], [("lone surrogate", f"{name}:2")])
+
+
+def test_a_lone_surrogate_in_a_json_array_is_refused(write):
+    read, refused = split(write("a.json", '[{"text": "uno"}, {"text": "x\\ud800"}, {"text": "due"}]'))
+    assert (read, refused) == (["uno", "due"], [("lone surrogate", "a.json:2")])
+
+
+def test_an_escaped_surrogate_pair_is_text(write):
+    assert texts(write("a.jsonl", '{"text": "\\ud83c\\udf0a"}\n')) == ["🌊"]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("[1, 2]", "not a JSON object"),
+        ('"text"', "not a JSON object"),
+        ("null", "not a JSON object"),
+        ('{"text": 3}', "text is not text"),
+        ('{"text": ["a"]}', "text is not text"),
+        ('{"text": NaN}', "text is not text"),
+        ('{"text": null}', "no text"),
+        ('{"testo": "a"}', "no text"),
+        ("{}", "no text"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"text": ' + "1" * 5000 + "}", "not valid JSON"),
+    ],
+)
+def test_rows_that_hold_no_text_are_refused_with_the_reason(write, row, reason):
+    read, refused = split(write("a.jsonl", f'{{"text": "uno"}}\n{row}\n{{"text": "due"}}\n'))
+    assert (read, refused) == (["uno", "due"], [(reason, "a.jsonl:2")])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv"])
+@pytest.mark.parametrize("content", [b"", BOM])
+def test_an_empty_file_holds_no_documents(write, name, content):
+    assert list(read_documents(str(write(name, content)))) == []
+
+
+def test_an_empty_gzip_file_holds_no_documents(write):
+    assert list(read_documents(str(write("a.jsonl.gz", gzip.compress(b""))))) == []
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz", "a.txt.gz"])
+def test_a_gzip_file_that_is_cut_short_is_named(write, name):
+    content = (
+        b"text\n" * 20_000 if "csv" in name else lines(*({"text": f"documento numero {i * 7919}"} for i in range(5000)))
+    )
+    compressed = gzip.compress(content)
+    path = write(name, compressed[: len(compressed) // 2])
+    with pytest.raises(UserError) as error:
+        list(read_documents(str(path)))
+    assert str(path) in str(error.value) and "cut short or damaged" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: c[:40] + bytes([c[40] ^ 255, c[41] ^ 255]) + c[42:], lambda c: b"plain text", lambda c: c + b"tail"],
+)
+def test_a_damaged_gzip_file_is_named(write, damage):
+    path = write("a.jsonl.gz", damage(gzip.compress(lines(*({"text": f"documento {i * 7919}"} for i in range(500))))))
+    with pytest.raises(UserError, match=r"a\.jsonl\.gz: is cut short or damaged"):
+        list(read_documents(str(path)))
+
+
+# --- columns and layouts ---
+
+
+def test_a_missing_column_lists_the_columns_and_how_to_name_yours(write):
+    path = write("a.jsonl", lines({"body": "uno", "title": "due"}))
+    with pytest.raises(UserError) as error:
+        texts(path)
+    message = str(error.value)
+    assert str(path) in message and "body, title" in message and 'columns = { text = "…" }' in message
+
+
+def test_a_layout_that_lacks_a_column_names_it_and_how_to_name_yours(write):
+    path = write("a.csv", "domanda,risposta\na,b\n")
+    with pytest.raises(UserError) as error:
+        texts(path, layout="dolly")
+    message = str(error.value)
+    assert '"dolly" needs the column "instruction"' in message
+    assert "domanda, risposta" in message and 'columns = { instruction = "…" }' in message
+
+
+def test_columns_map_our_names_to_theirs(write):
+    path = write("a.csv", "domanda,risposta\nChi?,Io.\n")
+    (document,) = read_documents(str(path), columns={"instruction": "domanda", "response": "risposta"})
+    assert [m.content for m in document.messages] == ["Chi?", "Io."]
+
+
+def test_a_mapped_column_wins_over_one_of_our_own_name(write):
+    path = write("a.jsonl", lines({"text": "riassunto", "body": "intero"}))
+    assert texts(path, columns={"text": "body"}) == ["intero"]
+
+
+def test_a_mapped_column_that_is_not_there_is_named_with_those_that_are(write):
+    path = write("a.jsonl", lines({"text": "uno", "title": "due"}))
+    with pytest.raises(UserError, match=r'no column "body" \(asked for as text\); its columns: text, title'):
+        texts(path, columns={"text": "body"})
+
+
+def test_the_columns_are_judged_by_the_first_row_that_can_be_read(write):
+    assert split(write("a.jsonl", b"garbage\n" + THREE))[0] == EXPECTED
+
+
+def test_each_file_of_a_folder_may_have_a_layout_of_its_own(write, tmp_path):
+    write("data/a.jsonl", lines({"text": "uno"}))
+    write("data/b.jsonl", lines({"instruction": "Chi?", "output": "Io."}))
+    found = list(read_documents(str(tmp_path / "data")))
+    assert found[0].text == "uno" and found[1].messages[1].content == "Io."
+
+
+# --- every line is accounted for ---
+
+line = st.one_of(
+    st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")),
+    st.text(max_size=20).map(lambda t: json.dumps({"text": t}, ensure_ascii=False).encode("utf-8", "surrogatepass")),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=5,
+    ).map(lambda value: json.dumps(value).encode()),
+    st.sampled_from(
+        [
+            b"",
+            b" ",
+            b"\t",
+            b"\r",
+            BOM,
+            BOM + b'{"text": "x"}',
+            b'{"text": "\\ud800"}',
+            b'{"text"',
+            b"\x00",
+            "\u2028".encode(),
+        ]
+    ),
+)
+
+
+def is_blank(content: bytes) -> bool:
+    try:
+        return not content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lines")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@settings(deadline=None, max_examples=150)
+@given(content=st.lists(line, max_size=12), end=st.sampled_from([b"", b"\n"]))
+def test_every_line_becomes_a_document_or_is_refused_by_name(shared_folder, name, content, end):
+    content = [b'{"text": "first"}', *content]
+    data = b"\n".join(content) + end
+    path = shared_folder / name
+    path.write_bytes(gzip.compress(data, 1) if name.endswith(".gz") else data)
+    found = list(read_documents(str(path)))
+    assert len(found) == sum(not is_blank(part) for part in content)
+    for item in found:
+        if isinstance(item, Document):
+            item.content.encode("utf-8")
+        else:
+            assert item.reason and item.where.startswith(f"{name}:")
+    places = [item.id if isinstance(item, Document) else item.where for item in found]
+    assert places == [f"{name}:{number}" for number, part in enumerate(content, start=1) if not is_blank(part)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), st.text("ab,\"'\n\r\t\u2028 "))
+    )
+)
+def test_csv_as_python_writes_it_comes_back_cell_by_cell(shared_folder, rows):
+    import csv
+
+    path = shared_folder / "a.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
+        writer.writerow(["title", "text"])
+        writer.writerows(rows)
+    assert texts(path) == [text for _, text in rows]

@@ -1,0 +1,462 @@
+"""The report page and the model card: true to the rows, harmless, and readable whatever a run did or did not do."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections import Counter
+from html.parser import HTMLParser
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import ModelCard
+
+from langadapt import Recipe, artifacts
+from langadapt.report import card, figures, write_report
+from langadapt.report.page import flows, page
+
+EVIL = "<script>alert(1)</script>"
+RECIPE = """
+schema = 1
+name = "trial"
+description = "A trial & <script>alert(1)</script>."
+language = "it"
+base_model = "{model}"
+requires = ["langadapt-italian>=0.1"]
+
+[evaluation]
+suites = []
+
+[[stage]]
+id = "adapt"
+kind = "cpt"
+corpus = [{{ name = "clean-mc4-it", path = "{text}" }}]
+[stage.peft]
+method = "qlora"
+
+[[stage]]
+id = "chat"
+kind = "sft"
+prompt = "chatml"
+corpus = [{{ path = "{chat}" }}]
+
+[[stage]]
+id = "release"
+kind = "merge"
+from = "adapt"
+"""
+TOKENS = {"read": 100, "trained": 60, "held_out": 10, "learnt": 59, "dropped": {"not reached in max_steps": 30}}
+ACCOUNTING = {
+    "documents": {"read": 10, "kept": 9, "dropped": {"exact duplicate": 1}},
+    "bytes": {"read": 1000, "kept": 900, "dropped": {"exact duplicate": 100}},
+    "tokens": TOKENS,
+}
+TRAINED = {
+    "steps": 3,
+    "tokens_per_second": 12.5,
+    "peak_memory": 2**31,
+    "peak_gpu_memory": 0,
+    "trainable_parameters": 77,
+}
+CERTIFICATE = {
+    "adapters": 1, "bits_per_token_merged": 6.5, "bits_per_token_as_trained": 6.75,
+    "kl_sixteen_bit": 0.001, "kl_max_sixteen_bit": 0.02, "same_top_sixteen_bit": 0.99,
+    "kl_as_trained": 0.3, "kl_max_as_trained": 2.5, "same_top_as_trained": 0.55,
+}  # fmt: skip
+
+
+@pytest.fixture
+def plan(write, model_folder):
+    """A plan whose stages read files that the test wrote; nothing of it was run."""
+    text = write("text.jsonl", json.dumps({"text": "Il porto si sveglia prima della città."}) + "\n")
+    turns = [{"role": "user", "content": "Ciao?"}, {"role": "assistant", "content": "Ciao!"}]
+    chat = write(f"{EVIL.replace('/', '')}.jsonl", json.dumps({"messages": turns}) + "\n")
+    recipe = write("recipe.toml", RECIPE.format(model=model_folder, text=text, chat=chat))
+    made = Recipe.load(recipe).plan(recipe.parent / "run")
+    made.folder.mkdir()
+    return made
+
+
+@pytest.fixture
+def state(plan):
+    """What `run.json` says of a finished run of `plan`."""
+    facts = {
+        "cpt": (ACCOUNTING, TRAINED),
+        "sft": (ACCOUNTING, TRAINED),
+        "merge": ({}, CERTIFICATE),
+        "evaluate": ({}, {}),
+    }
+    environment = {"python": "3.11.7", "platform": "Linux", "machine": "a machine", "bf16": True}
+    return {
+        "schema": 1, "name": "trial", "status": "done", "rehearsal": False, "started": "2026-11-23T21:26:32+00:00",
+        "seconds": 113.4, "changes": [], "environment": environment | {"packages": {"langadapt": "0.1.0"}},
+        "stages": [
+            {"id": s.id, "kind": s.kind, "from": s.parent, "status": "done", "digest": "d" * 64, "seconds": 5.5,
+             "reason": "", "accounting": facts[s.kind][0], "metrics": facts[s.kind][1], "artifact": f"stages/{s.id}"}
+            for s in plan.stages
+        ],
+    }  # fmt: skip
+
+
+def row(stage, task, value, *, metric="bits_per_byte", suite="held-out", language="it", n=1000, change=None, **more):
+    moved = {}
+    if change is not None:
+        low, high = more.pop("interval")
+        relative = metric.endswith("bits_per_byte")
+        moved = {
+            "baseline": "base",
+            "change": change,
+            "change_ci_low": low,
+            "change_ci_high": high,
+            "change_is_relative": relative,
+        }
+    return {
+        "stage": stage, "suite": suite, "task": task, "split": "held_out", "metric": metric, "value": value, "n": n,
+        "ci_low": value - 0.01, "ci_high": value + 0.01, "higher_is_better": not metric.endswith("bits_per_byte"),
+        "unit": "", "language": language, "limited": False, **moved, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def rows(plan):
+    """Italian gained, English lost, the chat stage's own answers did not move for sure, and a task got worse."""
+    own = plan.stage("chat").inputs[0].label
+    task = {"metric": "macro_f1", "suite": "exams", "undecoded": 3}
+    return [
+        row("base", "clean-mc4-it", 0.91234567),
+        row("base", "english", 0.7112, language="en", suite="english"),
+        row("base", own, 1.5, metric="answer_bits_per_byte", language="", n=40),
+        row("base", "quiz", 0.5123, n=50, **task),
+        row("adapt", "clean-mc4-it", 0.62987654, change=-0.3096, interval=(-0.3141, -0.3049)),
+        row("adapt", "english", 0.7345, language="en", suite="english", change=0.0328, interval=(0.029, 0.036)),
+        row("adapt", "quiz", 0.4001, n=50, change=-0.1122, interval=(-0.2, -0.05), **task),
+        row(
+            "chat", own, 1.49, metric="answer_bits_per_byte", language="", n=40, change=-0.0067, interval=(-0.02, 0.01)
+        ),
+        row("release", "certificate", 0.001, metric="kl_sixteen_bit", suite="merge")
+        | {"ci_low": None, "ci_high": None},
+    ]
+
+
+class Reader(HTMLParser):
+    """Tags, attributes and text of a page, as a browser would see them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self._open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).replace("\xa0", " ").split())
+
+
+@pytest.fixture
+def read(plan, state, rows):
+    """The page of the run, read; keyword arguments take the place of what the run has."""
+
+    def read_page(**other):
+        given = {"plan": plan, "state": state, "rows": rows} | other
+        return Reader(page(given["plan"], given["state"], given["rows"]))
+
+    return read_page
+
+
+def log(plan, *events):
+    (plan.folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
+
+
+def step(number, loss, stage="adapt", **more):
+    return {"event": "step", "stage": stage, "step": number, "steps": 9, "loss": loss, "learning_rate": 1e-4} | more
+
+
+def answers(plan, stage, *items):
+    folder = plan.folder / "stages" / stage
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"suite": "exams", "task": "quiz", "method": "task"} | item) for item in items]
+    (folder / "items.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+# --- true to the rows -------------------------------------------------------------------------------------------------
+
+
+def test_page_shows_every_row_with_its_exact_value(read, rows):
+    shown = Counter(float(d["value"]) for d in read().all("data"))
+    assert shown == Counter(r["value"] for r in rows)
+
+
+def test_report_json_and_page_agree_when_rows_are_collected_from_the_folder(plan, state):
+    text = {"suite": "held-out", "task": "clean-mc4-it", "method": "text"}
+    for model, factor in (("base", 1.0), ("adapt", 0.8)):
+        folder = plan.folder / "stages" / f"evaluate-{model}"
+        folder.mkdir(parents=True)
+        artifacts.write_json(folder / "stage.json", {"rows": [row(model, "clean-mc4-it", 1.1 * factor, n=8)]})
+        items = [text | {"id": str(i), "nll": factor * (50 + i), "bytes": 60, "tokens": 20} for i in range(8)]
+        (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+    rows = write_report(plan, state)
+    assert rows == json.loads((plan.folder / "report.json").read_text())
+    found = Reader((plan.folder / "report.html").read_text(encoding="utf-8"))
+    assert sorted(float(d["value"]) for d in found.all("data")) == sorted(r["value"] for r in rows)
+    assert "20.0 % fewer bits per byte" in found.text and "significant gain" in found.text
+    assert "20.0" in (plan.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_verdict_says_in_words_what_was_gained_lost_and_not_moved(read):
+    text = read().text
+    assert (
+        "After stage adapt, Italian text (clean-mc4-it) takes 31.0 % fewer bits per byte than with the base model "
+        "(0.912 → 0.630; 95 % interval −31.4 to −30.5 %, n = 1,000): significant gain." in text
+    )
+    assert "source-language text (english, en) takes 3.3 % more" in text and "significant loss" in text
+    assert "not distinguishable from no change" in text
+
+
+@pytest.mark.parametrize(
+    "interval, n, better, expected",
+    [
+        ((-0.3, -0.1), 100, False, "better"),
+        ((0.1, 0.3), 100, False, "worse"),
+        ((0.1, 0.3), 100, True, "better"),
+        ((-0.1, 0.1), 100, True, "unclear"),
+        ((0.0, 0.0), 100, True, "unclear"),
+        ((float("nan"), float("nan")), 100, True, "unclear"),
+        ((0.1, 0.3), 5, True, "few"),
+        ((None, None), 100, True, "unclear"),
+    ],
+)
+def test_a_change_is_sure_only_when_its_interval_and_its_items_say_so(interval, n, better, expected):
+    low, high = interval
+    change = 0.0 if low is None else (low + high) / 2
+    found = {"n": n, "higher_is_better": better, "change": change, "change_ci_low": low, "change_ci_high": high}
+    assert card.tone(found) == expected
+
+
+def test_a_base_model_that_was_not_measured_is_not_compared_with(read, rows):
+    alone = [{k: v for k, v in r.items() if not k.startswith("change")} for r in rows if r["stage"] != "base"]
+    assert "the base model was not measured on it" in read(rows=alone).text
+
+
+def test_what_was_not_measured_is_said(read, rows):
+    assert "source language (en) was not measured" in read(rows=[r for r in rows if r["language"] != "en"]).text
+    assert "was not measured, so" not in read().text
+
+
+def test_data_flows_add_up_or_the_page_says_that_they_do_not(read, state):
+    assert "100 tokens read = 60 + 10 + 30 ✓ the sum agrees" in read().text
+    state["stages"][1]["accounting"] = {"tokens": TOKENS | {"read": 101}}
+    assert "✗ the sum does not agree" in read(state=state).text
+    assert not all(flow.adds_up for counted in flows(state).values() for flow in counted)
+
+
+def test_certificate_stands_in_words(read):
+    text = read().text
+    assert "mean KL divergence of 0.001 nats, where 0.01 is allowed" in text
+    assert "6.750 bits per token as trained and 6.500 merged" in text
+
+
+# --- harmless and whole -----------------------------------------------------------------------------------------------
+
+
+def test_page_asks_nothing_of_anyone(read, plan, monkeypatch):
+    log(plan, step(1, 3.0), step(2, 2.5))
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("the report touched the network"))
+    found = read()
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & {tag for tag, _ in found.tags}
+    for tag, attributes in found.tags:
+        assert "src" not in attributes and "srcset" not in attributes
+        outside = [k for k, v in attributes.items() if v and "http" in v.replace("http-equiv", "")]
+        assert not outside or (tag == "a" and attributes["href"].startswith("https://huggingface.co/")), (
+            tag,
+            attributes,
+        )
+    style = "".join(found.texts) + json.dumps(found.tags)
+    assert "@import" not in style and not re.search(r"url\((?!#)", style)
+
+
+def test_text_of_corpora_and_models_stays_text(read, plan, state):
+    answers(plan, "evaluate-base", {"id": EVIL, "gold": EVIL, "text": f"{EVIL}\n\n{EVIL}", "prediction": EVIL})
+    state["stages"][-1].update(status="failed", reason=EVIL)
+    state["changes"] = [{"key": EVIL, "before": EVIL, "after": EVIL, "why": EVIL}]
+    dropped = {"documents": {"read": 1, "kept": 0, "dropped": {EVIL: 1}}}
+    state["stages"][1]["accounting"] = dropped
+    plan.warnings, plan.stage("chat").notes = [EVIL], [EVIL]
+    found = read(plan=plan, state=state)
+    assert "script" not in {tag for tag, _ in found.tags}
+    assert found.text.count(EVIL) >= 12
+    text = card.model_card(plan, state, [])
+    assert "<script" not in re.sub(r"`[^`]*`", "", text)
+
+
+def test_page_is_small_however_long_the_training_was(read, plan):
+    log(plan, *(step(10 * i, 2 + 1 / i) for i in range(1, 5001)))
+    assert "loss 3.000 at step 10, 2.000 at step 50000" in read().text
+    figure = figures.curves("long", "", figures.read_steps(plan.folder / "events.jsonl")["adapt"])
+    assert len(figure) < 40_000
+
+
+def test_page_of_many_items_stays_under_three_megabytes(plan, state, rows):
+    long = [{"id": f"q{i}", "gold": "sì", "text": "parola " * 500, "prediction": None} for i in range(300)]
+    answers(plan, "evaluate-base", *long)
+    assert len(page(plan, state, rows).encode("utf-8")) < 300_000
+
+
+def test_same_run_gives_the_same_page(plan, state, rows):
+    log(plan, step(1, 3.0), step(2, 2.5))
+    assert page(plan, state, rows) == page(plan, state, rows)
+
+
+def test_page_can_be_read_by_everyone(read, plan, state):
+    state["changes"] = [{"key": "seed", "before": None, "after": 2, "why": "--set"}]
+    log(plan, step(1, 3.0), step(2, 2.5))
+    answers(plan, "evaluate-base", {"id": "q1", "gold": "sì", "text": "no", "prediction": "no"})
+    found = read(state=state)
+    assert found.all("html")[0]["lang"] == "en"
+    assert {"header", "nav", "main", "footer"} <= {tag for tag, _ in found.tags}
+    assert len(found.all("table")) == len(found.all("caption"))
+    assert all("scope" in th for th in found.all("th"))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in found.all("svg")) and found.all("svg")
+    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [a["href"][1:] for a in found.all("a") if a["href"].startswith("#")]
+    assert set(links) <= set(ids)
+
+
+def test_figures_take_the_colours_of_the_page(plan):
+    figure = figures.curves("a", 'say "hi" & <go>', [step(1, 3.0), step(2, 2.0)])
+    assert "var(--accent)" in figure and not re.search(r"#[0-9a-f]{6}\b", figure)
+    assert 'aria-label="say &#34;hi&#34; &amp; &lt;go&gt;"' in figure and "http" not in figure
+
+
+# --- whatever a run did -----------------------------------------------------------------------------------------------
+
+
+def test_rehearsal_and_parts_are_marked_as_a_sign_of_life(read, plan, state, rows):
+    sign = "sign of life and not a measurement"
+    assert sign not in read().text
+    assert sign in read(rows=[r | {"limited": True} for r in rows]).text
+    state["rehearsal"] = True
+    state["changes"] = [{"key": "adapt.training.max_steps", "before": 25000, "after": 6, "why": "rehearsal"}]
+    text = read(state=state).text
+    assert sign in text and "adapt.training.max_steps 25000 6 rehearsal" in text
+    body = ModelCard(card.model_card(plan, state, rows)).text.strip()
+    assert "Rehearsal" in body.splitlines()[0] and sign in body.splitlines()[0]
+
+
+def test_page_and_card_of_a_run_that_measured_nothing(read, plan, state):
+    assert "Nothing was measured in this run." in read(rows=[]).text
+    assert "Nothing was measured" in card.model_card(plan, state, [])
+
+
+def test_page_of_a_run_without_training(plan, state, rows):
+    plan.stages = [s for s in plan.stages if s.kind == "evaluate"]
+    state["stages"] = [s for s in state["stages"] if s["kind"] == "evaluate"]
+    measured = [r for r in rows if r["stage"] == "base"]
+    found = Reader(page(plan, state, measured))
+    assert "training" not in {a.get("id") for a in found.all("section")}
+    assert card.model_card(plan, state, measured)
+
+
+def test_failed_stage_is_named_with_its_reason(read, plan, state, rows):
+    state["status"] = "failed"
+    state["stages"][-1].update(status="failed", reason="the loss became nan", seconds=None, accounting={}, metrics={})
+    text = read(state=state, rows=[]).text
+    assert f"The run did not finish. {state['stages'][-1]['id']}: the loss became nan" in text
+    assert card.model_card(plan, state, rows)
+
+
+def test_stages_without_steps_or_with_broken_losses_have_no_curve(read, plan):
+    log(plan, step(1, float("nan")), {"event": "stage", "stage": "", "id": "chat", "status": "done"})
+    with (plan.folder / "events.jsonl").open("a", encoding="utf-8") as events:
+        events.write('{"event": "step", "stage": "chat", "st')  # a run was killed here
+    assert "Losses of different stages" not in read().text
+
+
+def test_values_that_are_no_numbers_are_called_so(read, plan, state, rows):
+    odd = [r | {"value": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")} for r in rows]
+    assert "not a number" in read(rows=odd).text
+    assert ModelCard(card.model_card(plan, state, odd)).data.eval_results is None
+
+
+def test_curve_shows_what_was_trained_last(plan):
+    begin = {"event": "stage", "stage": "", "id": "adapt", "status": "running", "digest": "one"}
+    log(plan, begin, step(1, 3.0), step(2, 2.5), begin, step(2, 2.4), step(3, 2.2))
+    assert [s["loss"] for s in figures.read_steps(plan.folder / "events.jsonl")["adapt"]] == [3.0, 2.4, 2.2]
+    log(plan, begin, step(1, 3.0), step(2, 2.5), begin | {"digest": "two"}, step(1, 1.0))
+    assert [s["loss"] for s in figures.read_steps(plan.folder / "events.jsonl")["adapt"]] == [1.0]
+
+
+def test_answers_stand_side_by_side(read, plan):
+    item = {"id": "q1", "gold": {"tokens": ["Oreste", "dipinge"], "tags": ["B-PER", "O"]}}
+    answers(plan, "evaluate-base", item | {"text": "una\n\n\nriga", "prediction": None})
+    answers(plan, "evaluate-adapt", item | {"text": "due", "prediction": item["gold"]})
+    text = read().text
+    assert "Gold answer: tokens: Oreste dipinge; tags: B-PER O" in text
+    assert "base una riga no answer can be read in it adapt due read as: tokens:" in text and "✓" in text
+
+
+# --- the card ---------------------------------------------------------------------------------------------------------
+
+
+def test_card_metadata_is_what_the_hub_reads(plan, state, rows):
+    data = ModelCard(card.model_card(plan, state, rows)).data
+    assert data.language == ["it", "en"]
+    assert data.license == "other"  # nobody knows the licence of a local folder
+    assert data.base_model is None and data.datasets == ["gsarti/clean_mc4_it"]
+    assert {"langadapt", "cpt", "sft", "merge"} <= set(data.tags) and "rehearsal" not in data.tags
+    measured = {(r.metric_type, r.metric_value) for r in data.eval_results}
+    assert measured == {(r["metric"], r["value"]) for r in rows if r["stage"] != "base" and r["suite"] != "merge"}
+
+
+def test_card_carries_the_licence_and_id_of_a_hub_model_along(plan, state, rows):
+    known = {"reference": "meta-llama/Llama-2-7b-hf", "kind": "hub", "licence": "llama2", "shape": None}
+    plan.base = SimpleNamespace(**known)
+    plan.lock["model"] = {"meta-llama/Llama-2-7b-hf@main": "0123456789abcdef"}
+    text = card.model_card(plan, state, rows)
+    data = ModelCard(text).data
+    assert (data.license, data.base_model) == ("llama2", "meta-llama/Llama-2-7b-hf")
+    assert "at commit `0123456789abcdef`" in text
+    found = Reader(page(plan, state, rows))
+    assert "https://huggingface.co/meta-llama/Llama-2-7b-hf" in [a["href"] for a in found.all("a")]
+
+
+def test_card_tells_nobody_where_files_lie(plan, state, rows):
+    text = card.model_card(plan, state, rows)
+    assert str(plan.folder.parent) not in text and "`model`" in text
+
+
+def test_card_tells_the_chain_and_its_measured_limits(plan, state, rows):
+    text = card.model_card(plan, state, rows).replace("\xa0", " ")
+    assert "1. **adapt** (cpt, qlora), from base: done, 3 steps on 60 tokens of `clean-mc4-it`" in text
+    assert "30.0 % of the tokens read were not trained on" in text
+    assert "adapt: significantly worse than the base model in 1 of 1 task metrics" in text and "3 of 50 texts" in text
+    assert re.search(r"\| clean-mc4-it \(held out\), bits per byte ↓ \| 1,000 \| 0.912 \| 0.630<br>▲ −31.0 %", text)
+
+
+def test_tables_of_the_card_have_as_many_cells_as_columns(plan, state, rows):
+    text = card.model_card(plan, state, rows)
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_commands_make_the_run_again(plan, state, write):
+    assert card.commands(plan, state)[-1] == "langadapt run recipe.toml --out again"
+    source = str(write("with space.toml", (plan.folder.parent / "recipe.toml").read_text()))
+    plan.recipe = Recipe.load(source, ["seed=3", "description=two words"]).rehearse()
+    install, run = card.commands(plan, state)
+    assert install == "pip install langadapt==0.1.0 langadapt-italian"
+    assert run == f"langadapt run '{source}' --rehearse --set seed=3 --set 'description=two words'"
