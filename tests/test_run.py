@@ -90,7 +90,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, corpora and a recipe."""
     folder = tmp_path_factory.mktemp("place")
     tiny_model(folder / "model")
-    texts = [f"Documento numero {i}: la barca {i} torna al porto con {i * 3} casse di pesce e il vento gira." for i in range(60)]
+    texts = [
+        f"Documento numero {i}: la barca {i} torna al porto con {i * 3} casse di pesce e il vento gira."
+        for i in range(60)
+    ]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in [*texts, texts[0], "  "]))
     chat = [{"instruction": f"Quanto fa {i} più uno?", "context": "", "response": f"Fa {i + 1}."} for i in range(40)]
     (folder / "chat.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chat) + '{"instruction": "x"}\nnot json\n')
@@ -120,10 +123,30 @@ def test_a_run_leaves_everything_that_it_promises(done: Path) -> None:
         assert (done / name).stat().st_size > 0, name
     state = read(done / "run.json")
     assert state["status"] == "done"
-    ids = ["evaluate-base", "adapt", "evaluate-adapt", "merged", "chat", "evaluate-chat", "chat-lora", "evaluate-chat-lora"]
+    ids = [
+        "evaluate-base",
+        "adapt",
+        "evaluate-adapt",
+        "merged",
+        "chat",
+        "evaluate-chat",
+        "chat-lora",
+        "evaluate-chat-lora",
+    ]
     assert [s["id"] for s in state["stages"]] == ids
     for stage in state["stages"]:
-        assert {"id", "kind", "from", "status", "digest", "seconds", "reason", "accounting", "metrics", "artifact"} <= set(stage)
+        assert {
+            "id",
+            "kind",
+            "from",
+            "status",
+            "digest",
+            "seconds",
+            "reason",
+            "accounting",
+            "metrics",
+            "artifact",
+        } <= set(stage)
         assert (done / stage["artifact"] / "stage.json").is_file()
     assert not list((done / "stages").glob(".*")), "nothing half-written is left"
     assert Recipe.load(done / "recipe.toml").filled()["stage"], "the filled recipe can be run again"
@@ -156,7 +179,18 @@ def test_the_report_measures_every_model_and_says_how_it_changed(done: Path) -> 
     assert answers == {"base", "chat", "chat-lora"}
     assert {r["stage"] for r in rows if r["task"] == "wic-ita"} == {"base", "adapt", "chat", "chat-lora"}
     for row in rows:
-        assert {"stage", "suite", "task", "split", "metric", "value", "n", "ci_low", "ci_high", "higher_is_better"} <= set(row)
+        assert {
+            "stage",
+            "suite",
+            "task",
+            "split",
+            "metric",
+            "value",
+            "n",
+            "ci_low",
+            "ci_high",
+            "higher_is_better",
+        } <= set(row)
 
 
 def test_artifacts_load_with_the_libraries_alone(done: Path) -> None:
@@ -215,13 +249,19 @@ def test_a_damaged_artifact_is_made_again(done: Path, tmp_path: Path) -> None:
 
 def test_the_same_recipe_gives_the_same_weights_bit_for_bit(done: Path, place: Path, tmp_path: Path) -> None:
     Recipe.load(place / "recipe.toml").execute(tmp_path / "again")
-    for file in ("adapt/adapter/adapter_model.safetensors", "merged/model/model.safetensors", "chat/model/model.safetensors"):
+    for file in (
+        "adapt/adapter/adapter_model.safetensors",
+        "merged/model/model.safetensors",
+        "chat/model/model.safetensors",
+    ):
         first, second = load_file(done / "stages" / file), load_file(tmp_path / "again/stages" / file)
         assert all(torch.equal(first[k], second[k]) for k in first), file
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(done: Path, place: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
+    done: Path, place: Path, tmp_path: Path
+) -> None:
     """The run is killed (SIGKILL) after a checkpoint; the same command goes on and ends bit for bit the same."""
     command = [sys.executable, "-m", "langadapt", "run", str(place / "recipe.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -251,6 +291,9 @@ def test_held_out_documents_are_never_trained_on(done: Path, place: Path) -> Non
         sides[side].add(document.text)
     items = [json.loads(line) for line in (done / "stages/evaluate-adapt/items.jsonl").read_text().splitlines()]
     scored = {i["id"] for i in items if i["method"] == "text"}
-    texts = {f"text.jsonl:{n}": json.loads(line)["text"] for n, line in enumerate((place / "text.jsonl").read_text().splitlines(), 1)}
+    texts = {
+        f"text.jsonl:{n}": json.loads(line)["text"]
+        for n, line in enumerate((place / "text.jsonl").read_text().splitlines(), 1)
+    }
     assert scored and {texts[i] for i in scored} <= sides["held_out"]
     assert not sides["train"] & sides["held_out"]

@@ -63,8 +63,15 @@ class EventLog:
         """While open, events belong to this stage and the live line shows it."""
         self._stage, self._spoke = name, time.monotonic()
         if self.console.is_terminal:
-            columns = (TextColumn("  [bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"),
-                       TextColumn("{task.fields[text]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+            columns = (
+                TextColumn("  [bold]{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._progress = Progress(*columns, console=self.console, transient=True)
             self._progress.start()
         try:

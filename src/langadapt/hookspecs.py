@@ -11,7 +11,7 @@ and a module (or object) whose functions are marked with `langadapt.hookimpl`. E
 iterable of records. Names are unique across all plugins; when two offer the same one, both are named and neither is
 used. The core's own parts come in by the same hooks, from `langadapt.builtin`.
 
-Import nothing heavy at module level: hooks are called whenever langadapt starts.
+Import nothing heavy at module level: hooks are called whenever a recipe is loaded or plugins are listed.
 """
 
 from __future__ import annotations

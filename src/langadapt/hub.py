@@ -12,7 +12,7 @@ from langadapt.errors import UserError
 def in_words(repo_id: str, *, revision: str = "", dataset: bool = False) -> Iterator[None]:
     """Turns the hub library's exceptions into messages that say what to do."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     # The HTTP library's own base class; which library that is depends on the hub library's version.
     transport: type[Exception] = getattr(errors, "HTTPError", OSError)

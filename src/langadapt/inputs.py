@@ -91,7 +91,8 @@ class Input:
             assert self.path
             yield from self.record.read(self.path)
         else:
-            # A user's copy of a registered corpus may be in any known layout; only a sample is sure to have the corpus's own.
+            # A user's copy of a registered corpus may be in any known layout; only a sample is sure to have the
+            # corpus's own.
             own = self.record.layout if self.record and self.where == "sample" and not self.ref.columns else ""
             yield from read_documents(str(self.path), layout=self.ref.layout or own, columns=self.ref.columns)
 

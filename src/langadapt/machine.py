@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,11 +46,34 @@ def this_machine() -> Machine:
     return Machine(cores=cores, memory=memory, gpus=gpus, bf16=bool(gpus) or _cpu_has_bf16())
 
 
+def optimizer(name: str, *, cuda: bool) -> tuple[str, str]:
+    """The optimizer that this machine can run, and a note when it is not the one that was asked for."""
+    if cuda or not ("paged" in name or "8bit" in name or "bnb" in name):
+        return name, ""
+    return "adamw_torch", f"optim {name} needs CUDA; adamw_torch takes its place"
+
+
 def free_disk(folder: Path) -> int:
     """Bytes free on the disk that `folder` is or would be on."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def reset_peak_memory() -> None:
+    """Starts `peak_memory` anew, where the kernel lets it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """The most main memory that this process has held since `reset_peak_memory`, in bytes."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
 def _cuda_devices() -> tuple[tuple[str, int], ...]:

@@ -175,7 +175,9 @@ def _weights_cached(reference: str, revision: str) -> bool:
 
 
 def _snapshot(reference: str, revision: str) -> Path | None:
-    """The folder of a cached snapshot, by the hub cache's documented layout; importing the library would cost a second."""
+    """The folder of a cached snapshot, by the hub cache's documented layout; importing the library would cost a
+    second.
+    """
     home = Path(
         os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
     ).expanduser()

@@ -163,7 +163,9 @@ class Planner:
         return self._inputs[key]
 
     def _copies(self) -> dict[str, str]:
-        """Where copies of registered corpora lie: `[data]`, and every entry of the recipe that gives a name and a path."""
+        """Where copies of registered corpora lie: `[data]`, and every entry of the recipe that gives a name and a
+        path.
+        """
         given = {
             ref.name: ref.path
             for s in self.recipe.stages
@@ -218,6 +220,7 @@ def fingerprint_stages(plan: Plan) -> None:
         stage.ingredients |= {
             **options,
             **{name: _input_fingerprint(i) for name, i in inputs.items()},
+            **{f"{name} reader": _reader(i) for name, i in inputs.items() if i.record},
             **{
                 f"{name}.{k}": v
                 for name, i in inputs.items()
@@ -277,6 +280,13 @@ def _input_fingerprint(found: Input) -> str:
     if found.where == "hub" and found.record and found.record.source and found.fingerprint:
         return f"{found.record.source.repo_id}@{found.fingerprint}"
     return found.fingerprint
+
+
+def _reader(found: Input) -> str:
+    """What reads and cleans a registered corpus: its plugin's version, and its own cleaning steps."""
+    assert found.record
+    owner = registry().corpora.owner(found.record.name)
+    return ", ".join([f"{owner.distribution} {owner.version}", *found.record.filters])
 
 
 def _warnings(plan: Plan) -> list[str]:

@@ -30,7 +30,7 @@ BASE = "base"  # what `from` says for the base model itself
 class Table(BaseModel):
     """A table of the recipe: unknown keys and wrong types are refused, nothing is converted in silence."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _as_list(value: Any) -> Any:
@@ -100,6 +100,7 @@ class RecipeTable(Table):
     revision: str = Field("main", description="Branch, tag or commit of a hub model.")
     requires: list[str] = Field([], description='Plugins that must be installed, "langadapt-italian>=0.1".')
     seed: int = Field(42, ge=0)
+    rehearsed: bool = Field(False, description="This file was written by a rehearsal: its values are small already.")
     data: dict[str, str] = Field({}, description="Where your copies of registered corpora lie, by corpus name.")
     evaluation: EvaluationTable = EvaluationTable()
     rehearsal: Rehearsal = Rehearsal()
@@ -180,10 +181,12 @@ class Recipe:
         if check.problems:
             raise RecipeError(check.problems)
         assert table is not None
-        return cls(source=str(source), table=table, stages=stages, changes=tuple(changes))
+        return cls(source=str(source), table=table, stages=stages, changes=tuple(changes), rehearsal=table.rehearsed)
 
     def rehearse(self) -> Recipe:
         """This recipe at a scale that a laptop's processor runs in minutes; `changes` says what differs and from what."""
+        if self.rehearsal:
+            return self
         small = self.table.rehearsal
         evaluation = self.table.evaluation
         most_documents, most_items = small.evaluation_documents, small.evaluation_items
@@ -191,6 +194,7 @@ class Recipe:
             update={
                 "base_model": small.base_model,
                 "revision": "main",
+                "rehearsed": True,
                 "evaluation": evaluation.model_copy(
                     update={
                         "max_documents": min(evaluation.max_documents or most_documents, most_documents),
@@ -274,7 +278,7 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-# --- checking ----------------------------------------------------------------------------------------------------------
+# --- checking --------------------------------------------------------------------------------------------------------
 
 
 _STAND_INS = {"schema": SCHEMA, "name": "x", "language": "", "base_model": "x", "stage": [{}]}
@@ -542,7 +546,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-# --- reading, overriding, comparing --------------------------------------------------------------------------------------
+# --- reading, overriding, comparing ----------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> str:
@@ -628,7 +632,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _flat(table: RecipeTable, stages: Iterable[Stage]) -> dict[str, Any]:
-    flat = flatten(table.model_dump(by_alias=True, exclude={"stage", "rehearsal"}))
+    flat = flatten(table.model_dump(by_alias=True, exclude={"stage", "rehearsal", "rehearsed"}))
     for stage in stages:
         flat.update(flatten(stage.options.model_dump(by_alias=True), stage.id))
     return flat

@@ -1,7 +1,7 @@
 """The records that plugins hand to langadapt: values, not subclasses.
 
 Every record is frozen and keyword-only. What a record does is a function in one of its fields. Functions that need a
-heavy library import it inside, because records are made on every start, `--help` included.
+heavy library import it inside, because records are made whenever a recipe is loaded or plugins are listed.
 """
 
 from __future__ import annotations

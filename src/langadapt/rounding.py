@@ -17,7 +17,8 @@ from torch import Tensor
 def stochastic_round(values: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     """fp32 values in `dtype`, each rounded up or down at random so that the mean is kept.
 
-    A value that `dtype` can hold stays as it is. For dtypes other than bfloat16 this is an ordinary conversion: float16's
+    A value that `dtype` can hold stays as it is. For dtypes other than bfloat16 this is an ordinary conversion:
+    float16's
     grid is eight times finer, and the loss there is small.
 
     Args:
@@ -28,7 +29,8 @@ def stochastic_round(values: Tensor, dtype: torch.dtype, generator: torch.Genera
     if dtype is not torch.bfloat16:
         return values.to(dtype)
     noise = torch.randint(0, 1 << 16, values.shape, generator=generator, dtype=torch.int32).to(values.device)
-    # bfloat16 is the upper half of fp32's bits: add noise below the cut, then cut. Infinities and NaN must not overflow.
+    # bfloat16 is the upper half of fp32's bits: add noise below the cut, then cut. Infinities and NaN must not
+    # overflow.
     rounded = ((values.float().contiguous().view(torch.int32) + noise) & -65536).view(torch.float32)
     return torch.where(values.isfinite(), rounded, values).to(dtype)
 

@@ -23,7 +23,7 @@ from langadapt.artifacts import ModelRef
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
 from langadapt.inputs import Input
-from langadapt.machine import Machine, free_disk
+from langadapt.machine import Machine, free_disk, reset_peak_memory
 from langadapt.plan import Plan, PlannedStage, fingerprint_stages
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
@@ -147,7 +147,7 @@ class _Execution:
         self._write_state()
         return self._report()
 
-    # --- before the first stage ----------------------------------------------------------------------------------------
+    # --- before the first stage --------------------------------------------------------------------------------------
 
     def _pin(self) -> None:
         """Asks the hub for access and commits, so that a closed gate is found now and not after a day of training."""
@@ -245,14 +245,19 @@ class _Execution:
             artifacts.publish(partial, folder)
         return str(folder)
 
-    # --- a stage ---------------------------------------------------------------------------------------------------------
+    # --- a stage -----------------------------------------------------------------------------------------------------
 
     def _stage(self, stage: PlannedStage, entry: dict[str, Any]) -> None:
         final = self.folder / "stages" / stage.id
         if stage.status == "cached":
             about = artifacts.read_json(final / "stage.json")
-            entry.update(status="cached", accounting=about["accounting"], metrics=about["metrics"], artifact=f"stages/{stage.id}",
-                         seconds=about["seconds"])  # fmt: skip
+            entry.update(
+                status="cached",
+                accounting=about["accounting"],
+                metrics=about["metrics"],
+                artifact=f"stages/{stage.id}",
+                seconds=about["seconds"],
+            )
             self.log.event("stage", id=stage.id, status="cached")
             self.log.console.print(f"[dim]{stage.id}[/dim]  cached")
         else:
@@ -270,6 +275,7 @@ class _Execution:
         self.log.event("stage", id=stage.id, status="running", digest=stage.digest, reason=stage.reason)
         partial = self._workplace(stage)
         started = time.monotonic()
+        reset_peak_memory()
         try:
             if self.stop.is_set():
                 raise Interrupted(f"stopped before stage {stage.id}")
@@ -282,13 +288,27 @@ class _Execution:
         for scratch in ("checkpoints", "packed", "working.json"):
             path = partial / scratch
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        about = {"id": stage.id, "kind": stage.kind, "from": stage.parent, "digest": stage.digest, "ingredients": stage.ingredients,
-                 "seconds": seconds, "accounting": result.accounting, "metrics": result.metrics, "rows": result.rows,
-                 "files": artifacts.files_in(partial)}  # fmt: skip
+        about = {
+            "id": stage.id,
+            "kind": stage.kind,
+            "from": stage.parent,
+            "digest": stage.digest,
+            "ingredients": stage.ingredients,
+            "seconds": seconds,
+            "accounting": result.accounting,
+            "metrics": result.metrics,
+            "rows": result.rows,
+            "files": artifacts.files_in(partial),
+        }
         artifacts.write_json(partial / "stage.json", about)
         artifacts.publish(partial, final)
-        entry.update(status="done", seconds=seconds, accounting=result.accounting, metrics=result.metrics,
-                     artifact=f"stages/{stage.id}")  # fmt: skip
+        entry.update(
+            status="done",
+            seconds=seconds,
+            accounting=result.accounting,
+            metrics=result.metrics,
+            artifact=f"stages/{stage.id}",
+        )
         self.log.event("stage", id=stage.id, status="done", seconds=seconds)
         self._write_state()
         gc.collect()
@@ -313,9 +333,19 @@ class _Execution:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _context(self, stage: PlannedStage, folder: Path) -> StageContext:
-        return StageContext(stage=stage, plan=self.plan, folder=folder, model=self.models[stage.parent], models=dict(self.models),
-                            tokenizer_folder=self.models[BASE].weights, registry=self.registry, log=self.log,
-                            machine=self.plan.machine, seed=self.plan.recipe.table.seed, stop=self.stop)  # fmt: skip
+        return StageContext(
+            stage=stage,
+            plan=self.plan,
+            folder=folder,
+            model=self.models[stage.parent],
+            models=dict(self.models),
+            tokenizer_folder=self.models[BASE].weights,
+            registry=self.registry,
+            log=self.log,
+            machine=self.plan.machine,
+            seed=self.plan.recipe.table.seed,
+            stop=self.stop,
+        )
 
     def _model_of(self, stage: PlannedStage, folder: Path) -> ModelRef:
         if (folder / "model").is_dir():
@@ -324,7 +354,7 @@ class _Execution:
             return self.models[stage.parent].with_adapter(folder / "adapter")
         return self.models[stage.parent]
 
-    # --- what is left behind -----------------------------------------------------------------------------------------------
+    # --- what is left behind -----------------------------------------------------------------------------------------
 
     def _write_state(self) -> None:
         artifacts.write_json(self.folder / "run.json", self.state)

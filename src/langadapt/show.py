@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from langadapt.report.findings import ENOUGH
+
 if TYPE_CHECKING:
     from langadapt.inputs import Input
     from langadapt.plan import Plan
@@ -125,7 +127,7 @@ def results(run: Run, console: Console) -> None:
     if rows:
         console.print(table)
         console.print(
-            "  ↓ lower is better, ↑ higher; ~ the 95 % interval of the change holds zero", style="dim", highlight=False
+            "  ↓ lower is better, ↑ higher; ~ the change may be chance (95 % interval)", style="dim", highlight=False
         )
     for row in run.rows:
         if row["metric"] in ("kl_sixteen_bit", "kl_as_trained"):
@@ -167,7 +169,7 @@ def _cell(row: dict[str, Any] | None) -> str:
     if change is None:
         return f"{row['value']:.3f}"
     shown = f"{100 * change:+.1f} %" if row["change_is_relative"] else f"{change:+.3f}"
-    sure = row["change_ci_low"] > 0 or row["change_ci_high"] < 0
+    sure = row["n"] >= ENOUGH and (row["change_ci_low"] > 0 or row["change_ci_high"] < 0)
     return f"{row['value']:.3f}\n{shown}{'' if sure else ' ~'}"
 
 

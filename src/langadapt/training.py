@@ -1,11 +1,11 @@
 """Trains a model on packed rows: transformers' Trainer with our rows, our loss and the recipe's own words.
 
-`cpt` and `sft` differ in how documents become token sequences and in how these are packed; all that follows is here, once.
+`cpt` and `sft` differ in how documents become token sequences and in how these are packed; all that follows is here,
+once.
 """
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from langadapt import loading
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.loss import fused_loss
-from langadapt.machine import this_machine
+from langadapt.machine import optimizer, peak_memory, this_machine
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from langadapt.corpus.tokenising import Packed
     from langadapt.stages.trained import TrainedOptions
 
-PAGED_OPTIMIZERS = {"paged_adamw_32bit": "adamw_torch", "paged_adamw_8bit": "adamw_torch", "adamw_bnb_8bit": "adamw_torch",
-                    "adamw_8bit": "adamw_torch"}  # fmt: skip
 OURS = ("max_length",)  # names of trl's SFTConfig that [stage.training] takes beside those of TrainingArguments
 
 
@@ -91,7 +89,9 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
 
 
 class _Permutation(torch.utils.data.Sampler[int]):
-    """Row numbers in an order that follows from seed and epoch alone, so that it is known beforehand and after a resume."""
+    """Row numbers in an order that follows from seed and epoch alone, so that it is known beforehand and after a
+    resume.
+    """
 
     def __init__(self, rows: int, seed: int):
         self.rows, self.seed, self.epoch = rows, seed, 0
@@ -126,22 +126,11 @@ def _account(packed: Packed, used: list[int]) -> None:
         tokens.trained = trained
 
 
-def substituted(training: Mapping[str, Any], cuda: bool) -> tuple[dict[str, Any], list[str]]:
-    """Training options as this machine can honour them, and what was put in place of what."""
-    options, notes = dict(training), []
-    wanted = options.get("optim", "")
-    if wanted in PAGED_OPTIMIZERS and not cuda:
-        options["optim"] = PAGED_OPTIMIZERS[wanted]
-        notes.append(
-            f"optim {wanted} needs CUDA; {options['optim']} takes its place (the same update, unpaged, 32 bits)"
-        )
-    return options, notes
-
-
 def _arguments(context: StageContext, training: Mapping[str, Any]) -> TrainingArguments:
     machine = this_machine()
-    options, notes = substituted({k: v for k, v in training.items() if k not in OURS}, machine.cuda)
-    for note in notes:
+    options = {k: v for k, v in training.items() if k not in OURS}
+    options["optim"], note = optimizer(str(options["optim"]), cuda=machine.cuda)
+    if note:
         context.log.info(note)
     own: dict[str, Any] = {
         "output_dir": str(context.folder / "checkpoints"),
@@ -162,7 +151,8 @@ def _arguments(context: StageContext, training: Mapping[str, Any]) -> TrainingAr
 
 
 def _rows_per_step(arguments: TrainingArguments) -> int:
-    return int(arguments.train_batch_size) * arguments.gradient_accumulation_steps * max(1, arguments.world_size)
+    accumulated = int(arguments.gradient_accumulation_steps)
+    return int(arguments.train_batch_size) * accumulated * max(1, int(arguments.world_size))
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -236,6 +226,6 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
             "loss_first": first[0] if first else None,
             "loss_last": float(np.mean(last)) if last else None,
             "tokens_per_second": self.tokens_per_step * len(steady) / sum(steady) if steady else None,
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory": peak_memory(),
             "peak_gpu_memory": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         }

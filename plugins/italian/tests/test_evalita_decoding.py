@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from langadapt_italian.evalita import EVALUATIONS, acti, emotivita, nermud
 from langadapt_italian.evalita.answers import NO, YES, decode_yes_or_no
 

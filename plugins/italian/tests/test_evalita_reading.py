@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langadapt_italian.evalita.reading import BadRow, Row, csv_rows, jsonl_rows, label_of, text_of, token_rows
 
 from langadapt import Rejected
+from langadapt_italian.evalita.reading import BadRow, Row, csv_rows, jsonl_rows, label_of, text_of, token_rows
 
 untimed = settings(deadline=None)  # a busy machine is not a slow reader
 READERS = {"csv": csv_rows, "jsonl": jsonl_rows, "tokens": token_rows}

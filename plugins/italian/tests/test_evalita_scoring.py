@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from langadapt_italian.evalita.scoring import class_f1, macro_f1, mean_absolute_error, micro_f1, pearson, spearman
 
 metrics = pytest.importorskip("sklearn.metrics")

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from langadapt_italian.evalita import CORPORA, EVALUATIONS, acti, emotivita, haspeede3, nermud, wic_ita
-from langadapt_italian.evalita.reading import BadRow, Row
 
 from langadapt import Answer, Document, Item, Message, Rejected
+from langadapt_italian.evalita import CORPORA, EVALUATIONS, acti, emotivita, haspeede3, nermud, wic_ita
+from langadapt_italian.evalita.reading import BadRow, Row
 
 WHOLE, *PARTS = CORPORA
 TASKS = [nermud.TASK, emotivita.TASK, wic_ita.TASK, acti.TASK_A, acti.TASK_B, haspeede3.TASK]

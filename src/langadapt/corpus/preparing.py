@@ -33,7 +33,9 @@ class Count:
 
 @dataclass
 class TokenCount:
-    """Tokens read are trained on, held out, or dropped for a reason. `learnt` is the part of `trained` that bears loss."""
+    """Tokens read are trained on, held out, or dropped for a reason. `learnt` is the part of `trained` that bears
+    loss.
+    """
 
     read: int = 0
     trained: int = 0

@@ -57,9 +57,12 @@ def pack(
     (fit if whole else wrap)(reading.sequences(), writer)
     rows = writer.close()
     if not len(rows):
-        dropped = ", ".join(f"{n} {reason}" for reason, n in reading.accounting.documents.dropped.most_common())
+        counts = reading.accounting
+        reasons = [f"{n} {reason}" for reason, n in counts.documents.dropped.most_common()]
+        reasons += [f"{n} tokens {reason}" for reason, n in counts.tokens.dropped.most_common()]
+        reasons += [f"{counts.tokens.held_out} tokens held out"] if counts.tokens.held_out else []
         raise UserError(
-            f"stage {context.stage.id}: no document is left to train on ({dropped or 'all were held out'}); "
+            f"stage {context.stage.id}: no document is left to train on ({', '.join(reasons)}); "
             "see held_out, filters and training.max_length"
         )
     documents = reading.accounting.documents

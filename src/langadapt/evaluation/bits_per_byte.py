@@ -1,6 +1,7 @@
 """Bits per byte: how many bits a model needs for each byte of UTF-8 text; the one measure that tokenizers cannot tilt.
 
-Windows of L inputs slide by S tokens; every token is scored exactly once, the first one after BOS, and the last, partial
+Windows of L inputs slide by S tokens; every token is scored exactly once, the first one after BOS, and the last,
+partial
 window keeps full left context. BPB = sum of negative log-likelihoods / (ln 2 · bytes), over totals.
 """
 

@@ -30,6 +30,13 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
 
     from langadapt.errors import UserError
 
+    targets = options.get("target_modules")
+    matrices = {"embed_tokens", "lm_head"} & set(targets if isinstance(targets, list) else ())
+    if matrices and model.config.tie_word_embeddings:
+        raise UserError(
+            f"peft.target_modules names {', '.join(sorted(matrices))}, and this model's embedding and head are one matrix: "
+            "merged, the adapter would give another model; leave them out"
+        )
     try:
         return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
     except ValueError as error:

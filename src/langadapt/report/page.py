@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
 from langadapt.recipe import BASE
-from langadapt.report import card
+from langadapt.report import findings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -33,22 +33,24 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(card.TEMPLATES),
+        loader=FileSystemLoader(findings.TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=True,
     )
-    environment.filters |= {f.__name__: f for f in (*card.FILTERS, card.change, card.change_interval, card.tone)}
+    environment.filters |= {
+        f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)
+    }
     return environment.get_template("page.html.jinja").render(
-        **card.words(plan, state, rows),
+        **findings.words(plan, state, rows),
         rows=rows,
-        verdicts=card.VERDICTS,
+        verdicts=findings.VERDICTS,
         limited=[row for row in rows if row.get("limited")],
         failed=[stage for stage in state["stages"] if stage["status"] == "failed"],
         cached=sum(stage["status"] == "cached" for stage in state["stages"]),
         notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
-        certificate_rows=[row for row in rows if row["suite"] == card.MERGE],
+        certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
         forests=forests(plan, rows),
         curves=training_curves(plan),
         flows=flows(state),
@@ -68,11 +70,11 @@ def forests(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, Markup]]:
     target = plan.recipe.table.language
     texts: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.get("language") or target) != target):
-        if row["metric"] == card.TEXT and row["ci_low"] is not None and figures.finite(row["value"]):
+        if row["metric"] == findings.TEXT and row["ci_low"] is not None and figures.finite(row["value"]):
             texts.setdefault((row.get("language") or "", row["task"]), []).append(row)
     made: list[tuple[str, Markup]] = []
     for found in texts.values():
-        text = card.text_of(plan, found[0])
+        text = findings.text_of(plan, found[0])
         label = f"Bits per byte of {text}: " + "; ".join(_said(row) for row in found)
         points = [_point(row) for row in found]
         made.append(
@@ -87,15 +89,19 @@ def forests(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, Markup]]:
 def _point(row: Row) -> Any:
     from langadapt.report.figures import Point
 
-    note = card.change(row) if row.get("change") is not None else ""
+    note = findings.change(row) if row.get("change") is not None else ""
     return Point(label=row["stage"], value=row["value"], low=row["ci_low"], high=row["ci_high"], note=note,
                  baseline=row["stage"] == BASE)  # fmt: skip
 
 
 def _said(row: Row) -> str:
-    low, high = card.number(row["ci_low"]), card.number(row["ci_high"])
-    said = f"{row['stage']} {card.number(row['value'])} (95 % interval {low} to {high})"
-    return said if row.get("change") is None else f"{said}, {card.change(row)}, {card.VERDICTS[card.tone(row)]}"
+    low, high = findings.number(row["ci_low"]), findings.number(row["ci_high"])
+    said = f"{row['stage']} {findings.number(row['value'])} (95 % interval {low} to {high})"
+    return (
+        said
+        if row.get("change") is None
+        else f"{said}, {findings.change(row)}, {findings.VERDICTS[findings.tone(row)]}"
+    )
 
 
 def training_curves(plan: Plan) -> list[tuple[str, str, Markup]]:
@@ -108,7 +114,7 @@ def training_curves(plan: Plan) -> list[tuple[str, str, Markup]]:
         steps = found.get(stage.id, [])
         losses = [step["loss"] for step in steps if figures.finite(step["loss"])]
         if losses:
-            first, last = (card.number(losses[place]) for place in (0, -1))
+            first, last = (findings.number(losses[place]) for place in (0, -1))
             said = f"loss {first} at step {steps[0]['step']}, {last} at step {steps[-1]['step']}"
             label = f"Training of {stage.id}: {said}"
             made.append((stage.id, said, figures.curves(f"curve-{stage.id}", label, steps)))
@@ -145,7 +151,9 @@ def _flow(unit: str, counts: Mapping[str, Any]) -> Flow:
     names = {"kept": "used", "trained": "used", "held_out": "held"}
     parts = [(name.replace("_", " "), counts[name], css) for name, css in names.items() if name in counts]
     more = [
-        f", of which {card.number(n)} {name}" for name, n in counts.items() if name not in (*names, "read", "dropped")
+        f", of which {findings.number(n)} {name}"
+        for name, n in counts.items()
+        if name not in (*names, "read", "dropped")
     ]
     parts[:1] = [(parts[0][0] + "".join(more), *parts[0][1:])]
     parts += [(reason, count, "dropped") for reason, count in counts.get("dropped", {}).items()]
@@ -161,7 +169,7 @@ def examples(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     for stage in plan.stages:
         for item in _task_items(plan.folder / "stages" / stage.id / "items.jsonl"):
             asked = found.setdefault(item["task"], {}).setdefault(
-                item["id"], {"id": item["id"], "gold": _text(item["gold"]), "answers": []}
+                item["id"], {"id": item["id"], "asked": item["asked"], "gold": _text(item["gold"]), "answers": []}
             )
             asked["answers"].append(_answer(stage.parent, item))
     return {

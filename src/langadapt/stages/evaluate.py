@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langadapt.records import Document
     from langadapt.run import StageContext, StageResult
 
+SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
 HELD_OUT = "held-out"  # the suite of what the recipe's own corpora keep back
 
 
@@ -59,8 +60,8 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     """Finds what to measure; a task whose data is not at hand is left out, and the plan says so."""
     table = planner.recipe.table
     measures = list(_measures(stage, planner))
-    missing = [m for m in measures if m.input.problem and m.suite != HELD_OUT]
-    stage.notes += [f"{m.task} is left out: {m.input.problem}" for m in missing]
+    missing = [m for m in measures if m.suite != HELD_OUT and _in_the_way(m)]
+    stage.notes += [f"{m.task} is left out: {_in_the_way(m)}" for m in missing]
     stage.work = [m for m in measures if m not in missing]
     stage.inputs = list({id(m.input): m.input for m in stage.work}.values())
     limits = {"max_documents": table.evaluation.max_documents, "max_items": table.evaluation.max_items}
@@ -74,6 +75,13 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
             )
     if planner.shape:
         stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 1024 * planner.shape.vocab_size * 6}
+
+
+def _in_the_way(measure: Measure) -> str:
+    """Why something cannot be measured; items are read from files that are at hand, never from the hub."""
+    if measure.method == "task" and measure.input.where == "hub":
+        return f'its items are read from a copy; say where it lies: [data] "{measure.input.label}" = "FOLDER"'
+    return measure.input.problem
 
 
 def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
@@ -156,7 +164,14 @@ def run(context: StageContext) -> StageResult:
 
 
 def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
-    return {"stage": context.stage.parent, "suite": measure.suite, "task": measure.task, "split": measure.split}
+    record, evaluation, target = measure.input.record, measure.evaluation, context.plan.recipe.table.language
+    return {
+        "stage": context.stage.parent,
+        "suite": measure.suite,
+        "task": measure.task,
+        "split": measure.split,
+        "language": evaluation.language if evaluation else record.language if record else target,
+    }
 
 
 def _bits(
@@ -178,11 +193,6 @@ def _bits(
         "ci_high": found.high,
         "higher_is_better": False,
         "unit": "bits/byte",
-        "language": measure.evaluation.language
-        if measure.evaluation
-        else measure.input.record.language
-        if measure.input.record
-        else "",
         "bytes": sum(s.bytes for _, s in scored),
         "tokens": sum(s.tokens for _, s in scored),
         "limited": limited,
@@ -233,7 +243,7 @@ def _kept(measure: Measure, limit: int) -> tuple[list[Document], bool]:
     side = "held_out" if source.held_out else "train"
     documents = (d for found, d in clean(source, Accounting(), set()) if found == side)
     kept = list(islice(documents, limit or None))
-    return kept, bool(limit) and len(kept) == limit
+    return kept, bool(limit) and len(kept) == limit < SMALL
 
 
 def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
@@ -250,8 +260,10 @@ def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, s
         else:
             items.append(item)
     limit = context.plan.recipe.table.evaluation.max_items
-    limited = bool(limit) and len(items) > limit
-    if limited:  # by hash, so that the choice is the same for every model and does not follow the file's order
+    limited = bool(limit) and limit < SMALL and len(items) > limit
+    if (
+        limit and len(items) > limit
+    ):  # by hash, so that the choice is the same for every model and does not follow the file's order
         items = sorted(items, key=lambda i: digest(i.id))[:limit]
     if not items:
         skipped[f"{measure.task}: no items"] = 1
@@ -272,13 +284,21 @@ def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, s
             "ci_high": found.high,
             "higher_is_better": evaluation.metrics[metric],
             "unit": "",
-            "language": evaluation.language,
             "undecoded": sum(a.prediction is None for a in answers),
             "limited": limited,
         }
         for metric, found in resampled(lambda chosen: dict(score(chosen)), answers).items()
     ]
-    kept = [{"id": a.item.id, "gold": a.item.gold, "text": a.text, "prediction": a.prediction} for a in answers]
+    kept = [
+        {
+            "id": a.item.id,
+            "asked": "\n".join(part for m in a.item.messages for part in (m.content, m.context) if part),
+            "gold": a.item.gold,
+            "text": a.text,
+            "prediction": a.prediction,
+        }
+        for a in answers
+    ]
     return rows, kept
 
 

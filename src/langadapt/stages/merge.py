@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from langadapt.errors import UserError
 from langadapt.recipe import StageOptions
 from langadapt.records import StageKind
 
@@ -37,7 +38,10 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     refs = getattr(parent.options, "corpus", ()) if parent else ()
     stage.inputs = [planner.input(ref) for ref in refs]
     if planner.shape:
-        stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 3 * DOCUMENTS * TOKENS * planner.shape.vocab_size * 4}
+        stage.estimate.memory = {
+            "weights": 2 * planner.shape.parameters,
+            "logits": 3 * DOCUMENTS * TOKENS * planner.shape.vocab_size * 4,
+        }
         stage.estimate.disk = 2 * planner.shape.parameters
     stage.work = dict(getattr(parent.options, "peft", {})) if parent else {}
 
@@ -85,10 +89,19 @@ def _texts(context: StageContext, tokenizer: Any) -> list[list[int]]:
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     texts = []
     for found in context.stage.inputs:
-        held_out = (d for side, d in clean(found.source(), Accounting(), set()) if side == "held_out")
-        for document in islice(held_out, DOCUMENTS):
+        source = found.source()
+        side = (
+            "held_out" if source.held_out else "train"
+        )  # the comparison is of two models; it needs some text, not unseen text
+        for document in islice((d for s, d in clean(source, Accounting(), set()) if s == side), DOCUMENTS):
             texts.append((start + tokenizer(document.content, add_special_tokens=False)["input_ids"])[:TOKENS])
-    return [t for t in texts if len(t) > 1]
+    texts = [t for t in texts if len(t) > 1]
+    if not texts:
+        raise UserError(
+            f"stage {context.stage.id}: no text to compare the models on; no document of {context.stage.parent}'s corpora "
+            "is held out, raise held_out"
+        )
+    return texts
 
 
 def _save(model: Any, tokenizer: Any, context: StageContext) -> None:
@@ -131,7 +144,9 @@ def _distributions(model: Any, texts: list[list[int]]) -> list[Any]:
 
 
 def _compare(name: str, reference: list[Any], other: list[Any]) -> dict[str, float]:
-    """Mean KL(reference ‖ other) in nats, largest difference of a log-probability's likely words, share of equal best words."""
+    """Mean KL(reference ‖ other) in nats, largest difference of a log-probability's likely words, share of equal best
+    words.
+    """
     import torch
 
     kl = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(reference, other, strict=True)])
@@ -163,10 +178,22 @@ def _rows(context: StageContext, metrics: Mapping[str, Any], tokens: int) -> lis
         "same_top_as_trained": True,
     }
     return [
-        {"stage": context.stage.id, "suite": "merge", "task": "certificate", "split": "held_out", "metric": name, "value": metrics[name],
-         "n": tokens, "ci_low": None, "ci_high": None, "higher_is_better": better, "unit": "nats" if name.startswith("kl") else "", "limited": False}
+        {
+            "stage": context.stage.id,
+            "suite": "merge",
+            "task": "certificate",
+            "split": "held_out",
+            "metric": name,
+            "value": metrics[name],
+            "n": tokens,
+            "ci_low": None,
+            "ci_high": None,
+            "higher_is_better": better,
+            "unit": "nats" if name.startswith("kl") else "",
+            "limited": False,
+        }
         for name, better in directions.items()
-    ]  # fmt: skip
+    ]
 
 
 STAGE = StageKind(

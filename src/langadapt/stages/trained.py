@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from langadapt.errors import nearest
+from langadapt.machine import optimizer
 from langadapt.models import LOSS_CHUNK, ModelShape
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import Corpora, Rehearsal, StageOptions, check_fields
@@ -168,7 +169,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     checkpoint = trainable * 12
     stage.estimate.disk = (2 * shape.parameters if strategy.trains_base else 4 * trainable) + 2 * checkpoint
     if stage.tokens:
-        # Forward 2 FLOPs a weight and token, the same again for the input's gradient, and for the weights' own where they
+        # Forward 2 FLOPs a weight and token, the same again for the input's gradient, and for the weights' own where
+        # they
         # learn; checkpointing repeats the forward pass.
         per_token = 2 * shape.parameters * (3 if strategy.trains_base else 2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
@@ -177,23 +179,28 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
 
 
 def prompt_ingredient(name: str, known: Registry) -> str:
-    """What a prompt format makes of a fixed dialogue, as an ingredient of the digest: it changes when the template does."""
+    """What a prompt format makes of a fixed dialogue, as an ingredient of the digest: it changes when the template
+    does.
+    """
     import dataclasses
 
     from langadapt.artifacts import digest
     from langadapt.records import Message
 
     format = known.prompts[name]
-    probe = [Message(role="user", content="a", context="b"), Message(role="assistant", content="c"), Message(role="user", content="d"),
-             Message(role="assistant", content="e")]  # fmt: skip
+    probe = [
+        Message(role="user", content="a", context="b"),
+        Message(role="assistant", content="c"),
+        Message(role="user", content="d"),
+        Message(role="assistant", content="e"),
+    ]
     return digest([format.version, *(dataclasses.astuple(s) for s in format.render(probe, format.system_prompt))])
 
 
 def _substitutions(options: TrainedOptions, cuda: bool, bf16: bool) -> list[str]:
     notes = []
-    optim = str(options.training.get("optim", ""))
-    if not cuda and (optim.startswith("paged_") or optim.endswith("8bit")):
-        notes.append(f"optim {optim} needs CUDA; here adamw_torch takes its place")
+    if note := optimizer(str(options.training["optim"]), cuda=cuda)[1]:
+        notes.append(note)
     if not bf16:
         notes.append("this processor has no bf16 instructions; fp32 is used")
     return notes

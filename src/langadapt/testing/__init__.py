@@ -42,10 +42,18 @@ def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, seed: int = 0, **c
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
     settings = {
-        "vocab_size": len(fast), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,
+        "vocab_size": len(fast),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
         "tie_word_embeddings": False,
-    }  # fmt: skip
+    }
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig(**(settings | config)))
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ CLEAN_MC4_IT = Corpus(
     licence="ODC-BY-1.0",
     description="Italian web text of mC4, cleaned (gsarti/clean_mc4_it); the paper's adaptation corpus, config medium.",
     layout="text",
-    # The hub library refuses the set's loading script, so its json.gz files are read; a config is a number of documents.
+    # The hub library refuses the set's loading script, so its json.gz files are read; a config is a number of
+    # documents.
     source=HubSource(
         repo_id="gsarti/clean_mc4_it",
         pattern="*.json.gz",
