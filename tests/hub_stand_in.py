@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/(model|dataset)/([^/]+/[^/]+)/cdn/[0-9a-f]{40}/(.+)", path):
             repos = self.hub.models if match.group(1) == "model" else self.hub.datasets
             content = repos[match.group(2)].files[unquote(match.group(3))]
-            self._send(200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, ranges=True)
+            self._send(200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'})
         else:
             raise _Refusal(404, message="no such page")
 
@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in repo.files:
             raise _Refusal(404, "EntryNotFound", "Entry not found")
         content = repo.files[file]
-        headers = {"X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
+        headers = {"X-Repo-Commit": repo.commit}
         if file.endswith(BIG):
             headers |= {
                 "Location": f"{self.hub.cdn}/{kind}/{name}/cdn/{repo.commit}/{file}",
@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             }
             self._send(302, b"", headers)
         else:
-            self._send(200, content, headers | {"ETag": f'"{_sha1(content)}"'}, ranges=True)
+            self._send(200, content, headers | {"ETag": f'"{_sha1(content)}"'})
 
     # --- who may see what --------------------------------------------------------------------------------------------
 
@@ -220,12 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in (*repo.names, repo.commit):
             raise _Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str], ranges: bool = False) -> None:
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) if ranges else None
-        if start:
-            first = int(start.group(1))
-            headers = {**headers, "Content-Range": f"bytes {first}-{len(body) - 1}/{len(body)}"}
-            status, body = 206, body[first:]
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)

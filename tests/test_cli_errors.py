@@ -481,9 +481,11 @@ def test_a_corpus_that_cannot_be_read_is_refused_before_anything_is_written(
     assert not Path("out").exists()
 
 
-def test_a_folder_without_texts_is_refused(langadapt: Command, recipe: Any, tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "notes.pdf").write_bytes(b"%PDF")
+@pytest.mark.parametrize("files", [[], ["notes.pdf", "deep/photo.png"]], ids=["empty", "other files"])
+def test_a_folder_without_texts_is_refused(files: list[str], langadapt: Command, recipe: Any, tmp_path: Path) -> None:
+    (tmp_path / "texts/deep").mkdir(parents=True)
+    for name in files:
+        (tmp_path / "texts" / name).write_bytes(b"%PDF")
     outcome = langadapt("run", recipe(corpus="texts", content=None), "--out", "out")
     assert_refused(outcome, "the folder holds no file that can be read", ".jsonl")
     assert not Path("out").exists()

@@ -89,7 +89,8 @@ class Place:
     def run(self, *arguments: str, url: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         """`langadapt run` in a process that knows no hub but the one at `url`."""
         command = [sys.executable, "-m", "langadapt", "run", str(self.recipe), "--out", str(self.out), *arguments]
-        env = environment(url or self.url, self.home, **variables)
+        # A tiny model is slower on more threads, much so on a busy machine.
+        env = environment(url or self.url, self.home, OMP_NUM_THREADS="1", **variables)
         return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
 
     def read(self, name: str) -> Any:
@@ -261,6 +262,7 @@ def test_a_download_that_fails_leaves_a_run_that_says_so_and_no_stage(place: Pla
     assert not list((place.out / "stages").iterdir())
 
 
+@pytest.mark.slow
 def test_a_corpus_repository_without_its_files_is_named(place: Place, hub: HubStandIn) -> None:
     hub.datasets[CORPUS] = Repo({"README.md": b"moved"})
     place.change("suites = []", "automatic = false")
@@ -268,6 +270,7 @@ def test_a_corpus_repository_without_its_files_is_named(place: Place, hub: HubSt
     assert not list((place.out / "stages").iterdir())
 
 
+@pytest.mark.slow
 def test_a_shard_that_cannot_be_fetched_fails_the_stage_and_leaves_none(place: Place, hub: HubStandIn) -> None:
     hub.broken[SHARDS[0]] = 403
     place.change("suites = []", "automatic = false")
@@ -275,6 +278,7 @@ def test_a_shard_that_cannot_be_fetched_fails_the_stage_and_leaves_none(place: P
     assert not list((place.out / "stages").iterdir())
 
 
+@pytest.mark.slow
 def test_a_shard_that_is_damaged_on_the_hub_is_named(place: Place, hub: HubStandIn) -> None:
     hub.datasets[CORPUS].files[SHARDS[0]] = shard(0)[:100]
     place.change("suites = []", "automatic = false")

@@ -206,3 +206,8 @@ def test_every_layout_has_columns_that_it_is_known_by():
     assert set(COLUMNS) == set(LAYOUTS)
     for name, columns in COLUMNS.items():
         assert recognise(set(columns)) == name
+
+
+def test_instructions_that_repeat_their_prompt_in_a_text_column_are_still_instructions():
+    assert recognise({"text", "instruction", "input", "output"}) == "alpaca"
+    assert recognise({"text", "url"}) == "text"

@@ -465,3 +465,12 @@ def test_csv_as_python_writes_it_comes_back_cell_by_cell(shared_folder, rows):
         writer.writerow(["title", "text"])
         writer.writerows(rows)
     assert texts(path) == [text for _, text in rows]
+
+
+def test_a_data_sets_card_licence_and_hidden_files_are_no_documents(tmp_path):
+    (tmp_path / "data.txt").write_text("Il testo.")
+    (tmp_path / "README.md").write_text("# A card")
+    (tmp_path / "LICENSE.txt").write_text("Terms")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.txt").write_text("hidden")
+    assert [f.name for f in files_of(str(tmp_path))] == ["data.txt"]

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from langadapt import Recipe, artifacts
-from langadapt.report import card, figures, write_report
+from langadapt.report import card, figures, findings, write_report
 from langadapt.report.page import flows, page
 
 EVIL = "<script>alert(1)</script>"

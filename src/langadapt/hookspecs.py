@@ -8,8 +8,8 @@ basque = "langadapt_basque"
 ```
 
 and a module (or object) whose functions are marked with `langadapt.hookimpl`. Every hook takes nothing and returns an
-iterable of records. Names are unique across all plugins; when two offer the same one, both are named and neither is
-used. The core's own parts come in by the same hooks, from `langadapt.builtin`.
+iterable of records. Names are unique across all plugins; when two offer the same one, langadapt stops and names both.
+The core's own parts come in by the same hooks, from `langadapt.builtin`.
 
 Import nothing heavy at module level: hooks are called whenever a recipe is loaded or plugins are listed.
 """

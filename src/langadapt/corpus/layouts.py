@@ -61,8 +61,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def recognise(columns: set[str]) -> str:
-    """The layout whose columns are all there; "" when none fits."""
-    return next((name for name, needed in COLUMNS.items() if columns.issuperset(needed)), "")
+    """The layout whose columns are all there; "" when none fits. Running text comes last: some sets of instructions
+    repeat the whole prompt in a column `text`."""
+    names = sorted(COLUMNS, key=lambda name: name == "text")
+    return next((name for name in names if columns.issuperset(COLUMNS[name])), "")
 
 
 def _dialogue(id: str, turns: list[tuple[str, str]]) -> Document:

@@ -101,8 +101,9 @@ class Source:
 def clean(source: Source, accounting: Accounting, seen: set[bytes]) -> Iterator[tuple[Side, Document]]:
     """Kept documents of one source with the side of the split that they belong to.
 
-    A document's side follows from the hash of its text alone, so the same text is always on the same side, in every
-    stage and every run. `seen` holds the hashes of what was kept, over all sources that share it.
+    A document's side follows from the hash of its text and the source's share alone, so the same text is always on the
+    same side, in every stage and every run, wherever the share is the same. `seen` holds the hashes of what was kept,
+    over all sources that share it.
     """
     for number, document in enumerate(source.read(), start=1):
         if isinstance(document, Rejected):

@@ -33,7 +33,9 @@ def files_of(path: str) -> list[Path]:
     """
     expanded = Path(path).expanduser()
     if expanded.is_dir():
-        found = sorted(p for p in expanded.rglob("*") if p.is_file() and _ending(p) in ENDINGS)
+        found = sorted(
+            p for p in expanded.rglob("*") if p.is_file() and _ending(p) in ENDINGS and not _beside(p, expanded)
+        )
         if not found:
             raise UserError(
                 f"corpus {path}: the folder holds no file that can be read ({', '.join(ENDINGS)}, or with .gz)"
@@ -51,6 +53,12 @@ def files_of(path: str) -> list[Path]:
         if _ending(file) not in ENDINGS:
             raise UserError(f"corpus {file}: files of this kind are not read; known: {', '.join(ENDINGS)}, or with .gz")
     return found
+
+
+def _beside(file: Path, folder: Path) -> bool:
+    """Whether a file only accompanies a data set: hidden, or its card or licence."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return hidden or file.stem.lower() in ("readme", "license", "licence")
 
 
 def read_documents(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,8 +52,16 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
 def trainable(shape: ModelShape, options: Mapping[str, Any]) -> int:
     """r · (inputs + outputs) for every linear layer that is adapted."""
     targets = options["target_modules"]
-    chosen = [size for name, size in shape.linears.items() if targets == "all-linear" or name in targets]
+    chosen = [size for name, size in shape.linears.items() if _targeted(name, targets)]
     return int(options["r"]) * shape.num_hidden_layers * sum(i + o for i, o in chosen)
+
+
+def _targeted(name: str, targets: Any) -> bool:
+    """As PEFT reads `target_modules`: a list of last names, or a regular expression for the whole path of a layer."""
+    if targets == "all-linear" or isinstance(targets, list):
+        return targets == "all-linear" or name in targets
+    block = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
+    return bool(re.fullmatch(str(targets), f"model.layers.0.{block}.{name}"))
 
 
 STRATEGY = PeftStrategy(

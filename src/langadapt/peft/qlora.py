@@ -67,6 +67,7 @@ STRATEGY = PeftStrategy(
     upstream=lora.UPSTREAM,
     defaults=lora.DEFAULTS | QUANTISATION,
     owns=lora.OWNS,
+    choices={"bnb_4bit_quant_type": ("nf4", "fp4")},
     prepare=prepare,
     trainable=lora.trainable,
     weight_bits=weight_bits,

@@ -169,7 +169,8 @@ def examples(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     for stage in plan.stages:
         for item in _task_items(plan.folder / "stages" / stage.id / "items.jsonl"):
             asked = found.setdefault(item["task"], {}).setdefault(
-                item["id"], {"id": item["id"], "asked": item["asked"], "gold": _text(item["gold"]), "answers": []}
+                item["id"],
+                {"id": item["id"], "asked": item.get("asked", ""), "gold": _text(item["gold"]), "answers": []},
             )
             asked["answers"].append(_answer(stage.parent, item))
     return {

@@ -116,6 +116,9 @@ class TrainedOptions(StageOptions):
         else:
             strategy = known.peft_strategies[method]
             options = {k: v for k, v in self.peft.items() if k != "method"}
+            for key, words in strategy.choices.items():
+                if isinstance(options[key], str) and options[key] not in words:
+                    yield ("peft", key), f"{options[key]!r} is not one of its values", nearest(str(options[key]), words)
             yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
         yield from check_fields(UPSTREAM, self.training, ("training",), {"max_length": 1}, OWNED)
         for key in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps"):
@@ -142,10 +145,17 @@ class TrainedOptions(StageOptions):
         rows = max(1, rehearsal.batch_tokens // training["max_length"])
         training["per_device_train_batch_size"] = min(rows, training["per_device_train_batch_size"])
         training["gradient_accumulation_steps"] = 1
-        training["learning_rate"] = float(f"{training['learning_rate'] * rehearsal.learning_rate_scale:.6g}")
+        whole = registry().peft_strategies[self.peft["method"]].trains_base
+        scale = rehearsal.full_learning_rate_scale if whole else rehearsal.learning_rate_scale
+        training["learning_rate"] = float(f"{training['learning_rate'] * scale:.6g}")
+        if training["warmup_steps"] >= 1:  # a number of steps that the few here would never reach
+            training["warmup_steps"] = TRAINING["warmup_steps"]
         training.update(activation_checkpointing=False, logging_steps=1, save_steps=100)
+        peft = dict(self.peft)
+        if "lora_dropout" in peft:  # it keeps many epochs from overfitting; here every token is seen once
+            peft["lora_dropout"] = 0.0
         corpus = [ref.model_copy(update={"held_out": max(ref.held_out, rehearsal.held_out)}) for ref in self.corpus]
-        return self.model_copy(update={"training": training, "corpus": corpus})
+        return self.model_copy(update={"training": training, "corpus": corpus, "peft": peft})
 
 
 def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:

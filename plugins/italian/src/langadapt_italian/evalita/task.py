@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,14 +122,15 @@ def whole(tasks: Sequence[Task]) -> Corpus:
     """The campaign as one corpus: a folder with a folder for each task, of which any may be missing."""
 
     def read(root: Path) -> Iterator[Document | Rejected]:
-        for task in tasks:
-            yield from task.documents(root / task.folder)
+        # By turns, so that a reading that ends early has still seen every task.
+        for turn in zip_longest(*(task.documents(root / task.folder) for task in tasks)):
+            yield from (found for found in turn if found is not None)
 
     return Corpus(
         name=CAMPAIGN,
         language="it",
         licence="; ".join(f"{task.name}: {task.licence}" for task in tasks),
-        description="Training rows of the EVALITA 2023 tasks as Italian instructions, one task after the other.",
+        description="Training rows of the EVALITA 2023 tasks as Italian instructions, the tasks by turns.",
         read=read,
         where_to_get="make one folder with a folder for each task that you have, filled as that task's corpus says: "
         + ", ".join(dict.fromkeys(task.folder for task in tasks)),
