@@ -84,7 +84,7 @@ class BaseModel:
         shape: None when the configuration is not at hand.
         licence: as far as it is known.
         gated: whether its terms must be accepted on the hub first.
-        download: bytes still to fetch.
+        download: bytes still to fetch; None when nobody said how many.
         problem: why it cannot be used as it is; "" when it can.
     """
 
@@ -94,7 +94,7 @@ class BaseModel:
     shape: ModelShape | None
     licence: str
     gated: bool = False
-    download: int = 0
+    download: int | None = 0
     problem: str = ""
 
 
@@ -149,7 +149,7 @@ def known_models() -> dict[str, dict[str, Any]]:
 def _hub_model(reference: str, revision: str, known: Mapping[str, Any], licence: str) -> BaseModel:
     cached = _cached_config(reference, revision)
     shape = _shape(cached) if cached else _shape(known)
-    size = 2 * shape.parameters if shape else 0
+    size = 2 * shape.parameters if shape else None
     return BaseModel(
         reference=reference,
         kind="hub",

@@ -119,7 +119,7 @@ class Plan:
     @property
     def disk(self) -> int:
         """Bytes still to be written or downloaded."""
-        return self.base.download + sum(s.estimate.disk for s in self.stages if s.status != "cached")
+        return (self.base.download or 0) + sum(s.estimate.disk for s in self.stages if s.status != "cached")
 
     def stage(self, id: str) -> PlannedStage:
         return next(s for s in self.stages if s.id == id)
@@ -210,7 +210,7 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
 
 def fingerprint_stages(plan: Plan) -> None:
     """Digests of all stages, parents first, and which of them are already in the run's folder."""
-    model = _base_fingerprint(plan)
+    model = base_fingerprint(plan)
     digests = {BASE: model}
     for stage in plan.stages:
         kind = registry().stages[stage.kind]
@@ -263,7 +263,8 @@ def _cached(folder: Path, stage: PlannedStage) -> tuple[Literal["pending", "cach
     return "cached", "nothing changed"
 
 
-def _base_fingerprint(plan: Plan) -> str:
+def base_fingerprint(plan: Plan) -> str:
+    """Digest of the base model's files, or its pinned commit on the hub; "" while that is not known."""
     if plan.base.kind == "hub":
         commit = plan.lock.get("model", {}).get(f"{plan.base.reference}@{plan.recipe.table.revision}", "")
         return f"{plan.base.reference}@{commit}" if commit else ""
@@ -291,7 +292,7 @@ def _reader(found: Input) -> str:
 
 def _warnings(plan: Plan) -> list[str]:
     said = []
-    if plan.base.gated and plan.base.download:
+    if plan.base.gated and plan.base.download != 0:
         said.append(
             f"{plan.base.reference} is gated: its terms must be accepted on its page, and a token set, before the run"
         )

@@ -24,7 +24,7 @@ from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
 from langadapt.inputs import Input
 from langadapt.machine import Machine, free_disk, reset_peak_memory
-from langadapt.plan import Plan, PlannedStage, fingerprint_stages
+from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 
@@ -161,6 +161,8 @@ class _Execution:
                 from langadapt.hub import pin_model
 
                 lock["model"][key] = pin_model(plan.base.reference, table.revision)
+        else:
+            lock["model"][plan.base.reference] = base_fingerprint(plan)
         for found in self._hub_inputs():
             assert found.record and found.record.source
             repo = found.record.source.repo_id

@@ -32,7 +32,9 @@ def plan(plan: Plan, console: Console) -> None:
     base = plan.base
     heading(plan, console)
     size = f"{base.shape.parameters / 1e6:,.0f} M parameters" if base.shape else "size unknown"
-    fetch = f"{base.download / 1e9:.1f} GB to fetch" if base.download else "at hand"
+    fetch = (
+        f"{base.download / 1e9:.1f} GB to fetch" if base.download else "at hand" if base.download == 0 else "to fetch"
+    )
     _say(console, f"base model: {size}, licence {base.licence}{', gated' if base.gated else ''}, {fetch}")
     console.print(_stage_table(plan))
     console.print(

@@ -145,9 +145,12 @@ def _arguments(context: StageContext, training: Mapping[str, Any]) -> TrainingAr
         "dataloader_pin_memory": machine.cuda,
     }
     try:
-        return TrainingArguments(**(own | {"bf16": machine.bf16} | options))
+        arguments = TrainingArguments(**(own | {"bf16": machine.bf16} | options))
     except (ValueError, TypeError) as error:
         raise UserError(f"stage {context.stage.id}: transformers refuses [stage.training]: {error}") from None
+    if arguments.n_gpu > 1:  # one process is one GPU's; the Trainer would split batches over all by DataParallel
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _rows_per_step(arguments: TrainingArguments) -> int:
