@@ -13,6 +13,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # before transformers: its progress 
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from langadapt.artifacts import ModelRef
@@ -71,7 +72,7 @@ def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:
     """A causal language model from a folder of safetensors."""
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: no model can be loaded ({str(error).splitlines()[0]})") from None
 
 

@@ -121,7 +121,10 @@ def _loss_forward(
     states = self.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
     counts = shift_labels != -100
     total = linear_cross_entropy(states[counts], self.get_output_embeddings().weight, shift_labels[counts])
-    return {"loss": total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)}
+    # A row without targets has no loss; it must not be no number.
+    return {
+        "loss": total / torch.as_tensor(counts.sum() if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+    }
 
 
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:

@@ -119,10 +119,12 @@ def find_model(reference: str, revision: str = "main") -> BaseModel:
         if not config.is_file():
             raise UserError(f"base_model {reference}: the folder holds no config.json, so it is no transformers model")
         try:
-            shape = _shape(json.loads(config.read_text(encoding="utf-8")))
+            content = json.loads(config.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("it is no JSON object")
         except (OSError, ValueError) as error:
             raise UserError(f"base_model {reference}: its config.json cannot be read ({error})") from None
-        return BaseModel(reference=reference, kind="folder", path=path, shape=shape, licence=licence)
+        return BaseModel(reference=reference, kind="folder", path=path, shape=_shape(content), licence=licence)
     if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         raise UserError(
             f"base_model {reference}: there is no such folder, and a hub model is written owner/name; "

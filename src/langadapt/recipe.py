@@ -254,9 +254,12 @@ def find(source: str | Path) -> Path:
         UserError: there is no such file and no plugin ships a recipe of that name.
     """
     path = Path(source)
-    if path.is_file():
-        return path
     known = registry().recipes
+    try:
+        if path.is_file():
+            return path
+    except OSError:  # longer than a file's name can be
+        raise UserError(f"there is no recipe {str(source)[:60]}…; {nearest(str(source), known)}") from None
     if str(source) in known:
         return Path(known[str(source)].path)
     if path.is_dir():

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from langadapt.report.findings import ENOUGH
+from langadapt.evaluation import ENOUGH
 
 if TYPE_CHECKING:
     from langadapt.inputs import Input
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def heading(plan: Plan, console: Console) -> None:
     """What is about to run, where, and what to be warned of."""
     what = "rehearsal of " if plan.recipe.rehearsal else ""
-    console.print(f"[bold]{what}{plan.recipe.table.name}[/bold] → {plan.folder}", highlight=False, soft_wrap=True)
+    console.print(Text.assemble((f"{what}{plan.recipe.table.name}", "bold"), f" → {plan.folder}"), soft_wrap=True)
     _say(console, f"{plan.base.reference} on {plan.machine}")
     for warning in plan.warnings:
         _say(console, warning, style="yellow")

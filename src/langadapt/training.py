@@ -24,6 +24,7 @@ from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 
 if TYPE_CHECKING:
+    from langadapt.corpus.packing import PackedRows
     from langadapt.corpus.tokenising import Packed
     from langadapt.stages.trained import TrainedOptions
 
@@ -67,14 +68,14 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
         context.log.info(f"goes on from {checkpoint.name}")
     with fused_loss(plain):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        final = result.training_loss if context.stop.is_set() else _loss_after(trainer, rows)
     if context.stop.is_set():
         raise Interrupted(
             f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}"
         )
-    if not np.isfinite(result.training_loss):
-        raise RunError(
-            f"stage {context.stage.id}: the loss became {result.training_loss}; lower training.learning_rate"
-        )
+    for loss in (result.training_loss, final):
+        if not np.isfinite(loss):
+            raise RunError(f"stage {context.stage.id}: the loss became {loss}; lower training.learning_rate")
     _save(model, context, adapter=not strategy.trains_base)
     steps = trainer.state.global_step
     _account(packed, _Permutation(len(rows), context.seed).first(steps * _rows_per_step(arguments)))
@@ -115,6 +116,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
         return _Permutation(len(self.train_dataset), self.args.data_seed)
+
+
+def _loss_after(trainer: Trainer, rows: PackedRows) -> float:
+    """Loss of one row with the weights as the last step left them; no other loss has seen that step."""
+    batch = {key: value.to(trainer.args.device) for key, value in _collate([rows[0]]).items()}
+    with torch.no_grad(), trainer.accelerator.autocast():
+        return float(trainer.model(**batch, use_cache=False)["loss"])
 
 
 def _account(packed: Packed, used: list[int]) -> None:

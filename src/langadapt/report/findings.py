@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from langadapt.evaluation import ENOUGH
 from langadapt.plugins import registry
 from langadapt.recipe import BASE
 
@@ -33,7 +34,6 @@ VERDICTS: Mapping[Tone, str] = {
     "few": "too few items to tell",
     "": "nothing to compare with",
 }
-ENOUGH = 6  # pairs; were fewer all to move the same way, a sign test would still not reach 5 % (2 · 2⁻⁵ = 0.06)
 PLACES = {"sample": "bundled sample", "local": "local copy", "hub": "Hugging Face hub", "missing": "not at hand"}
 
 
