@@ -77,5 +77,5 @@ def fetch_model(repo_id: str, commit: str) -> str:
         return snapshot_download(
             repo_id,
             revision=commit,
-            allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja", "LICENSE*"],
+            allow_patterns=["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt", "*.jinja", "LICENSE*"],
         )

@@ -414,6 +414,7 @@ def _stoppable() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        sys.stderr.write("\nstopping at the next clean place; once more to stop at once\n")
 
     old = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
