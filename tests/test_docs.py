@@ -391,7 +391,10 @@ def test_every_sample_of_the_example_is_read_whole(example: types.ModuleType) ->
         documents = list(read_documents(str(corpus.sample), layout=corpus.layout))
         assert not [d for d in documents if isinstance(d, langadapt.Rejected)]
         assert all(
-            filters[n].apply(d) == d for n in corpus.filters for d in documents if isinstance(d, langadapt.Document)
+            filters[n].make({}, None)(d) == d
+            for n in corpus.filters
+            for d in documents
+            if isinstance(d, langadapt.Document)
         )
         held_out = [d for d in documents if is_held_out(content_hash(d), share)]  # type: ignore[arg-type]
         assert 0 < len(held_out) < len(documents) / 2, "a rehearsal has something to measure and something to learn"

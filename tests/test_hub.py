@@ -307,6 +307,6 @@ def test_columns_of_a_hub_corpus_can_be_named_too(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(inputs, "hub_files", lambda record, commit: ["a.json.gz"])
     monkeypatch.setattr(inputs, "fetch_hub_file", lambda record, name, commit: tmp_path / name)
     ref = CorpusRef(name="clean-mc4-it", columns={"text": "body"})
-    found = inputs.find_input(ref, registry(), data={}, rehearsal=False, pinned={})
+    found = inputs.find_input(ref, registry(), language="it", data={}, rehearsal=False, pinned={})
     documents = list(found.documents())
     assert [getattr(d, "text", "") or d.reason for d in documents] == ["ciao", "x"]

@@ -25,11 +25,12 @@ from langadapt.plugins import HOOKS, Registry
 START = "from langadapt import *\nfrom langadapt import hookimpl\n"
 GOOD = (
     "@hookimpl\ndef langadapt_filters():\n"
-    "    yield Filter(name='{name}', description='', apply=lambda document: document)\n"
+    "    yield Filter(name='{name}', description='', make=lambda options, language: lambda document: document)\n"
 )
 
 TRANSLATOR = (
-    "@hookimpl\ndef langadapt_translators():\n    yield Translator(name='{name}', description='', translate=map)\n"
+    "@hookimpl\ndef langadapt_translators():\n    yield Translator(name='{name}', description='', options=dict, problem=max,"
+    " fingerprint=max, open=max)\n"
 )
 REST = "language='eu', licence='x', description=''"
 
@@ -55,7 +56,7 @@ BROKEN = {
     "hook that raises": ("@hookimpl\ndef langadapt_corpora():\n    yield from {}['x']", "KeyError: 'x'"),
     "hook that gives no iterable": ("@hookimpl\ndef langadapt_corpora(): return 3", "TypeError"),
     "wrong record": (
-        "@hookimpl\ndef langadapt_corpora():\n    yield Filter(name='f', description='', apply=str)",
+        "@hookimpl\ndef langadapt_corpora():\n    yield Filter(name='f', description='', make=str)",
         "TypeError: langadapt_corpora gave a Filter where a Corpus (corpus) is expected",
     ),
     "record without a field": ("@hookimpl\ndef langadapt_filters():\n    yield Filter(name='f')", "TypeError"),
@@ -106,7 +107,7 @@ def test_an_object_may_be_a_plugin(install, tmp_path):
         class Plugin:
             @hookimpl
             def langadapt_filters(self):
-                return [Filter(name="o", description="", apply=str)]
+                return [Filter(name="o", description="", make=str)]
         plugin = Plugin()
     """)
     file = install("object", source)

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from langadapt.corpus.preparing import Accounting, Source, clean, content_hash, is_held_out, mix
-from langadapt.records import Document, Filter, Message, Rejected
+from langadapt.records import Document, Message, Rejected
 
 
 def source(items, **options) -> Source:
@@ -32,13 +32,17 @@ def cleaned(*sources: Source, seen: set[bytes] | None = None):
     return kept, accounting
 
 
-SHOUTING = Filter(name="shouting", description="", apply=lambda d: "shouts" if d.text.isupper() else d)
-SHORT = Filter(name="short", description="", apply=lambda d: "short" if len(d.text) < 3 else d)
-NO_DIGITS = Filter(
-    name="no-digits",
-    description="",
-    apply=lambda d: replace(d, text="".join(c for c in d.text if not c.isdigit())),
-)
+def shouting(d):
+    return "shouts" if d.text.isupper() else d
+
+
+def short(d):
+    return "short" if len(d.text) < 3 else d
+
+
+def no_digits(d):
+    return replace(d, text="".join(c for c in d.text if not c.isdigit()))
+
 
 anything = st.one_of(
     st.builds(Document, id=st.just("d"), text=st.text("aAàÀ1 \u0300\ud800", max_size=6)),
@@ -53,18 +57,18 @@ anything = st.one_of(
         Rejected, reason=st.sampled_from(["not UTF-8", "no text"]), where=st.just("f:1"), size=st.integers(0, 50)
     ),
 )
-some_filters = st.lists(st.sampled_from([SHOUTING, SHORT, NO_DIGITS]), max_size=3).map(tuple)
+some_steps = st.lists(st.sampled_from([shouting, short, no_digits]), max_size=3).map(tuple)
 
 
 # --- accounting ---
 
 
 @given(
-    sources=st.lists(st.tuples(st.lists(anything, max_size=12), some_filters, st.sampled_from([0, 0.3])), max_size=3),
+    sources=st.lists(st.tuples(st.lists(anything, max_size=12), some_steps, st.sampled_from([0, 0.3])), max_size=3),
     stop=st.integers(0, 20),
 )
 def test_sums_agree_at_every_moment_whatever_is_read(sources, stop):
-    made = [source(items, filters=filters, held_out=share) for items, filters, share in sources]
+    made = [source(items, steps=steps, held_out=share) for items, steps, share in sources]
     accounting = Accounting()
     for kept, _ in enumerate(islice(mix(made, accounting, lambda i: 0), stop or None), start=1):
         accounting.check()
@@ -83,7 +87,7 @@ def test_each_reason_is_counted_in_documents_and_bytes():
         *documents("uno due", "URLA", "è", "uno due", "  \n", "x\ud800y"),
         Rejected(reason="not UTF-8", where="a:7", size=11),
     ]
-    kept, accounting = cleaned(source(items, filters=(SHOUTING, SHORT)))
+    kept, accounting = cleaned(source(items, steps=(shouting, short)))
     assert kept == [("train", "uno due")]
     assert accounting.to_json()["documents"] == {
         "read": 7,
@@ -113,25 +117,29 @@ def test_a_sum_that_does_not_agree_is_noticed():
 
 
 def test_filters_change_documents_in_their_order():
-    tail = Filter(name="tail", description="", apply=lambda d: replace(d, text=d.text + "1"))
-    assert cleaned(source(documents("a1b"), filters=(NO_DIGITS, tail)))[0] == [("train", "ab1")]
-    assert cleaned(source(documents("a1b"), filters=(tail, NO_DIGITS)))[0] == [("train", "ab")]
+    def tail(d):
+        return replace(d, text=d.text + "1")
+
+    assert cleaned(source(documents("a1b"), steps=(no_digits, tail)))[0] == [("train", "ab1")]
+    assert cleaned(source(documents("a1b"), steps=(tail, no_digits)))[0] == [("train", "ab")]
 
 
 def test_a_document_that_filters_leave_empty_is_dropped_by_name():
-    kept, accounting = cleaned(source(documents("123", "uno"), filters=(NO_DIGITS,)))
+    kept, accounting = cleaned(source(documents("123", "uno"), steps=(no_digits,)))
     assert kept == [("train", "uno")]
     assert accounting.documents.dropped == {"empty": 1}
 
 
 def test_documents_that_become_equal_by_filters_are_duplicates():
-    kept, accounting = cleaned(source(documents("testo 1", "testo 2"), filters=(NO_DIGITS,)))
+    kept, accounting = cleaned(source(documents("testo 1", "testo 2"), steps=(no_digits,)))
     assert kept == [("train", "testo ")] and accounting.documents.dropped == {"exact duplicate": 1}
 
 
 def test_filters_see_composed_characters():
-    long = Filter(name="long", description="", apply=lambda d: "too long" if len(d.text) > 1 else d)
-    assert cleaned(source(documents("e\u0300"), filters=(long,)))[0] == [("train", "è")]
+    def long(d):
+        return "too long" if len(d.text) > 1 else d
+
+    assert cleaned(source(documents("e\u0300"), steps=(long,)))[0] == [("train", "è")]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

@@ -38,13 +38,14 @@ from langadapt.records import (
 
 if TYPE_CHECKING:
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
-    from langadapt.recipe import Recipe, StageOptions
+    from langadapt.recipe import Recipe, StageOptions, Table
 
 hookimpl = pluggy.HookimplMarker("langadapt")
 
 _LAZY = {
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
+    "Table": "langadapt.recipe",
     "LangadaptError": "langadapt.errors",
     "RecipeError": "langadapt.errors",
     "RunError": "langadapt.errors",
@@ -73,6 +74,7 @@ __all__ = [
     "Segment",
     "StageKind",
     "StageOptions",
+    "Table",
     "TokenizerStrategy",
     "Translator",
     "UserError",

@@ -62,12 +62,17 @@ def langadapt_filters() -> Iterable[records.Filter]:  # type: ignore[empty-body]
     """Cleaning steps that a corpus or a recipe can name in `filters`.
 
     ```python
-    def long_enough(document):
-        return document if len(document.text) >= 200 else "shorter than 200 characters"
+    def long_enough(options, language):
+        def step(document):
+            return document if len(document.text) >= options["characters"] else "too short"
+
+        return step
 
     @hookimpl
     def langadapt_filters():
-        yield Filter(name="long-enough", description="Drops short documents.", apply=long_enough)
+        yield Filter(
+            name="long-enough", description="Drops short documents.", make=long_enough, options={"characters": 200}
+        )
     ```
     """
 
@@ -122,7 +127,7 @@ def langadapt_peft_strategies() -> Iterable[records.PeftStrategy]:  # type: igno
 
 @hookspec
 def langadapt_stages() -> Iterable[records.StageKind]:  # type: ignore[empty-body]
-    """Kinds of stage. `langadapt.builtin` registers `cpt`, `sft`, `merge` and `evaluate`, and is the example to read.
+    """Kinds of stage. `langadapt.builtin` registers the core's own, and is the example to read.
 
     ```python
     class CountOptions(StageOptions):
@@ -187,11 +192,17 @@ def langadapt_evaluations() -> Iterable[records.Evaluation]:  # type: ignore[emp
 
 @hookspec
 def langadapt_translators() -> Iterable[records.Translator]:  # type: ignore[empty-body]
-    """Translation engines for corpora that exist in another language only.
+    """Translation engines for corpora that exist in another language only; a `translate` stage names one.
 
     ```python
+    class Options(Table):
+        mirrored: bool = False
+
     @hookimpl
     def langadapt_translators():
-        yield Translator(name="echo", description="Changes nothing.", translate=lambda texts, source, target: texts)
+        yield Translator(
+            name="echo", description="Changes nothing.", options=Options, problem=lambda options, source, target: "",
+            fingerprint=lambda options, source, target: "echo 1", open=lambda options, source, target: list,
+        )
     ```
     """

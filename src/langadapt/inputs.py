@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from langadapt import artifacts
 from langadapt.corpus.layouts import LAYOUTS, BadRow
-from langadapt.corpus.preparing import Source
+from langadapt.corpus.preparing import Source, Step
 from langadapt.corpus.reading import files_of, read_documents, read_rows
 from langadapt.errors import UserError
-from langadapt.plugins import Registry
+from langadapt.plugins import Plugin, Registry
 from langadapt.recipe import CorpusRef
-from langadapt.records import Corpus, Document, Rejected
+from langadapt.records import Corpus, Document, Filter, Rejected
 
-Where = Literal["sample", "local", "hub", "missing"]
+Where = Literal["sample", "local", "hub", "stage", "missing"]
 
 
 @dataclass(kw_only=True)
@@ -27,13 +27,17 @@ class Input:
 
     Attributes:
         label: how the recipe calls it.
-        where: a bundled sample, a local copy, the hub, or nowhere.
-        path: of the sample or copy.
+        where: a bundled sample, a local copy, the hub, what a stage of the run makes, or nowhere.
+        path: of the sample or copy, or of what the stage will have made.
         record: the registered corpus, if it has a name.
         ref: the recipe's entry.
         licence: of what is read.
         problem: why it cannot be read; "" when it can.
-        fingerprint: digest of the content; for the hub, the pinned commit, or "" until it is known.
+        fingerprint: digest of the content; for the hub, the pinned commit, and for a stage, its digest, or "" until
+            that is known.
+        size: bytes of text that a stage is expected to make, when that is known.
+        steps: cleaning steps, made ready.
+        reader: what reads and cleans it, by versions; an ingredient of digests.
     """
 
     label: str
@@ -44,11 +48,15 @@ class Input:
     licence: str = "not stated"
     problem: str = ""
     fingerprint: str = ""
-    filters: tuple[Any, ...] = field(default=(), repr=False)
+    size: int | None = None
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+    reader: str = ""
 
     @property
     def bytes(self) -> int | None:
         """Size of what there is to read, compressed or not; None when nobody said."""
+        if self.where == "stage":
+            return self.size
         if self.path is not None and not self.problem:
             return sum(f.stat().st_size for f in _all_files(self.path))
         return self.record.bytes if self.record else None
@@ -62,7 +70,7 @@ class Input:
         return Source(
             label=self.label,
             read=self.documents,
-            filters=self.filters,
+            steps=self.steps,
             weight=self.ref.weight,
             held_out=self.ref.held_out,
             max_documents=limit,
@@ -87,6 +95,8 @@ class Input:
         if self.where == "hub":
             assert self.record and self.record.source
             yield from _read_hub(self.record, self.fingerprint, self.ref.layout or self.record.layout, self.ref.columns)
+        elif self.where == "stage":
+            yield from read_documents(str(self.path), layout="document")
         elif self.record and self.record.read:
             assert self.path
             yield from self.record.read(self.path)
@@ -109,29 +119,35 @@ class Input:
 
 
 def find_input(
-    ref: CorpusRef, known: Registry, *, data: Mapping[str, str], rehearsal: bool, pinned: Mapping[str, str]
+    ref: CorpusRef,
+    known: Registry,
+    *,
+    language: str,
+    data: Mapping[str, str],
+    rehearsal: bool,
+    pinned: Mapping[str, str],
 ) -> Input:
     """Where the documents of a corpus entry come from.
 
     The user's own path comes first, then `[data]`, then in a rehearsal the bundled sample, then the hub.
 
     Args:
-        ref: the entry.
+        ref: the entry, of a name or a path.
         known: the registry.
+        language: of files that have no registered name.
         data: local copies by corpus name, not by alias.
         rehearsal: whether samples stand in for what is not at hand.
         pinned: dataset commits of an earlier run of the same folder, by repository.
     """
     record = known.corpora[ref.name] if ref.name else None
-    filters = tuple(known.filters[n] for n in (*(record.filters if record else ()), *ref.filters))
     made = Input(
         label=ref.label,
         where="missing",
         ref=ref,
         record=record,
-        filters=filters,
         licence=record.licence if record else "not stated",
     )
+    prepare(made, known, record.language if record else language)
     copy = ref.path or local_copy(record.name if record else "", data)
     if copy:
         return _local(made, copy)
@@ -148,6 +164,26 @@ def find_input(
         f'corpus {ref.name}: no copy is at hand; {what}; then say where it lies: [data] "{ref.name}" = "FOLDER"'
     )
     return made
+
+
+def prepare(made: Input, known: Registry, language: str) -> None:
+    """Makes an input's cleaning steps ready: its corpus's own, then those that the recipe adds."""
+    record = made.record
+    spoken = known.languages.get(language)
+    own: list[tuple[Filter, dict[str, Any]]] = [
+        (known.filters[name], {}) for name in (record.filters if record else ())
+    ]
+    added = [(known.filters[step.name], step.options) for step in made.ref.filters]
+    made.steps = tuple(step.make({**step.options, **tuned}, spoken) for step, tuned in (*own, *added))
+    readers = [_version(known.corpora.owner(record.name))] if record else []
+    cleaners = [
+        f"{step.name} {step.version} of {_version(known.filters.owner(step.name))}" for step, _ in (*own, *added)
+    ]
+    made.reader = ", ".join([*readers, *cleaners])
+
+
+def _version(owner: Plugin) -> str:
+    return f"{owner.distribution} {owner.version}"
 
 
 def local_copy(name: str, data: Mapping[str, str]) -> str:

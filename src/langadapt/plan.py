@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langadapt import artifacts
-from langadapt.inputs import Input, find_input
+from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, find_model
 from langadapt.plugins import Registry, registry
@@ -150,17 +150,42 @@ class Planner:
     registry: Registry
     machine: Machine
     base: BaseModel
+    folder: Path
     pinned: Mapping[str, str]
+    planned: dict[str, PlannedStage] = field(default_factory=dict)
     _inputs: dict[str, Input] = field(default_factory=dict)
 
     def input(self, ref: CorpusRef) -> Input:
         """The data behind a corpus entry; the same entry is looked for once."""
         key = ref.model_dump_json()
         if key not in self._inputs:
-            self._inputs[key] = find_input(
-                ref, self.registry, data=self._copies(), rehearsal=self.recipe.rehearsal, pinned=self.pinned
-            )
+            self._inputs[key] = self._made_by_stage(ref) if ref.stage else self._found(ref)
         return self._inputs[key]
+
+    def _found(self, ref: CorpusRef) -> Input:
+        return find_input(
+            ref,
+            self.registry,
+            language=self.recipe.table.language,
+            data=self._copies(),
+            rehearsal=self.recipe.rehearsal,
+            pinned=self.pinned,
+        )
+
+    def _made_by_stage(self, ref: CorpusRef) -> Input:
+        """What a stage will have made; stages that make corpora are planned before those that read them."""
+        maker = self.planned[ref.stage]
+        sizes = [i.bytes for i in maker.inputs]
+        made = Input(
+            label=ref.label,
+            where="stage",
+            ref=ref,
+            path=self.folder / "stages" / ref.stage / "corpus.jsonl",
+            licence="; ".join(dict.fromkeys(i.licence for i in maker.inputs)),
+            size=None if None in sizes else sum(filter(None, sizes)),
+        )
+        prepare(made, self.registry, self.recipe.table.language)
+        return made
 
     def _copies(self) -> dict[str, str]:
         """Where copies of registered corpora lie: `[data]`, and every entry of the recipe that gives a name and a
@@ -197,7 +222,9 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     base = find_model(recipe.table.base_model, recipe.table.revision)
     known = registry()
     machine = this_machine()
-    planner = Planner(recipe=recipe, registry=known, machine=machine, base=base, pinned=lock.get("datasets", {}))
+    planner = Planner(
+        recipe=recipe, registry=known, machine=machine, base=base, folder=folder, pinned=lock.get("datasets", {})
+    )
     stages = [_planned(stage, planner) for stage in recipe.stages]
     plan = Plan(
         recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock
@@ -215,23 +242,26 @@ def fingerprint_stages(plan: Plan) -> None:
     for stage in plan.stages:
         kind = registry().stages[stage.kind]
         options = flatten(stage.options.model_dump(by_alias=True, exclude={"corpus", "from_", "id", "kind"}), "")
+        for found in stage.inputs:
+            if found.where == "stage":
+                found.fingerprint = digests[found.ref.stage]
         # By number, because a path is no part of the digest and one corpus may be named twice.
         inputs = {f"corpus {n} {i.ref.name}".rstrip(): i for n, i in enumerate(stage.inputs, start=1)}
+        model_key = f"model of {stage.parent}"  # a stage that makes a corpus starts from no model
         stage.ingredients |= {
             **options,
             **{name: _input_fingerprint(i) for name, i in inputs.items()},
-            **{f"{name} reader": _reader(i) for name, i in inputs.items() if i.record},
+            **{f"{name} reader": i.reader for name, i in inputs.items() if i.reader},
             **{
                 f"{name}.{k}": v
                 for name, i in inputs.items()
                 for k, v in i.ref.model_dump(exclude={"path", "name"}).items()
             },
             "seed": plan.recipe.table.seed,
-            "from": stage.parent,
-            f"model of {stage.parent}": digests.get(stage.parent, ""),
+            **({} if kind.makes == "corpus" else {"from": stage.parent, model_key: digests.get(stage.parent, "")}),
             "code": f"langadapt {metadata.version('langadapt')}, {stage.kind} {kind.version}",
         }
-        complete = bool(digests.get(stage.parent)) and all(_input_fingerprint(i) for i in stage.inputs)
+        complete = bool(stage.ingredients.get(model_key, True)) and all(_input_fingerprint(i) for i in stage.inputs)
         stage.digest = artifacts.digest(stage.ingredients) if complete else ""
         digests[stage.id] = stage.digest
         stage.status, stage.reason = _cached(plan.folder, stage)
@@ -241,6 +271,7 @@ def _planned(stage: Stage, planner: Planner) -> PlannedStage:
     planned = PlannedStage(
         id=stage.id, kind=stage.kind, parent=stage.parent, options=stage.options, automatic=stage.automatic
     )
+    planner.planned[stage.id] = planned
     planner.registry.stages[stage.kind].plan(planned, planner)
     planned.problems += [i.problem for i in planned.inputs if i.problem]
     return planned
@@ -281,13 +312,6 @@ def _input_fingerprint(found: Input) -> str:
     if found.where == "hub" and found.record and found.record.source and found.fingerprint:
         return f"{found.record.source.repo_id}@{found.fingerprint}"
     return found.fingerprint
-
-
-def _reader(found: Input) -> str:
-    """What reads and cleans a registered corpus: its plugin's version, and its own cleaning steps."""
-    assert found.record
-    owner = registry().corpora.owner(found.record.name)
-    return ", ".join([f"{owner.distribution} {owner.version}", *found.record.filters])
 
 
 def _warnings(plan: Plan) -> list[str]:

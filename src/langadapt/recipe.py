@@ -45,10 +45,30 @@ def _as_corpus(value: Any) -> Any:
     return {"name": value} if value in known or not looks_like_path else {"path": value}
 
 
+def _as_filter(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class FilterRef(Table):
+    """A cleaning step by name, and what is tuned of it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: str = Field(description="Registered name of the step.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside the name."""
+        return dict(self.model_extra or {})
+
+
 class CorpusRef(Table):
-    """One corpus of a stage: a registered name, the user's own files, or a registered name with the user's copy."""
+    """One corpus of a stage: a registered name, the user's own files, a registered name with the user's copy, or what
+    an earlier stage made.
+    """
 
     name: str = Field("", description="Registered corpus name; empty for files of your own.")
+    stage: str = Field("", description="Id of a stage of this recipe that makes a corpus, such as a translation.")
     path: str = Field("", description="File, folder or glob of your copy; .jsonl, .csv, .tsv, .txt, .parquet, or .gz.")
     config: str = Field("", description="Configuration of a registered corpus, such as its size.")
     layout: str = Field("", description="How rows become documents; found out from the columns when empty.")
@@ -56,12 +76,38 @@ class CorpusRef(Table):
     weight: float = Field(1.0, gt=0, description="Share of this corpus in the mix, relative to the others.")
     held_out: float = Field(0.05, ge=0, lt=1, description="Share of documents, chosen by hash, never trained on.")
     max_documents: int = Field(0, ge=0, description="Read at most so many documents; 0 for all.")
-    filters: list[str] = Field([], description="Cleaning steps beyond the corpus's own.")
+    filters: list[Annotated[FilterRef, BeforeValidator(_as_filter)]] = Field(
+        [], description='Cleaning steps beyond the corpus\'s own: names, or { name = "…", its options }.'
+    )
 
     @property
     def label(self) -> str:
         """What messages and reports call it."""
-        return self.name or self.path
+        return self.name or self.path or self.stage
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        """What is wrong with it: place inside, message, hint."""
+        if sum(map(bool, (self.name or self.path, self.stage))) != 1:
+            yield (), "a corpus needs a name, a path, or the stage that makes it", ""
+        elif self.name and self.name not in known.corpora:
+            yield (), f'no plugin offers the corpus "{self.name}"', known.corpora.missing(self.name)
+        if self.layout:
+            from langadapt.corpus.layouts import LAYOUTS
+
+            if self.layout not in LAYOUTS:
+                yield ("layout",), f'there is no layout "{self.layout}"', nearest(self.layout, LAYOUTS)
+        for index, step in enumerate(self.filters):
+            if step.name not in known.filters:
+                message = f'no plugin offers the filter "{step.name}"'
+                yield ("filters",), message, known.filters.missing(step.name)
+            else:
+                place = ("filters", index)
+                yield from check_fields("", step.options, place, known.filters[step.name].options, {})
+        if self.config and self.name in known.corpora:
+            source = known.corpora[self.name].source
+            configs = source.limits if source else {}
+            if self.config not in configs:
+                yield ("config",), f'{self.name} has no config "{self.config}"', nearest(self.config, configs)
 
 
 Corpora = Annotated[list[Annotated[CorpusRef, BeforeValidator(_as_corpus)]], BeforeValidator(_as_list)]
@@ -124,6 +170,17 @@ class StageOptions(Table):
     def rehearsed(self, rehearsal: Rehearsal) -> StageOptions:
         """The same stage at the scale of a rehearsal."""
         return self
+
+
+class ReadingOptions(StageOptions):
+    """Options of a stage that reads corpora."""
+
+    corpus: Corpora = Field(min_length=1, description="What to read: names, paths, or tables with weights.")
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        for index, ref in enumerate(self.corpus):
+            for place, message, hint in ref.check(known):
+                yield ("corpus", index, *place), message, hint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,8 +404,10 @@ class _Check:
             if any(options.id == other.id for other in stages) or options.id == BASE:
                 self.report(("stage", index, "id"), options.id, "this id is taken", "ids of stages must differ")
                 continue
-            stages.append(Stage(id=options.id, kind=options.kind, parent=options.from_ or above, options=options))
-            if self.known.stages[options.kind].makes == "model":
+            makes = self.known.stages[options.kind].makes
+            parent = BASE if makes == "corpus" and not options.from_ else options.from_ or above
+            stages.append(Stage(id=options.id, kind=options.kind, parent=parent, options=options))
+            if makes == "model":
                 above = options.id
         if len(stages) < len(tables):  # the tree cannot be judged while a stage is unreadable or its id not its own
             return ()
@@ -415,29 +474,40 @@ class _Check:
         return False
 
     def _ordered(self, stages: list[Stage]) -> list[Stage]:
-        """Parents before children, otherwise as written."""
+        """Stages after those that they start from or read, otherwise as written."""
         by_id = {stage.id: stage for stage in stages}
         index = {stage.id: position for position, stage in enumerate(stages)}
         for position, stage in enumerate(stages):
-            place, key, parent = ("stage", position, "from"), f"{stage.id}.from", by_id.get(stage.parent)
-            if parent is None and stage.parent != BASE:
-                self.report(place, key, f'there is no stage "{stage.parent}"', nearest(stage.parent, [BASE, *by_id]))
-            elif parent is not None and self.known.stages[parent.kind].makes != "model":
-                self.report(place, key, f'stage "{parent.id}" ({parent.kind}) only measures, nothing can start from it')
+            self._check_needs(position, stage, by_id)
         ordered: list[Stage] = []
-        for stage in stages:
-            chain: list[str] = []
-            current = by_id.get(stage.id)
-            while current is not None and current not in ordered:
-                if current.id in chain:
-                    circle = " → ".join([*chain[chain.index(current.id) :], current.id])
-                    place = ("stage", index[current.id], "from")
-                    self.report(place, f"{current.id}.from", f"goes in a circle: {circle}")
-                    return stages
-                chain.append(current.id)
-                current = by_id.get(current.parent)
-            ordered += [by_id[i] for i in reversed(chain)]
-        return ordered
+
+        def place(stage: Stage, chain: tuple[str, ...]) -> bool:
+            if stage in ordered:
+                return True
+            if stage.id in chain:
+                circle = " → ".join([*chain[chain.index(stage.id) :], stage.id])
+                self.report(("stage", index[stage.id], "from"), f"{stage.id}.from", f"goes in a circle: {circle}")
+                return False
+            needed = [by_id[i] for i in (stage.parent, *read_stages(stage)) if i in by_id]
+            whole = all(place(other, (*chain, stage.id)) for other in needed)
+            if whole:
+                ordered.append(stage)
+            return whole
+
+        return ordered if all(place(stage, ()) for stage in stages) else stages
+
+    def _check_needs(self, position: int, stage: Stage, by_id: Mapping[str, Stage]) -> None:
+        """Reports a stage that starts from, or reads, what no stage makes."""
+        place, key, parent = ("stage", position, "from"), f"{stage.id}.from", by_id.get(stage.parent)
+        if parent is None and stage.parent != BASE:
+            self.report(place, key, f'there is no stage "{stage.parent}"', nearest(stage.parent, [BASE, *by_id]))
+        elif parent is not None and self.known.stages[parent.kind].makes != "model":
+            self.report(place, key, f'stage "{parent.id}" ({parent.kind}) makes no model, nothing can start from it')
+        makers = [s.id for s in by_id.values() if self.known.stages[s.kind].makes == "corpus"]
+        for name in read_stages(stage):
+            if name not in makers:
+                what = f'stage "{name}" makes no corpus' if name in by_id else f'there is no stage "{name}"'
+                self.report(("stage", position, "corpus"), f"{stage.id}.corpus", what, nearest(name, makers))
 
     def _with_evaluations(self, stages: list[Stage], table: RecipeTable) -> tuple[Stage, ...]:
         """Adds an evaluation of the base model and one after every stage that makes a model, unless told otherwise."""
@@ -446,19 +516,26 @@ class _Check:
         options = self.known.stages["evaluate"].options
         taken = {stage.id for stage in stages}
         trained = [s for s in stages if self.known.stages[s.kind].makes == "model" and s.kind != "merge"]
+        made = [s for s in stages if self.known.stages[s.kind].makes == "corpus"]  # what they make is measured on too
+        stages = [*made, *(s for s in stages if s not in made)]
 
         def evaluation(of: str) -> Stage:
             name = f"evaluate-{of}"
-            made = options.model_validate({"id": name, "kind": "evaluate", "from": of})
-            assert isinstance(made, StageOptions)
-            return Stage(id=name, kind="evaluate", parent=of, options=made, automatic=True)
+            filled = options.model_validate({"id": name, "kind": "evaluate", "from": of})
+            assert isinstance(filled, StageOptions)
+            return Stage(id=name, kind="evaluate", parent=of, options=filled, automatic=True)
 
-        result = [evaluation(BASE)] if f"evaluate-{BASE}" not in taken else []
-        for stage in stages:
+        result = [*made, *([evaluation(BASE)] if f"evaluate-{BASE}" not in taken else [])]
+        for stage in stages[len(made) :]:
             result.append(stage)
             if stage in trained and f"evaluate-{stage.id}" not in taken:
                 result.append(evaluation(stage.id))
         return tuple(result)
+
+
+def read_stages(stage: Stage) -> list[str]:
+    """Ids of the stages whose corpora a stage reads."""
+    return [ref.stage for ref in getattr(stage.options, "corpus", ()) if ref.stage]
 
 
 def suite_names(known: Registry) -> set[str]:

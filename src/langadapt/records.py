@@ -32,18 +32,23 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both)."""
+    """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both).
+
+    In a set of preferences, `rejected` is the answer that was liked less than the last message.
+    """
 
     id: str
     text: str = ""
     messages: tuple[Message, ...] = ()
+    rejected: str = ""
 
     @property
     def content(self) -> str:
         """Everything a reader of the document sees, as one string; what digests and byte counts are taken from."""
         if not self.messages:
             return self.text
-        return "\n".join(part for m in self.messages for part in (m.content, m.context) if part)
+        parts = [part for m in self.messages for part in (m.content, m.context)]
+        return "\n".join(part for part in (*parts, self.rejected) if part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,14 @@ class Language:
         source_language: tag of the language that base models come with.
         prompts: default prompt format per stage kind, `{"sft": "alpaca-it"}`.
         suites: evaluation suites that a recipe gets when it names none.
-        thresholds: cleaning thresholds by rule, bound to `words`.
+        thresholds: cleaning thresholds by the name of the rule that reads them, bound to `words`.
+        function_words: its most frequent words, in lower case: what running text cannot do without.
+        tell_apart: text that a detector takes for this language in, tag of the related language that it is in truth
+            out, or "" for this language.
+        address: "familiar" or "polite" by how the text addresses its reader, "mixed" for both, "" for neither.
+        length_ratio: by source language, the least and the most characters that a translation may have for each
+            character of its source.
+        parallel_sample: bundled JSONL of translations, `{"en": …, "it": …}`, which rehearsals translate with.
     """
 
     tag: str
@@ -82,7 +94,12 @@ class Language:
     source_language: str = "en"
     prompts: Mapping[str, str] = field(default_factory=dict)
     suites: tuple[str, ...] = ()
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    function_words: tuple[str, ...] = ()
+    tell_apart: Callable[[str], str] | None = None
+    address: Callable[[str], str] | None = None
+    length_ratio: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    parallel_sample: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +160,25 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """A cleaning step: a document in; the document (perhaps changed) out, or the reason for dropping it."""
+    """A cleaning step.
+
+    Attributes:
+        name: what `filters` says.
+        description: one sentence.
+        make: option values and the corpus's language in (None when no plugin offers it); the step out: a function from
+            a document to the document, perhaps changed, or to the reason for dropping it. Called once, so that the
+            step can prepare itself. A reason is a fixed phrase: documents are counted by it.
+        source: paper or documentation that it follows; "" for none.
+        options: what a recipe may tune, `{ name = "long-enough", characters = 500 }`, with the default values.
+        version: raised when the step would decide otherwise, so that caches notice.
+    """
 
     name: str
     description: str
-    apply: Callable[[Document], Document | str]
+    make: Callable[[Mapping[str, Any], Language | None], Callable[[Document], Document | str]]
+    source: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +242,8 @@ class StageKind:
         description: one sentence.
         version: raised whenever the same options would give another artifact, so that caches notice.
         options: pydantic model of the stage's own keys; unknown keys are refused.
-        makes: `model` when later stages can start from it, `results` when it only measures.
+        makes: `model` when later stages can start from it, `corpus` when they can read it by `{ stage = "ID" }`
+            (a file `corpus.jsonl` of documents in its folder), `results` when it only measures.
         plan: fills in the planned stage: steps, tokens, memory, inputs, and what is in the way.
         run: does it, in the folder that it is given.
     """
@@ -220,7 +252,7 @@ class StageKind:
     description: str
     version: int
     options: type[BaseModel]
-    makes: Literal["model", "results"]
+    makes: Literal["model", "corpus", "results"]
     plan: Callable[[PlannedStage, Planner], None]
     run: Callable[[StageContext], StageResult]
 
@@ -319,8 +351,25 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Translator:
-    """A translation engine: texts, source tag and target tag in, translations out, in order."""
+    """A translation engine.
+
+    Attributes:
+        name: what `name` in `[stage.translator]` says.
+        description: one sentence.
+        options: pydantic model of the table's other keys; unknown keys are refused.
+        problem: options, source and target tag in; out: why this machine cannot translate so (no such program,
+            package, model or pair) and what to do, or "". Asked by the plan: quick, without network or heavy imports.
+        fingerprint: options, source and target tag in; out: all that translations depend on, such as program version
+            and digest of the model's files. Translations are remembered under it.
+        open: options, source and target tag in; out: a function from texts to as many translations, in their order.
+            Called once in a run; texts are paragraphs or sentences without line breaks.
+        batch: texts that the function gets at a time, at most.
+    """
 
     name: str
     description: str
-    translate: Callable[[Sequence[str], str, str], Iterable[str]]
+    options: type[BaseModel]
+    problem: Callable[[Any, str, str], str]
+    fingerprint: Callable[[Any, str, str], str]
+    open: Callable[[Any, str, str], Callable[[Sequence[str]], Sequence[str]]]
+    batch: int = 64

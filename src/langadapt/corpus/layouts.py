@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from langadapt.records import Document, Message
@@ -50,21 +51,67 @@ def alpaca(row: Row, id: str) -> Document:
     return _instruction(id, _string(row, "instruction"), _optional(row, "input"), _string(row, "output"))
 
 
+def preference(row: Row, id: str) -> Document:
+    """`{"prompt", "chosen", "rejected"}`, each a text or a list of messages; trl's explicit and implicit prompts.
+
+    With an implicit prompt, `chosen` and `rejected` are whole dialogues that differ in their last message.
+    """
+    chosen, rejected = _turns(row, "chosen"), _turns(row, "rejected")
+    if row.get("prompt") is None:
+        if chosen[:-1] != rejected[:-1] or len(chosen) < 2:
+            raise BadRow("chosen and rejected do not share their prompt")
+        prompt = chosen[:-1]
+    else:
+        prompt = [("user", row["prompt"])] if isinstance(row["prompt"], str) else _turns(row, "prompt")
+    if chosen[-1][1].strip() == rejected[-1][1].strip():
+        raise BadRow("chosen and rejected are the same")
+    if not rejected[-1][1].strip():
+        raise BadRow("empty turn")
+    made = _dialogue(id, [*prompt, ("assistant", chosen[-1][1])])
+    return replace(made, rejected=rejected[-1][1])
+
+
+def document(row: Row, id: str) -> Document:
+    """What langadapt's own stages write: `{"id", "text"}` or `{"id", "messages": [{"role", "content", "context"}],
+    "rejected"}`.
+    """
+    own = _optional(row, "id") or id
+    if row.get("messages") is None:
+        return Document(id=own, text=_string(row, "text"))
+    turns = _list(row, "messages")
+    made = _dialogue(own, [(_string(t, "role"), _string(t, "content")) for t in turns])
+    contexts = [_optional(t, "context") for t in turns]
+    messages = tuple(replace(m, context=c) for m, c in zip(made.messages, contexts, strict=False))
+    return replace(made, messages=messages, rejected=_optional(row, "rejected"))
+
+
 LAYOUTS: dict[str, Callable[[Row, str], Document]] = {
     "text": text, "messages": messages, "sharegpt": sharegpt, "ultrachat": ultrachat, "dolly": dolly, "alpaca": alpaca,
+    "preference": preference, "document": document,
 }  # fmt: skip
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("text",), "messages": ("messages",), "sharegpt": ("conversations",), "ultrachat": ("data",),
-    "dolly": ("instruction", "response"), "alpaca": ("instruction", "output"),
+    "dolly": ("instruction", "response"), "alpaca": ("instruction", "output"), "preference": ("chosen", "rejected"),
+    "document": ("id",),
 }  # fmt: skip
 
 
 def recognise(columns: set[str]) -> str:
     """The layout whose columns are all there; "" when none fits. Running text comes last: some sets of instructions
     repeat the whole prompt in a column `text`."""
-    names = sorted(COLUMNS, key=lambda name: name == "text")
+    names = sorted((n for n in COLUMNS if n != "document"), key=lambda name: (name == "text", name != "preference"))
     return next((name for name in names if columns.issuperset(COLUMNS[name])), "")
+
+
+def _turns(row: Row, key: str) -> list[tuple[str, str]]:
+    """A text is one turn of the assistant; a list is its messages."""
+    if isinstance(row.get(key), str):
+        return [("assistant", row[key])]
+    turns = _list(row, key)
+    if not turns or any(not isinstance(turn, Mapping) for turn in turns):
+        raise BadRow(f"{key} is no list of messages")
+    return [(_string(t, "role"), _string(t, "content")) for t in turns]
 
 
 def _dialogue(id: str, turns: list[tuple[str, str]]) -> Document:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from langadapt.records import Document, Filter, Rejected
+from langadapt.records import Document, Rejected
 
+Step = Callable[[Document], Document | str]  # a cleaning step, made ready: see `langadapt.records.Filter`
 Side = Literal["train", "held_out"]
 
 
@@ -92,7 +93,7 @@ class Source:
 
     label: str
     read: Callable[[], Iterable[Document | Rejected]]
-    filters: tuple[Filter, ...] = ()
+    steps: tuple[Step, ...] = ()
     weight: float = 1.0
     held_out: float = 0.0
     max_documents: int = 0
@@ -110,7 +111,7 @@ def clean(source: Source, accounting: Accounting, seen: set[bytes]) -> Iterator[
             accounting.drop(document.reason, document.size)
         else:
             size = len(document.content.encode("utf-8", "replace"))
-            outcome = _cleaned(document, source.filters)
+            outcome = _cleaned(document, source.steps)
             digest = b"" if isinstance(outcome, str) else content_hash(outcome)
             if isinstance(outcome, str):
                 accounting.drop(outcome, size)
@@ -158,7 +159,7 @@ def is_held_out(digest: bytes, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _cleaned(document: Document, filters: Iterable[Filter]) -> Document | str:
+def _cleaned(document: Document, steps: Iterable[Step]) -> Document | str:
     if document.text:
         document = replace(document, text=unicodedata.normalize("NFC", document.text))
     if not document.content.strip():
@@ -167,8 +168,8 @@ def _cleaned(document: Document, filters: Iterable[Filter]) -> Document | str:
         document.content.encode("utf-8")
     except UnicodeEncodeError:
         return "lone surrogate"
-    for step in filters:
-        outcome = step.apply(document)
+    for step in steps:
+        outcome = step(document)
         if isinstance(outcome, str):
             return outcome
         document = outcome

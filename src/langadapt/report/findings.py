@@ -34,7 +34,13 @@ VERDICTS: Mapping[Tone, str] = {
     "few": "too few items to tell",
     "": "nothing to compare with",
 }
-PLACES = {"sample": "bundled sample", "local": "local copy", "hub": "Hugging Face hub", "missing": "not at hand"}
+PLACES = {
+    "sample": "bundled sample",
+    "local": "local copy",
+    "hub": "Hugging Face hub",
+    "stage": "made by this run",
+    "missing": "not at hand",
+}
 
 
 # --- numbers in words -------------------------------------------------------------------------------------------------

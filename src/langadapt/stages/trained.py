@@ -11,7 +11,7 @@ from langadapt.errors import nearest
 from langadapt.machine import optimizer
 from langadapt.models import LOSS_CHUNK, ModelShape
 from langadapt.plugins import Registry, registry
-from langadapt.recipe import Corpora, Rehearsal, StageOptions, check_fields
+from langadapt.recipe import ReadingOptions, Rehearsal, check_fields
 
 if TYPE_CHECKING:
     from langadapt.plan import PlannedStage, Planner
@@ -51,10 +51,9 @@ OWNED = {
 }
 
 
-class TrainedOptions(StageOptions):
+class TrainedOptions(ReadingOptions):
     """Options of a stage that trains."""
 
-    corpus: Corpora = Field(min_length=1, description="What to train on: names, paths, or tables with weights.")
     peft: dict[str, Any] = Field(
         {"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names."
     )
@@ -76,36 +75,7 @@ class TrainedOptions(StageOptions):
         return {**cls.defaults, **value}
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
-        for index, ref in enumerate(self.corpus):
-            if not ref.name and not ref.path:
-                yield ("corpus", index), "a corpus needs a name or a path", ""
-            elif ref.name and ref.name not in known.corpora:
-                yield ("corpus", index), f'no plugin offers the corpus "{ref.name}"', known.corpora.missing(ref.name)
-            if ref.layout:
-                from langadapt.corpus.layouts import LAYOUTS
-
-                if ref.layout not in LAYOUTS:
-                    yield (
-                        ("corpus", index, "layout"),
-                        f'there is no layout "{ref.layout}"',
-                        nearest(ref.layout, LAYOUTS),
-                    )
-            for name in ref.filters:
-                if name not in known.filters:
-                    yield (
-                        ("corpus", index, "filters"),
-                        f'no plugin offers the filter "{name}"',
-                        known.filters.missing(name),
-                    )
-            if ref.config and ref.name in known.corpora:
-                source = known.corpora[ref.name].source
-                configs = source.limits if source else {}
-                if ref.config not in configs:
-                    yield (
-                        ("corpus", index, "config"),
-                        f'{ref.name} has no config "{ref.config}"',
-                        nearest(ref.config, configs),
-                    )
+        yield from super().check(known)
         method = self.peft["method"]
         if not isinstance(method, str) or method not in known.peft_strategies:
             yield (

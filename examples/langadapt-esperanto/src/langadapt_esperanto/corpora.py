@@ -19,7 +19,7 @@ def has_letters(document: Document) -> Document | str:
 LETTERS = Filter(
     name="eo-letters",
     description="Drops long documents without ĉ, ĝ, ĥ, ĵ, ŝ, ŭ: another language, or a transliteration.",
-    apply=has_letters,
+    make=lambda options, language: has_letters,
 )
 
 WIKIPEDIA = Corpus(

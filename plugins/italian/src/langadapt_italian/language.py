@@ -25,5 +25,12 @@ ITALIAN = Language(
     prompts={"sft": "alpaca-it"},
     suites=("english", "evalita-2023"),
     # FineWeb-2's thresholds for Italian, bound to its own word segmentation (huggingface/fineweb-2, commit d0defb2).
-    thresholds={"language_score": 0.817, "duplicate_lines": 0.246, "alphabetic_words": 0.807, "end_punctuation": 0.025},
+    thresholds={
+        "fineweb2": {
+            "language_score": 0.817,
+            "duplicate_lines": 0.246,
+            "alphabetic_words": 0.807,
+            "end_punctuation": 0.025,
+        }
+    },
 )
