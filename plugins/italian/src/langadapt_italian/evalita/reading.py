@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,11 +36,22 @@ class Row:
         return Rejected(reason=reason, where=f"{self.file.name}:{self.line}", size=self.size)
 
 
-def csv_rows(file: Path, *, delimiter: str = ",") -> Iterator[Row | Rejected]:
-    """Rows of a csv or tsv file with a header; quoted cells may hold delimiters, quotes and line ends."""
+def csv_rows(file: Path, *, delimiter: str = ",", quoted: bool = True) -> Iterator[Row | Rejected]:
+    """Rows of a csv or tsv file with a header.
+
+    Args:
+        file: the file.
+        delimiter: what stands between cells; another of the usual ones is taken where only that is in the header.
+        quoted: whether quoted cells may hold delimiters, quotes and line ends, or a quote is a letter like any other.
+    """
     lines = _lines(file)
     # An undecodable byte becomes a lone surrogate, which the row that it is in is then refused for.
-    reader = csv.reader((line.decode("utf-8", "surrogateescape") for line in lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        (line.decode("utf-8", "surrogateescape") for line in lines),
+        delimiter=_delimiter(lines, delimiter),
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
     header: list[str] | None = None
     for first, cells in _records(reader):
         row = Row(file=file, line=first + 1, size=sum(map(len, lines[first : reader.line_num])), cells={})
@@ -78,16 +90,37 @@ def token_rows(file: Path) -> Iterator[Row | Rejected]:
             sentence = []
 
 
-def text_of(row: Row, column: str) -> str:
-    """The text in a column, as it stands there.
+def cell_of(row: Row, *columns: str) -> Any:
+    """What stands in the first of the columns that the row has, in whatever case; None when it has none of them."""
+    if columns[0] in row.cells:
+        return row.cells[columns[0]]
+    by_name = {str(name).strip().casefold(): value for name, value in row.cells.items()}
+    return next((by_name[name.casefold()] for name in columns if name.casefold() in by_name), None)
+
+
+def text_of(row: Row, *columns: str) -> str:
+    """The text in a column, or in the first of several names for it that the row has, as it stands there.
 
     Raises:
         BadRow: there is none.
     """
-    value = row.cells.get(column)
+    value = cell_of(row, *columns)
     if not isinstance(value, str) or not value.strip():
-        raise BadRow(f"no {column}")
+        raise BadRow(f"no {columns[0]}")
     return value
+
+
+def code_of(row: Row, *columns: str) -> str:
+    """What is written where a label should be, without spaces around it.
+
+    Raises:
+        BadRow: nothing, as in test sets published without answers.
+    """
+    value = cell_of(row, *columns)
+    code = "" if value is None else str(value).strip()
+    if not code:
+        raise BadRow("no label")
+    return code
 
 
 def label_of(row: Row, column: str, labels: Mapping[str, str]) -> str:
@@ -96,17 +129,37 @@ def label_of(row: Row, column: str, labels: Mapping[str, str]) -> str:
     Raises:
         BadRow: there is no code, as in test sets published without answers, or one that is not known.
     """
-    code = str(row.cells.get(column) if row.cells.get(column) is not None else "").strip()
-    if not code:
-        raise BadRow("no label")
+    code = code_of(row, column)
     if code not in labels:
         raise BadRow("unknown label")
     return labels[code]
 
 
+def number_of(row: Row, *columns: str) -> float:
+    """The finite number in a column, with a decimal point or comma.
+
+    Raises:
+        BadRow: there is none, or something else.
+    """
+    code = code_of(row, *columns)
+    try:
+        value = float(code.replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadRow(f"{columns[0]} is not a number")
+    return value
+
+
 def _lines(file: Path) -> list[bytes]:
     # Bytes are split at \n, \r and \r\n only; a decoded string would also be split at U+2028 and its like in a cell.
     return file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
+
+
+def _delimiter(lines: Sequence[bytes], expected: str) -> str:
+    header = lines[0].decode("utf-8", "replace") if lines else ""
+    others = [mark for mark in "\t;," if mark in header]
+    return expected if expected in header or not others else max(others, key=header.count)
 
 
 def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
