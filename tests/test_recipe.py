@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from langadapt.errors import RecipeError, UserError
 from langadapt.plugins import registry
-from langadapt.recipe import Recipe, find, json_schema
+from langadapt.recipe import Recipe, json_schema
+from langadapt.recipe_text import find
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_everything_that_is_wrong_is_said_at_once_with_its_line_and_the_nearest_
         (37, "chat.corpus.0"): 'no plugin offers the corpus "dolly-ti"; did you mean "dolly-it"?',
         (37, "chat.corpus.0.filters"): 'no plugin offers the filter "no-such-filter"; there are none',
         (37, "chat.corpus.1.layout"): 'there is no layout "doly"; did you mean "dolly"?',
-        (37, "chat.corpus.2"): "a corpus needs a name or a path",
+        (37, "chat.corpus.2"): "a corpus needs a name, a path, or the stage that makes it",
         (38, "chat.prompt"): 'no plugin offers the prompt format "alpaca-ti"; did you mean "alpaca-it"?',
         (40, "chat.peft.method"): 'no plugin offers the PEFT strategy "qloar"; did you mean "qlora"?',
         (45, "measure.suites"): 'no plugin offers the suite or evaluation "evalita"; did you mean',
@@ -309,7 +310,7 @@ def test_every_from_that_names_nothing_is_told(wrong):
 
 def test_nothing_starts_from_a_stage_that_only_measures(wrong):
     ((line, key, said),) = wrong(tree(s="e"))
-    assert (line, key) == (22, "s.from") and 'stage "e" (evaluate) only measures' in said
+    assert (line, key) == (22, "s.from") and 'stage "e" (evaluate) makes no model' in said
 
 
 def test_ids_differ_and_base_is_the_base_model(wrong):
@@ -681,6 +682,7 @@ def test_the_schema_knows_every_kind_and_key_that_recipes_use():
     kinds = {
         definition["$ref"].removeprefix("#/$defs/stage-")
         for definition in schema["properties"]["stage"]["items"]["anyOf"]
+        if "$ref" in definition
     }
     assert kinds == set(registry().stages)
     filled = Recipe.load(LLAMANTINO).filled()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt.toml_lines import line_of, locate, split_key
+from langadapt.toml_lines import comments, locate, split_key
 
 
 def places(text: str) -> dict[str, int]:
@@ -175,15 +175,10 @@ def test_windows_line_ends_count_once():
     assert places("a = 1\r\n[b]\r\nc = 2\r\n") == {"a": 1, "b": 2, "b.c": 3}
 
 
-def test_what_has_no_line_of_its_own_has_that_of_the_table_around_it():
-    found = locate(RECIPE)
-    assert line_of(found, ("stage", 0, "corpus")) == 7
-    assert line_of(found, ("stage", 1, "training", "x", "y")) == 18
-    assert line_of(found, ("evaluation", "suites", 1)) == 5
-    assert line_of(found, ("stage",)) == 7
-    assert line_of(locate("x = 1\n[a.b.c]\ny = 2\n[a.b]\n"), ("a",)) == 2
-    assert line_of(locate("x = 1\n[a.b.c]\ny = 2\n[a.b]\n"), ("a", "b")) == 4
-    assert line_of(found, ("nothing",)) is None
+def test_comments_are_those_beside_something():
+    text = 'a = 1  # one\n# alone\nb = """x # no\ny"""  # two\nc = [ # open\n 1, # inside\n]\nd = "#"\n[e] # table\n'
+    tomllib.loads(text)
+    assert comments(text) == {1: "one", 4: "two", 5: "open", 6: "inside", 9: "table"}
 
 
 @pytest.mark.parametrize(

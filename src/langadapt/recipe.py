@@ -7,7 +7,6 @@ line, key and the nearest known name. It touches neither models nor data; that i
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from langadapt import toml_lines, upstream
-from langadapt.errors import Problem, RecipeError, UserError, nearest
+from langadapt import recipe_text, toml_lines, upstream
+from langadapt.errors import Problem, RecipeError, nearest
 from langadapt.plugins import Registry, registry
+from langadapt.recipe_text import Change, RecipeText
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan
     from langadapt.run import Run
 
 SCHEMA = 1
+WRITTEN_OUT = {"stage", "extends", "stages"}  # a filled recipe stands alone
 BASE = "base"  # what `from` says for the base model itself
 
 
@@ -142,6 +143,8 @@ class RecipeTable(Table):
     """The whole file."""
 
     schema_: int = Field(alias="schema", description="Version of the recipe format.")
+    extends: str = Field("", description="Another recipe, by path or name, that this one changes and adds to.")
+    stages: list[str] = Field([], description="Of the stages of the recipe that is extended, those that stay.")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run and of its folder.")
     description: str = ""
     language: str = Field(description="BCP-47 tag of the target language.")
@@ -195,16 +198,6 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """A value that a rehearsal or a `--set` put in place of what the file says."""
-
-    key: str
-    before: Any
-    after: Any
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A recipe whose every word is known to be right. Make one with `Recipe.load`."""
 
@@ -212,6 +205,7 @@ class Recipe:
     table: RecipeTable
     stages: tuple[Stage, ...]
     changes: tuple[Change, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict, repr=False)
     rehearsal: bool = False
     original: Recipe | None = field(default=None, repr=False)
 
@@ -227,21 +221,21 @@ class Recipe:
             RecipeError: something in it is wrong; `problems` lists all that was found.
             UserError: the file cannot be read, or two plugins clash.
         """
-        path = find(source)
-        text = _read(path)
-        try:
-            raw = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError([_toml_problem(path, error)]) from None
-        origins: dict[toml_lines.Path, str] = {}
-        changes = [_override(raw, assignment, origins) for assignment in overrides]
-        check = _Check(path, toml_lines.locate(text), origins, registry())
-        table = check.table(raw)
-        stages = check.stages(raw, table)
+        text = recipe_text.read(source, overrides)
+        check = _Check(text, registry())
+        table = check.table(text.raw)
+        stages = check.stages(text.raw, table)
         if check.problems:
             raise RecipeError(check.problems)
         assert table is not None
-        return cls(source=str(source), table=table, stages=stages, changes=tuple(changes), rehearsal=table.rehearsed)
+        return cls(
+            source=str(source),
+            table=table,
+            stages=stages,
+            changes=tuple(text.changes),
+            marks=text.marks(),
+            rehearsal=table.rehearsed,
+        )
 
     def rehearse(self) -> Recipe:
         """This recipe at a scale that a laptop's processor runs in minutes; `changes` says what differs and from what."""
@@ -289,7 +283,7 @@ class Recipe:
 
     def filled(self) -> dict[str, Any]:
         """The recipe as a dictionary with every default written out, ready to be loaded again."""
-        table: dict[str, Any] = _plain(self.table.model_dump(by_alias=True, exclude={"stage"}))
+        table: dict[str, Any] = _plain(self.table.model_dump(by_alias=True, exclude=WRITTEN_OUT))
         table["evaluation"]["automatic"] = False  # the automatic stages are written out below
         table["stage"] = []
         for stage in self.stages:
@@ -298,31 +292,26 @@ class Recipe:
         return table
 
     def to_toml(self) -> str:
-        """The filled recipe as TOML text."""
+        """The filled recipe as TOML text; beside each value the comment that the recipe has there, or what put it in."""
         import tomli_w
 
-        return tomli_w.dumps(self.filled())
+        text = tomli_w.dumps(self.filled())
+        ids = [stage.id for stage in self.stages]
+        lines = text.split("\n")
+        for place, line in toml_lines.locate(text).items():
+            if place[:1] == ("stage",) and len(place) > 1:
+                place = (ids[int(place[1])], *place[2:])
+            note = self._note(".".join(map(str, place)))
+            if note and not lines[line - 1].startswith("["):
+                lines[line - 1] += f"  # {note}"
+        return "\n".join(lines)
 
-
-def find(source: str | Path) -> Path:
-    """The file of a recipe given by path or by the name that a plugin ships it under.
-
-    Raises:
-        UserError: there is no such file and no plugin ships a recipe of that name.
-    """
-    path = Path(source)
-    known = registry().recipes
-    try:
-        if path.is_file():
-            return path
-    except OSError:  # longer than a file's name can be
-        raise UserError(f"there is no recipe {str(source)[:60]}…; {nearest(str(source), known)}") from None
-    if str(source) in known:
-        return Path(known[str(source)].path)
-    if path.is_dir():
-        raise UserError(f"{source} is a folder; give the path of a recipe file")
-    beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-    raise UserError(f"there is no recipe {source}; {nearest(str(source), [*known, *beside])}")
+    def _note(self, key: str) -> str:
+        """What is to be said about a value: who put it in place of which other, its comment, or that it is a default."""
+        for change in reversed(self.changes):
+            if change.key == key:
+                return f"{change.why}; was {change.before!r}" if change.before is not None else change.why
+        return self.marks.get(key, "default")
 
 
 def json_schema() -> dict[str, Any]:
@@ -335,7 +324,10 @@ def json_schema() -> dict[str, Any]:
         definitions.update(option.pop("$defs", {}))
         option["properties"]["kind"] = {"const": name}
         definitions[f"stage-{name}"] = option
-    schema["properties"]["stage"]["items"] = {"anyOf": [{"$ref": f"#/$defs/stage-{name}"} for name in options]}
+    kinds_of_stage = [{"$ref": f"#/$defs/stage-{name}"} for name in options]
+    change = {"title": "change of an inherited stage", "required": ["id"], "not": {"required": ["kind"]}}
+    schema["properties"]["stage"]["items"] = {"anyOf": [*kinds_of_stage, change]}
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "langadapt recipe"
     return schema
@@ -350,20 +342,13 @@ _STAND_INS = {"schema": SCHEMA, "name": "x", "language": "", "base_model": "x", 
 class _Check:
     """Collects what is wrong with one file."""
 
-    def __init__(
-        self, path: Path, places: dict[toml_lines.Path, int], origins: dict[toml_lines.Path, str], known: Registry
-    ):
-        self.path, self.places, self.origins, self.known = path, places, origins, known
+    def __init__(self, text: RecipeText, known: Registry):
+        self.text, self.known = text, known
         self.problems: list[Problem] = []
         self.refused: list[toml_lines.Path] = []
 
     def report(self, place: toml_lines.Path, key: str, message: str, hint: str = "") -> None:
-        origin = next(
-            (self.origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in self.origins), ""
-        )
-        line = toml_lines.line_of(self.places, place)
-        where = origin or (f"{self.path}:{line}" if line else str(self.path))
-        self.problems.append(Problem(where=where, key=key, message=message, hint=hint))
+        self.problems.append(Problem(where=self.text.origin(place), key=key, message=message, hint=hint))
 
     def table(self, raw: dict[str, Any]) -> RecipeTable | None:
         table = self._validated(RecipeTable, raw, (), "", stand_ins=_STAND_INS)
@@ -511,7 +496,7 @@ class _Check:
 
     def _with_evaluations(self, stages: list[Stage], table: RecipeTable) -> tuple[Stage, ...]:
         """Adds an evaluation of the base model and one after every stage that makes a model, unless told otherwise."""
-        if not table.evaluation.automatic:
+        if not table.evaluation.automatic or not any(self.known.stages[s.kind].makes == "model" for s in stages):
             return tuple(stages)
         options = self.known.stages["evaluate"].options
         taken = {stage.id for stage in stages}
@@ -629,67 +614,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-# --- reading, overriding, comparing ----------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
-    message, _, rest = str(error).partition(" (at line ")
-    line = rest.split(",")[0] if rest else ""
-    where = f"{path}:{line}" if line.isdigit() else str(path)
-    return Problem(where=where, key="", message=f"not valid TOML: {message}")
-
-
-def _override(raw: dict[str, Any], assignment: str, origins: dict[toml_lines.Path, str]) -> Change:
-    """Puts `key=value` into the raw tables; the first part of the key may be a stage's id."""
-    key, equals, text = assignment.partition("=")
-    parts = toml_lines.split_key(key) if equals else None
-    if not parts:
-        raise UserError(f"--set {assignment}: write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4")
-    value = _value(text.strip())
-    place: list[str | int] = []
-    table: Any = raw
-    names = list(parts)
-    stages = raw.get("stage")
-    if isinstance(stages, list) and names[0] not in RecipeTable.model_fields and names[0] != "schema":
-        ids = [s.get("id") for s in stages if isinstance(s, dict)]
-        if names[0] not in ids:
-            known = [str(i) for i in ids if i] + [n for n in RecipeTable.model_fields if n not in ("schema_", "stage")]
-            raise UserError(
-                f'--set {assignment}: "{names[0]}" is no stage and no key of the recipe; {nearest(names[0], known)}'
-            )
-        position = ids.index(names[0])
-        table, place = stages[position], ["stage", position]
-        names = names[1:]
-    if not names:
-        raise UserError(f"--set {assignment}: say which key of the stage, such as {parts[0]}.training.max_steps=100")
-    for name in names[:-1]:
-        place.append(name)
-        if name not in table:
-            origins[tuple(place)] = f"--set {assignment}"
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise UserError(f'--set {assignment}: "{name}" is not a table, so it has no key "{names[-1]}"')
-    before = copy.deepcopy(table.get(names[-1]))
-    table[names[-1]] = value
-    origins[(*place, names[-1])] = f"--set {assignment}"
-    return Change(key=".".join(parts), before=before, after=value, why="--set")
-
-
-def _value(text: str) -> Any:
-    """A TOML value; text that is none, such as a bare path, stands for itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+# --- filling, comparing ----------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Any:
@@ -715,7 +640,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _flat(table: RecipeTable, stages: Iterable[Stage]) -> dict[str, Any]:
-    flat = flatten(table.model_dump(by_alias=True, exclude={"stage", "rehearsal", "rehearsed"}))
+    flat = flatten(table.model_dump(by_alias=True, exclude={*WRITTEN_OUT, "rehearsal", "rehearsed"}))
     for stage in stages:
         flat.update(flatten(stage.options.model_dump(by_alias=True), stage.id))
     return flat

@@ -61,13 +61,16 @@ def locate(text: str) -> dict[Path, int]:
     return places
 
 
-def line_of(places: dict[Path, int], path: Path) -> int | None:
-    """The line of `path`; failing that, of the first thing in it; failing that, of the nearest table around it."""
-    if path in places:
-        return places[path]
-    if within := [line for place, line in places.items() if place[: len(path)] == path]:
-        return min(within)
-    return line_of(places, path[:-1]) if len(path) > 1 else None
+def comments(text: str) -> dict[int, str]:
+    """The comment at the end of each line that holds something before it, without its mark."""
+    found: dict[int, str] = {}
+    line, written = 1, False
+    for token in _TOKEN.findall(text + "\n"):
+        if token.startswith("#") and written:
+            found[line] = token[1:].strip()
+        written = False if token == "\n" else written or not token.isspace()
+        line += token.count("\n")
+    return found
 
 
 def _statements(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,0 +1,289 @@
+"""A recipe's words: found, read, put together from what it extends and what `--set` says, each with its origin.
+
+Knows TOML and files and nothing of what the words mean; that is `langadapt.recipe`'s work.
+"""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langadapt import toml_lines
+from langadapt.errors import Problem, RecipeError, UserError, nearest
+from langadapt.plugins import registry
+
+# A table whose word here differs is another table: what was said of LoRA means nothing to full-parameter training.
+CHOOSERS = ("kind", "method", "name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A value that a rehearsal or a `--set` put in place of what the file says."""
+
+    key: str
+    before: Any
+    after: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written, `recipes/x.toml:12` or `--set a.b=1`, and the comment at that line's end."""
+
+    where: str
+    mark: str = ""
+
+
+@dataclass(kw_only=True)
+class RecipeText:
+    """The tables of a recipe, nothing extended any more.
+
+    Attributes:
+        path: the file.
+        raw: its tables.
+        origins: of every table and key, by its place in `raw`.
+        changes: what `--set` changed.
+    """
+
+    path: Path
+    raw: dict[str, Any]
+    origins: dict[toml_lines.Path, Origin]
+    changes: list[Change] = field(default_factory=list)
+
+    def origin(self, place: toml_lines.Path) -> str:
+        """Where `place` was written; failing that, the first thing in it, or the nearest table around it."""
+        if place in self.origins:
+            return self.origins[place].where
+        within = next((o.where for p, o in self.origins.items() if p[: len(place)] == place), "")
+        return within or (self.origin(place[:-1]) if len(place) > 1 else str(self.path))
+
+    def marks(self) -> dict[str, str]:
+        """The comment beside every key, keys as `--set` takes them: `adapt.peft.r`."""
+        stages = self.raw.get("stage")
+        ids = [s.get("id") if isinstance(s, dict) else None for s in stages] if isinstance(stages, list) else []
+        found = {}
+        for place, origin in self.origins.items():
+            if place[:1] == ("stage",) and len(place) > 2 and isinstance(place[1], int):
+                place = (str(ids[place[1]]), *place[2:])
+            found[".".join(map(str, place))] = origin.mark
+        return found
+
+
+def read(source: str | Path, overrides: Iterable[str] = ()) -> RecipeText:
+    """The words of a recipe.
+
+    Args:
+        source: path of a TOML file, or the name of a recipe that a plugin ships.
+        overrides: `key=value` each.
+
+    Raises:
+        RecipeError: the file is no TOML, or extends what cannot be extended.
+        UserError: there is no such file, it cannot be read, or an override makes no sense.
+    """
+    path = find(source)
+    text = _assembled(path, ())
+    text.changes = [_override(text, assignment) for assignment in overrides]
+    return text
+
+
+def find(source: str | Path) -> Path:
+    """The file of a recipe given by path or by the name that a plugin ships it under.
+
+    Raises:
+        UserError: there is no such file and no plugin ships a recipe of that name.
+    """
+    path = Path(source)
+    known = registry().recipes
+    try:
+        if path.is_file():
+            return path
+    except OSError:  # longer than a file's name can be
+        raise UserError(f"there is no recipe {str(source)[:60]}…; {nearest(str(source), known)}") from None
+    if str(source) in known:
+        return Path(known[str(source)].path)
+    if path.is_dir():
+        raise UserError(f"{source} is a folder; give the path of a recipe file")
+    beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    raise UserError(f"there is no recipe {source}; {nearest(str(source), [*known, *beside])}")
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+def _parsed(path: Path) -> RecipeText:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError([_toml_problem(path, error)]) from None
+    marks = toml_lines.comments(text)
+    origins = {place: Origin(f"{path}:{n}", marks.get(n, "")) for place, n in toml_lines.locate(text).items()}
+    return RecipeText(path=path, raw=raw, origins=origins)
+
+
+def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
+    message, _, rest = str(error).partition(" (at line ")
+    line = rest.split(",")[0] if rest else ""
+    where = f"{path}:{line}" if line.isdigit() else str(path)
+    return Problem(where=where, key="", message=f"not valid TOML: {message}")
+
+
+# --- what it extends -------------------------------------------------------------------------------------------------
+
+
+def _assembled(path: Path, chain: tuple[Path, ...]) -> RecipeText:
+    """The file with what it extends underneath; `chain` holds the files that extend it."""
+    own = _parsed(path)
+    extends, chosen = own.raw.pop("extends", None), own.raw.pop("stages", None)
+    if extends is None and chosen is None:
+        return own
+    if not isinstance(extends, str):
+        message = "chooses among the stages of the recipe that this one extends, and it extends none"
+        said = ("extends", "is not the path or name of a recipe") if extends is not None else ("stages", message)
+        raise _problem(own, *said)
+    if chosen is not None and not (isinstance(chosen, list) and all(isinstance(c, str) for c in chosen)):
+        raise _problem(own, "stages", "is not a list of stage ids")
+    parent = _parent(own, extends)
+    if parent.resolve() in (*chain, path.resolve()):
+        raise _problem(own, "extends", f"goes in a circle: {parent} extends this file again")
+    return _merged(_assembled(parent, (*chain, path.resolve())), own, chosen)
+
+
+def _parent(own: RecipeText, extends: str) -> Path:
+    beside = own.path.parent / extends
+    if beside.is_file():
+        return beside
+    known = registry().recipes
+    if extends in known:
+        return Path(known[extends].path)
+    files = [p.name for p in own.path.parent.glob("*.toml") if p != own.path]
+    raise _problem(own, "extends", f'there is no recipe "{extends}"', nearest(extends, [*known, *files]))
+
+
+def _merged(under: RecipeText, own: RecipeText, chosen: list[str] | None) -> RecipeText:
+    """`own` laid over `under`: tables by key, stages by id, everything else replaced; `under` is used up."""
+    stages = under.raw.get("stage", [])
+    ids = [stage.get("id") for stage in stages]
+    for id in chosen or ():
+        if id not in ids:
+            raise _problem(own, "stages", f'{under.path} has no stage "{id}"', nearest(id, map(str, ids)))
+    kept = [i for i, id in enumerate(ids) if chosen is None or id in chosen]
+    made = RecipeText(
+        path=own.path,
+        raw={**under.raw, "stage": [stages[i] for i in kept]},
+        origins=_moved(under.origins, {i: n for n, i in enumerate(kept)}),
+    )
+    own_stages = own.raw.pop("stage", [])
+    _lay_over(made, own.raw, made.raw, ())
+    if not isinstance(own_stages, list) or not all(isinstance(s, dict) for s in own_stages):
+        made.raw["stage"] = own_stages  # of the wrong type, which the check will say
+        return made
+    numbers = {}
+    for index, stage in enumerate(own_stages):
+        names = [s.get("id") for s in made.raw["stage"]]
+        if stage.get("id") in names:
+            numbers[index] = names.index(stage["id"])
+            _lay_over(made, {"stage": {numbers[index]: stage}}, {"stage": dict(enumerate(made.raw["stage"]))}, ())
+        else:
+            numbers[index] = len(names)
+            made.raw["stage"].append(stage)
+    made.origins |= _moved(own.origins, numbers)
+    return made
+
+
+def _moved(origins: dict[toml_lines.Path, Origin], numbers: dict[int, int]) -> dict[toml_lines.Path, Origin]:
+    """Origins with the stages' new numbers; stages without one are left out."""
+    moved = {}
+    for place, origin in origins.items():
+        if place[:1] == ("stage",) and len(place) > 1:
+            if place[1] in numbers:
+                moved["stage", numbers[int(place[1])], *place[2:]] = origin
+        elif place not in (("extends",), ("stages",)):
+            moved[place] = origin
+    return moved
+
+
+def _lay_over(text: RecipeText, over: dict[Any, Any], under: dict[Any, Any], place: toml_lines.Path) -> None:
+    for key, value in over.items():
+        old = under.get(key)
+        here = (*place, key)
+        if isinstance(value, dict) and isinstance(old, dict) and not _another(old, value, here):
+            _lay_over(text, value, old, here)
+            continue
+        text.origins = {p: o for p, o in text.origins.items() if p[: len(here)] != here}
+        if isinstance(value, dict) and isinstance(old, dict):
+            old.clear()
+            old.update(value)
+        else:
+            under[key] = value
+
+
+def _another(old: dict[Any, Any], new: dict[Any, Any], place: toml_lines.Path) -> bool:
+    return any(word in new and word in old and new[word] != old[word] for word in CHOOSERS)
+
+
+def _problem(text: RecipeText, key: str, message: str, hint: str = "") -> RecipeError:
+    return RecipeError([Problem(where=text.origin((key,)), key=key, message=message, hint=hint)])
+
+
+# --- what the command line puts in -----------------------------------------------------------------------------------
+
+
+def _override(text: RecipeText, assignment: str) -> Change:
+    """Puts `key=value` into the tables; the first part of the key may be a stage's id."""
+    key, equals, written = assignment.partition("=")
+    parts = toml_lines.split_key(key) if equals else None
+    if not parts:
+        raise UserError(f"--set {assignment}: write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4")
+    table, place, names = _table_of(text.raw, parts, assignment)
+    origin = Origin(f"--set {assignment}")
+    for name in names[:-1]:
+        place.append(name)
+        if name not in table:
+            text.origins[tuple(place)] = origin
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise UserError(f'--set {assignment}: "{name}" is not a table, so it has no key "{names[-1]}"')
+    before = copy.deepcopy(table.get(names[-1]))
+    table[names[-1]] = _value(written.strip())
+    whole = (*place, names[-1])
+    text.origins = {p: o for p, o in text.origins.items() if p[: len(whole)] != whole} | {whole: origin}
+    return Change(key=".".join(parts), before=before, after=table[names[-1]], why="--set")
+
+
+def _table_of(
+    raw: dict[str, Any], parts: tuple[str, ...], assignment: str
+) -> tuple[dict[str, Any], list[str | int], tuple[str, ...]]:
+    """The table that an override speaks of, its place, and the rest of the key."""
+    from langadapt.recipe import RecipeTable
+
+    stages, known = raw.get("stage"), [f.alias or n for n, f in RecipeTable.model_fields.items()]
+    if not isinstance(stages, list) or parts[0] in known:
+        return raw, [], parts
+    ids = [s.get("id") for s in stages if isinstance(s, dict)]
+    if parts[0] not in ids:
+        words = [str(i) for i in ids if i] + [n for n in known if n != "stage"]
+        raise UserError(
+            f'--set {assignment}: "{parts[0]}" is no stage and no key of the recipe; {nearest(parts[0], words)}'
+        )
+    if len(parts) == 1:
+        raise UserError(f"--set {assignment}: say which key of the stage, such as {parts[0]}.training.max_steps=100")
+    position = ids.index(parts[0])
+    return stages[position], ["stage", position], parts[1:]
+
+
+def _value(text: str) -> Any:
+    """A TOML value; text that is none, such as a bare path, stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
