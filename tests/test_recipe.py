@@ -7,14 +7,13 @@ import tomllib
 
 import pytest
 import tomli_w
-from conftest import HEAD, LLAMANTINO, ROOT, STAGE
+from conftest import HEAD, LLAMANTINO, STAGE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langadapt.errors import RecipeError, UserError
 from langadapt.plugins import registry
 from langadapt.recipe import Recipe, json_schema
-from langadapt.recipe_text import find
 
 
 @pytest.fixture
@@ -640,38 +639,6 @@ def test_a_recipe_sizes_its_own_rehearsal(load):
     assert stage(small, "adapt").options.training["max_steps"] == 3
     assert small.table.base_model == "my/small"
     assert "adapt.training.learning_rate" not in {c.key for c in small.changes}
-
-
-# --- the LLaMAntino recipe ---
-
-
-def test_the_recipe_that_the_plugin_ships_is_the_one_in_the_repository():
-    assert find("italian/llamantino").read_bytes() == LLAMANTINO.read_bytes()
-    assert registry().recipes["italian/llamantino"].path.parent.is_relative_to(ROOT / "plugins")
-
-
-def test_the_llamantino_recipe_has_the_values_of_the_paper():
-    recipe = Recipe.load(LLAMANTINO)
-    assert recipe.table.base_model == "meta-llama/Llama-2-7b-hf" and recipe.table.language == "it"
-    adapt = stage(recipe, "adapt").options
-    peft = {"method": "qlora", "bnb_4bit_quant_type": "nf4", "r": 64, "lora_alpha": 16}
-    training = {
-        "learning_rate": 2e-4,
-        "max_steps": 25_000,
-        "warmup_steps": 0.03,
-        "weight_decay": 0.001,
-        "max_grad_norm": 0.3,
-    }
-    assert peft.items() <= adapt.peft.items() and training.items() <= adapt.training.items()
-    assert adapt.corpus[0].name == "clean-mc4-it" and adapt.corpus[0].config == "medium"
-    assert adapt.training["lr_scheduler_type"] not in ("constant",), "it would ignore the warm-up"
-    fine_tunes = {s.id: s for s in recipe.stages if s.kind == "sft"}
-    assert {s.parent for s in fine_tunes.values()} == {"adapt"} and len(fine_tunes) == 3
-    assert fine_tunes["ultrachat"].options.peft["method"] == "qlora"
-    for id in ("dolly", "evalita"):
-        assert fine_tunes[id].options.peft == {"method": "full"}
-        assert fine_tunes[id].options.prompt == "alpaca-it"
-        assert fine_tunes[id].options.rows_per_step == 128, "Alpaca's global batch"
 
 
 # --- for editors ---

@@ -311,7 +311,10 @@ class Recipe:
         for change in reversed(self.changes):
             if change.key == key:
                 return f"{change.why}; was {change.before!r}" if change.before is not None else change.why
-        return self.marks.get(key, "default")
+        places = [key]
+        if (word := key.removesuffix(".name").removesuffix(".path")) != key:  # a table may be written as that word alone
+            places += [word, word.rpartition(".")[0]]
+        return next((self.marks[place] for place in places if place in self.marks), "default")
 
 
 def json_schema() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,17 @@ class RecipeText:
         return within or (self.origin(place[:-1]) if len(place) > 1 else str(self.path))
 
     def marks(self) -> dict[str, str]:
-        """The comment beside every key, keys as `--set` takes them: `adapt.peft.r`."""
-        stages = self.raw.get("stage")
-        ids = [s.get("id") if isinstance(s, dict) else None for s in stages] if isinstance(stages, list) else []
+        """The comment beside every value that is written, keys as `--set` takes them: `adapt.peft.r`."""
         found = {}
-        for place, origin in self.origins.items():
-            if place[:1] == ("stage",) and len(place) > 2 and isinstance(place[1], int):
-                place = (str(ids[place[1]]), *place[2:])
-            found[".".join(map(str, place))] = origin.mark
+        for place in _values(self.raw, ()):
+            written = next(place[:end] for end in range(len(place), 0, -1) if place[:end] in self.origins)
+            found[self._dotted(place)] = self.origins[written].mark
         return found
+
+    def _dotted(self, place: toml_lines.Path) -> str:
+        if place[0] == "stage" and len(place) > 2:
+            return ".".join(map(str, (self.raw["stage"][place[1]].get("id"), *place[2:])))
+        return ".".join(map(str, place))
 
 
 def read(source: str | Path, overrides: Iterable[str] = ()) -> RecipeText:
@@ -128,6 +130,18 @@ def _parsed(path: Path) -> RecipeText:
     marks = toml_lines.comments(text)
     origins = {place: Origin(f"{path}:{n}", marks.get(n, "")) for place, n in toml_lines.locate(text).items()}
     return RecipeText(path=path, raw=raw, origins=origins)
+
+
+def _values(value: Any, place: toml_lines.Path) -> Iterator[toml_lines.Path]:
+    """Places of everything that is no table, and no list of tables."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _values(inner, (*place, key))
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _values(inner, (*place, index))
+    else:
+        yield place
 
 
 def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
