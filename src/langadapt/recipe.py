@@ -38,7 +38,8 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _as_corpus(value: Any) -> Any:
+def as_corpus(value: Any) -> Any:
+    """The table that a bare word stands for: a registered name, or a path where it looks like one."""
     if not isinstance(value, str):
         return value
     known = registry().corpora
@@ -111,7 +112,7 @@ class CorpusRef(Table):
                 yield ("config",), f'{self.name} has no config "{self.config}"', nearest(self.config, configs)
 
 
-Corpora = Annotated[list[Annotated[CorpusRef, BeforeValidator(_as_corpus)]], BeforeValidator(_as_list)]
+Corpora = Annotated[list[Annotated[CorpusRef, BeforeValidator(as_corpus)]], BeforeValidator(_as_list)]
 
 
 class Rehearsal(Table):

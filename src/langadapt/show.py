@@ -12,10 +12,14 @@ from rich.text import Text
 from langadapt.evaluation import ENOUGH
 
 if TYPE_CHECKING:
+    from langadapt.corpus.preview import Preview
     from langadapt.inputs import Input
     from langadapt.plan import Plan
     from langadapt.plugins import Plugin
+    from langadapt.records import Document, Message
     from langadapt.run import Run
+
+LONG = 1200  # characters of a document that a preview shows
 
 
 def heading(plan: Plan, console: Console) -> None:
@@ -95,6 +99,40 @@ def _notes(plan: Plan, console: Console) -> None:
 
 def _say(console: Console, message: str, style: str = "") -> None:
     console.print(Text(f"  {message}", style=style))
+
+
+def preview(seen: Preview, console: Console) -> None:
+    """A look into a corpus."""
+    found, record = seen.input, seen.input.record
+    title = f"{record.name} — {record.description}" if record else found.label
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    place = {"sample": "bundled sample", "hub": "from the hub"}.get(found.where, f"from {found.path}")
+    _say(console, ", ".join(filter(None, [record.language if record else "", f"licence {found.licence}", place])))
+    if record and record.where_to_get and found.where == "sample":
+        _say(console, f"the whole: {record.where_to_get}")
+    for document in seen.documents:
+        _document(document, console)
+    for evaluation, item in seen.questions:
+        console.print(Text(f"\nasked by {evaluation.name} ({evaluation.split})", style="bold"))
+        for message in item.messages:
+            _message(message, console)
+        _say(console, f"right: {item.gold}", style="green")
+    for reason, count in seen.refused.most_common():
+        _say(console, f"refused so far: {count} {reason}", style="yellow")
+
+
+def _document(document: Document, console: Console) -> None:
+    console.print(Text(f"\n{document.id}", style="bold"))
+    if document.text:
+        _say(console, document.text if len(document.text) <= LONG else f"{document.text[:LONG]}…")
+    for message in document.messages:
+        _message(message, console)
+    if document.rejected:
+        _say(console, f"rejected: {document.rejected}", style="red")
+
+
+def _message(message: Message, console: Console) -> None:
+    _say(console, "\n".join(filter(None, [f"{message.role}: {message.content}", message.context])))
 
 
 def plugins(found: Iterable[Plugin], console: Console) -> None:
