@@ -48,6 +48,6 @@ def test_files_of_ones_own_are_shown_with_what_is_refused(write):
     ],
 )
 def test_what_is_not_there_is_said(arguments, said):
-    with pytest.raises(UserError, match=".*") as error:
+    with pytest.raises(UserError) as error:
         CliRunner().invoke(cli, ["corpus", "preview", *arguments], catch_exceptions=False)
     assert said in str(error.value)
