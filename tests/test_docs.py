@@ -35,7 +35,18 @@ DOCS = ROOT / "docs"
 EXAMPLE = ROOT / "examples" / "langadapt-esperanto"
 PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
                 EXAMPLE / "README.md", ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
-VERBS: Mapping[str, click.Command] = cli.cli.commands
+
+
+def verbs(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its words, `run` and `corpus preview`; a group is none itself."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from verbs(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+VERBS: Mapping[str, click.Command] = dict(verbs(cli.cli))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +241,12 @@ def test_every_verb_is_documented_with_its_options(verb: str) -> None:
     assert set(rows) == options_of(verb) - {"--help"}
 
 
+def one_verb(words: list[str]) -> list[str]:
+    """`corpus preview x` with its verb as one word."""
+    grouped = " ".join(words[:2])
+    return [grouped, *words[2:]] if grouped in VERBS else words
+
+
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Every `langadapt VERB …` in code spans and shell blocks, as words."""
     for page in PAGES:
@@ -239,7 +256,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         for line in [*spans, *lines]:
             if re.match(r"langadapt +[a-z]", line) and "→" not in line:
                 words = shlex.split(line.split(" > ")[0], comments=True)
-                yield name_of(page), words[1:]
+                yield name_of(page), one_verb(words[1:])
 
 
 COMMANDS = list(commands())
