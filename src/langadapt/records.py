@@ -7,7 +7,7 @@ heavy library import it inside, because records are made whenever a recipe is lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +49,11 @@ class Document:
             return self.text
         parts = [part for m in self.messages for part in (m.content, m.context)]
         return "\n".join(part for part in (*parts, self.rejected) if part)
+
+    def edited(self, change: Callable[[str], str]) -> Document:
+        """The document with every text in it changed: the running text, or each message, its context and `rejected`."""
+        messages = tuple(replace(m, content=change(m.content), context=change(m.context)) for m in self.messages)
+        return replace(self, text=change(self.text), messages=messages, rejected=change(self.rejected))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,11 +303,20 @@ class PromptFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question of an evaluation: what the model is asked, and what `score` compares with."""
+    """One question of an evaluation.
+
+    Attributes:
+        id: says where it is from; unique in the evaluation.
+        messages: what the model is asked.
+        gold: what `score` compares with.
+        split: which part of the data it is from, where that depends on the files at hand; "" for what the evaluation
+            says.
+    """
 
     id: str
     messages: tuple[Message, ...]
     gold: Any
+    split: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -277,6 +277,7 @@ def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, s
     score: Callable[[Any], Any] = evaluation.score
     rows = [
         {
+            "split": items[0].split or measure.split,
             "metric": metric,
             "value": found.value,
             "n": len(items),

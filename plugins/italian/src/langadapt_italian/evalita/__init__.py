@@ -3,9 +3,11 @@
 from langadapt_italian.evalita import acti, emotivita, haspeede3, nermud, wic_ita
 from langadapt_italian.evalita.task import whole
 
-_TASKS = (nermud.TASK, emotivita.TASK, wic_ita.TASK, acti.TASK_A, acti.TASK_B, haspeede3.TASK)
+TASKS = (nermud.TASK, emotivita.TASK, wic_ita.TASK, acti.TASK_A, acti.TASK_B, haspeede3.TASK)
 
-CORPORA = (whole(_TASKS), *(task.corpus() for task in _TASKS))
-EVALUATIONS = tuple(task.evaluation() for task in _TASKS)
+_WITH_TRAINING = tuple(task for task in TASKS if not task.learns_as)
 
-__all__ = ["CORPORA", "EVALUATIONS"]
+CORPORA = (whole(_WITH_TRAINING), *(task.corpus() for task in _WITH_TRAINING))
+EVALUATIONS = tuple(task.evaluation() for task in TASKS)
+
+__all__ = ["CORPORA", "EVALUATIONS", "TASKS"]

@@ -122,8 +122,8 @@ def _kind(tag: str) -> str:
     return tag.rpartition("-")[2]
 
 
-def _files(*splits: str) -> tuple[str, ...]:
-    return tuple(f"{domain}_{split}.tsv" for split in splits for domain in DOMAINS)
+def _files(split: str) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{domain}_{split}.tsv", f"evalita-2023/{domain}_{split}.tsv") for domain in DOMAINS)
 
 
 TASK = Task(
@@ -132,7 +132,8 @@ TASK = Task(
     description="Named entities (people, places, organisations) in Italian speeches, fiction and news.",
     licence="CC-BY-NC-4.0 AND CC-BY-NC-SA-4.0",  # the second is that of the ADG files
     where_to_get="copy the folder evalita-2023 of https://github.com/dhfbk/KIND ({ADG,FIC,WN}_{train,dev,test}.tsv)",
-    train=_files("train", "dev"),
+    train=_files("train"),
+    dev=_files("dev"),
     test=_files("test"),
     rows=token_rows,
     example=example,
