@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langadapt.corpus.layouts import COLUMNS, LAYOUTS, BadRow, recognise
-from langadapt.records import Message
+from langadapt.records import Document, Message
 
 
 def turns(layout: str, row: dict) -> list[tuple[str, str]]:
@@ -81,6 +81,70 @@ def test_an_unanswered_last_question_is_left_out():
 def test_an_unanswered_last_question_is_left_out_with_what_follows_it():
     rows = [*CHAT, ("user", "E dopo?"), ("system", "Fine.")]
     assert turns("messages", {"messages": [{"role": r, "content": c} for r, c in rows]}) == CHAT
+
+
+# --- preferences ---
+
+ASKED, GOOD, BAD = ("user", "Chi sei?"), ("assistant", "Un modello."), ("assistant", "I am a model.")
+
+
+def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": ASKED[1], "chosen": GOOD[1], "rejected": BAD[1]},
+        {"prompt": said(ASKED), "chosen": said(GOOD), "rejected": said(BAD)},
+        {"prompt": said(ASKED), "chosen": GOOD[1], "rejected": BAD[1]},
+        {"chosen": said(ASKED, GOOD), "rejected": said(ASKED, BAD)},
+        {"prompt": ASKED[1], "chosen": said(ASKED, GOOD), "rejected": said(ASKED, BAD)},
+    ],
+    ids=["texts", "explicit", "mixed", "implicit", "implicit beside a prompt"],
+)
+def test_a_preference_is_a_dialogue_and_the_answer_that_was_liked_less(row):
+    document = LAYOUTS["preference"](row, "x")
+    assert document.messages == (Message(role="user", content=ASKED[1]), Message(role="assistant", content=GOOD[1]))
+    assert document.rejected == BAD[1]
+    assert BAD[1] in document.content, "filters, digests and deduplication see both answers"
+
+
+def test_a_prompt_column_that_repeats_the_first_question_does_not_hide_the_rest_of_the_dialogue():
+    """UltraFeedback and its kin: `prompt` is the first question even where the answers come after several turns."""
+    more = [ASKED, GOOD, ("user", "E poi?")]
+    row = {"prompt": ASKED[1], "chosen": said(*more, ("assistant", "Basta.")), "rejected": said(*more, BAD)}
+    assert turns("preference", row) == [*more, ("assistant", "Basta.")]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"chosen": said(ASKED, GOOD), "rejected": said(("user", "Altro?"), BAD)}, "do not share their prompt"),
+        ({"chosen": GOOD[1], "rejected": BAD[1]}, "no prompt"),
+        ({"prompt": "a", "chosen": "b", "rejected": " b "}, "chosen and rejected are the same"),
+        ({"prompt": "a", "chosen": "b", "rejected": " "}, "empty turn"),
+        ({"prompt": "a", "chosen": "", "rejected": "b"}, "empty turn"),
+        ({"prompt": "a", "chosen": "b"}, "no rejected"),
+        ({"prompt": "a", "chosen": [], "rejected": "b"}, "chosen is no list of messages"),
+        ({"prompt": said(ASKED, GOOD), "chosen": "b", "rejected": "c"}, "turns do not alternate"),
+    ],
+)
+def test_a_row_that_is_no_preference_says_why(row, reason):
+    with pytest.raises(BadRow, match=reason):
+        LAYOUTS["preference"](row, "x")
+
+
+def test_what_a_stage_writes_is_read_back_whole():
+    from dataclasses import asdict
+
+    asked = Message(role="user", content="Riassumi.", context="Un testo lungo.")
+    pair = Document(id="7", messages=(asked, Message(role="assistant", content="Breve.")), rejected="Lungo.")
+    assert LAYOUTS["document"]({**asdict(pair), "messages": [asdict(m) for m in pair.messages]}, "x:1") == pair
+    assert LAYOUTS["document"]({"id": "8", "text": "ciao"}, "x:2") == Document(id="8", text="ciao")
+    assert LAYOUTS["document"]({"text": "ciao"}, "x:3").id == "x:3"
+    with pytest.raises(BadRow, match="rejected is not text"):
+        LAYOUTS["document"]({"id": "9", "messages": said(ASKED, GOOD), "rejected": 3}, "x:4")
 
 
 MESSAGES = [
@@ -175,8 +239,8 @@ def test_any_row_becomes_a_document_or_a_reason(layout_and_row):
         return
     assert isinstance(document.content, str)
     spoken = [m for m in document.messages if m.role != "system"]
-    if layout == "text":
-        assert not document.messages
+    if not document.messages:
+        assert layout in ("text", "document")
     else:
         assert [m.role for m in spoken] == ["user", "assistant"] * (len(spoken) // 2) and spoken
         assert document.messages[-1].role != "user"
@@ -193,6 +257,8 @@ def test_any_row_becomes_a_document_or_a_reason(layout_and_row):
         ({"instruction", "context", "response", "category"}, "dolly"),
         ({"instruction", "input", "output"}, "alpaca"),
         ({"instruction", "output"}, "alpaca"),
+        ({"prompt", "chosen", "rejected"}, "preference"),
+        ({"source", "chosen", "rejected", "prompt", "messages"}, "preference"),
         ({"instruction", "risposta"}, ""),
         ({"body"}, ""),
         (set(), ""),
@@ -205,7 +271,7 @@ def test_the_layout_is_known_by_its_columns(columns, layout):
 def test_every_layout_has_columns_that_it_is_known_by():
     assert set(COLUMNS) == set(LAYOUTS)
     for name, columns in COLUMNS.items():
-        assert recognise(set(columns)) == name
+        assert recognise(set(columns)) == ("" if name == "document" else name), "what stages write is read by name"
 
 
 def test_instructions_that_repeat_their_prompt_in_a_text_column_are_still_instructions():

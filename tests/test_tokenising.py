@@ -75,6 +75,10 @@ def test_tokens_read_are_trained_held_out_or_dropped_by_name(texts, whole, held_
             mute = {t for t in distinct - long if t.isdigit()}
             assert tokens.dropped["longer than max_length"] == sum(map(len, long))
             assert tokens.dropped["nothing to learn"] == sum(map(len, mute))
+            documents = found.accounting.documents
+            assert documents.dropped["longer than max_length"] == len(long)
+            assert documents.dropped["nothing to learn"] == len(mute)
+            assert documents.kept == len(distinct) - len(long) - len(mute)
         kept = sorted(chr(t) for row in range(len(found.rows)) for t in found.rows[row]["input_ids"] if t != PAD)
         assert len(kept) == tokens.trained
         del found
@@ -104,8 +108,8 @@ def test_corpora_are_mixed_by_their_share_of_tokens(tmp_path):
 @pytest.mark.parametrize(
     ("corpus", "reason"),
     [
-        (Counted(["una frase lunga"]), "(15 tokens longer than max_length)"),
-        (Counted(["123"]), "(3 tokens nothing to learn)"),
+        (Counted(["una frase lunga"]), "(1 longer than max_length)"),
+        (Counted(["123"]), "(1 nothing to learn)"),
         (Counted([" ", "\n"]), "(2 empty)"),
         (Counted(["uno"], held_out=0.999999999), "(3 tokens held out)"),
     ],

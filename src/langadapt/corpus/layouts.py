@@ -54,15 +54,19 @@ def alpaca(row: Row, id: str) -> Document:
 def preference(row: Row, id: str) -> Document:
     """`{"prompt", "chosen", "rejected"}`, each a text or a list of messages; trl's explicit and implicit prompts.
 
-    With an implicit prompt, `chosen` and `rejected` are whole dialogues that differ in their last message.
+    With an implicit prompt, `chosen` and `rejected` are whole dialogues that differ in their last message. A column
+    `prompt` beside such dialogues (UltraFeedback and its kin have one) repeats their first question, and is not read.
     """
     chosen, rejected = _turns(row, "chosen"), _turns(row, "rejected")
-    if row.get("prompt") is None:
-        if chosen[:-1] != rejected[:-1] or len(chosen) < 2:
-            raise BadRow("chosen and rejected do not share their prompt")
+    if chosen[:-1] != rejected[:-1]:
+        raise BadRow("chosen and rejected do not share their prompt")
+    if len(chosen) > 1 and chosen[0][0] != "assistant":
         prompt = chosen[:-1]
+    elif row.get("prompt") is None:
+        raise BadRow("no prompt")
     else:
-        prompt = [("user", row["prompt"])] if isinstance(row["prompt"], str) else _turns(row, "prompt")
+        asked = [("user", row["prompt"])] if isinstance(row["prompt"], str) else _turns(row, "prompt")
+        prompt = [*asked, *chosen[:-1]]
     if chosen[-1][1].strip() == rejected[-1][1].strip():
         raise BadRow("chosen and rejected are the same")
     if not rejected[-1][1].strip():

@@ -32,6 +32,42 @@ class Sequence_:
     ids: Sequence[int]
     learn: Sequence[bool]
 
+    @property
+    def size(self) -> int:
+        """Tokens."""
+        return len(self.ids)
+
+    def flaw(self, longest: int | None) -> str:
+        """Why it cannot be trained on when at most `longest` tokens stay together, or ""."""
+        if longest is not None and self.size > longest:
+            return "longer than max_length"
+        return "" if any(self.learn) else "nothing to learn"
+
+    def last_answer(self) -> Sequence_:
+        """The same tokens, of which only the last stretch of learnt ones is still learnt."""
+        end = len(self.learn) - next((i for i, learn in enumerate(reversed(self.learn)) if learn), len(self.learn))
+        start = end - next((i for i, learn in enumerate(reversed(self.learn[:end])) if not learn), end)
+        return Sequence_(self.ids, [start <= place < end for place in range(len(self.ids))])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt, each behind the prompt's tokens: the preferred one, and the one that was liked less."""
+
+    chosen: Sequence_
+    rejected: Sequence_
+
+    @property
+    def size(self) -> int:
+        """Tokens of both."""
+        return self.chosen.size + self.rejected.size
+
+    def flaw(self, longest: int | None) -> str:
+        """As of a sequence; both answers must be good to train on."""
+        if not self.rejected.ids:
+            return "no rejected answer"
+        return self.chosen.flaw(longest) or self.rejected.flaw(longest)
+
 
 class Writer:
     """Appends rows to the three files of a folder."""
@@ -81,6 +117,18 @@ def fit(sequences: Iterable[Sequence_], writer: Writer) -> None:
             for index in row:
                 assert len(buffer[index].ids) <= writer.length
                 writer.add(buffer[index])
+            writer.fill_row()
+
+
+def pair_up(pairs: Iterable[Pair], writer: Writer) -> None:
+    """Writes pairs as two rows each, the chosen answer's first.
+
+    Every sequence must be at most a row long.
+    """
+    for pair in pairs:
+        for sequence in (pair.chosen, pair.rejected):
+            assert sequence.size <= writer.length
+            writer.add(sequence)
             writer.fill_row()
 
 
@@ -140,6 +188,24 @@ class PackedRows:
             real += int((self._roles[span] != PADDING).sum())
             learnt += int((self[row]["labels"] != IGNORE).sum())
         return real, learnt
+
+
+class PairedRows:
+    """Pairs by number, as `pair_up` wrote them; a map-style data set for torch."""
+
+    def __init__(self, rows: PackedRows):
+        self.rows, self.length = rows, rows.length
+
+    def __len__(self) -> int:
+        return len(self.rows) // 2
+
+    def __getitem__(self, pair: int) -> dict[str, dict[str, NDArray[np.int64]]]:
+        """Both rows of a pair, each as `PackedRows` gives it."""
+        return {"chosen": self.rows[2 * pair], "rejected": self.rows[2 * pair + 1]}
+
+    def tokens_in(self, pairs: Iterable[int]) -> tuple[int, int]:
+        """As `PackedRows.tokens_in`, of both rows."""
+        return self.rows.tokens_in(row for pair in pairs for row in (2 * pair, 2 * pair + 1))
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

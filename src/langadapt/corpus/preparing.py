@@ -31,6 +31,11 @@ class Count:
         self.read += amount
         self.dropped[reason] += amount
 
+    def take_back(self, reason: str, amount: int = 1) -> None:
+        """What was kept is dropped after all."""
+        self.kept -= amount
+        self.dropped[reason] += amount
+
 
 @dataclass
 class TokenCount:
@@ -60,6 +65,11 @@ class Accounting:
     def drop(self, reason: str, size: int) -> None:
         self.documents.drop(reason)
         self.bytes.drop(reason, size)
+
+    def take_back(self, reason: str, size: int) -> None:
+        """A document that was kept turns out, as tokens, to be nothing to train on."""
+        self.documents.take_back(reason)
+        self.bytes.take_back(reason, size)
 
     def check(self) -> None:
         """Sums must agree; a difference is a mistake of ours."""
