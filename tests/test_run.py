@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from langadapt import Recipe
+from langadapt import Recipe, RunError
 from langadapt.testing import tiny_model
 
 RECIPE = """
@@ -297,3 +298,37 @@ def test_held_out_documents_are_never_trained_on(done: Path, place: Path) -> Non
     }
     assert scored and {texts[i] for i in scored} <= sides["held_out"]
     assert not sides["train"] & sides["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out of memory; smaller: "),
+        (MemoryError(), "out of memory; smaller: "),
+        (OSError(28, "No space left on device"), "is full; make room"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/3"), "is full; make room"),
+    ],
+    ids=["gpu", "memory", "disk", "disk, as torch says it"],
+)
+def test_a_machine_that_is_too_small_is_said_so(place, tmp_path, monkeypatch, error, said) -> None:
+    monkeypatch.setattr("langadapt.run.free_disk", lambda folder: 0 if "full" in said else 2**40)
+    monkeypatch.setattr("langadapt.run._Execution._check_room", lambda self: None)
+    recipe = Recipe.load(place / "recipe.toml", ["evaluation.automatic=false"])
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("langadapt.training.train", fails)
+    with pytest.raises(RunError, match=re.escape(said)):
+        recipe.execute(tmp_path / "run")
+    assert read(tmp_path / "run/run.json")["status"] == "failed"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(place, tmp_path, monkeypatch) -> None:
+    def fails(*_, **__):
+        raise RuntimeError("something that should not happen")
+
+    monkeypatch.setattr("langadapt.training.train", fails)
+    recipe = Recipe.load(place / "recipe.toml", ["evaluation.automatic=false"])
+    with pytest.raises(RuntimeError, match="should not happen"):
+        recipe.execute(tmp_path / "run")

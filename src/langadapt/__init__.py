@@ -38,7 +38,9 @@ from langadapt.records import (
 
 if TYPE_CHECKING:
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
+    from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
+    from langadapt.run import StageContext, StageResult
 
 hookimpl = pluggy.HookimplMarker("langadapt")
 
@@ -46,6 +48,10 @@ _LAZY = {
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
+    "PlannedStage": "langadapt.plan",
+    "Planner": "langadapt.plan",
+    "StageContext": "langadapt.run",
+    "StageResult": "langadapt.run",
     "LangadaptError": "langadapt.errors",
     "RecipeError": "langadapt.errors",
     "RunError": "langadapt.errors",
@@ -65,6 +71,8 @@ __all__ = [
     "Language",
     "Message",
     "PeftStrategy",
+    "PlannedStage",
+    "Planner",
     "PromptFormat",
     "Recipe",
     "RecipeError",
@@ -72,8 +80,10 @@ __all__ = [
     "Rejected",
     "RunError",
     "Segment",
+    "StageContext",
     "StageKind",
     "StageOptions",
+    "StageResult",
     "Table",
     "TokenizerStrategy",
     "Translator",

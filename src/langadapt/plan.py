@@ -332,12 +332,12 @@ def _warnings(plan: Plan) -> list[str]:
         if stage.status != "cached" and stage.estimate.peak > room:
             said.append(
                 f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.0f} GiB of memory and this machine "
-                f"has {room / 2**30:.0f} GiB{_knob(stage)}"
+                f"has {room / 2**30:.0f} GiB{smaller(stage)}"
             )
     return said
 
 
-def _knob(stage: PlannedStage) -> str:
+def smaller(stage: PlannedStage) -> str:
     """What would make a stage that trains smaller."""
     training, peft = getattr(stage.options, "training", None), getattr(stage.options, "peft", {})
     if training is None:

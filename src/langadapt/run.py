@@ -24,10 +24,11 @@ from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
 from langadapt.inputs import Input
 from langadapt.machine import Machine, free_disk, reset_peak_memory
-from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages
+from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 
+NO_ROOM = 2**20  # bytes: a disk with less than this is full, whatever words a library has for that
 PACKAGES = (
     "langadapt",
     "torch",
@@ -284,7 +285,10 @@ class _Execution:
             with self.log.stage(stage.id):
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))
         except BaseException as error:
+            told = _in_words(error, stage, partial)
             self._failed(stage, entry, error, partial)
+            if told is not None:
+                raise told from None
             raise
         seconds = round(time.monotonic() - started, 1)
         for scratch in ("checkpoints", "packed", "working.json"):
@@ -424,6 +428,18 @@ def _stoppable() -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _in_words(error: BaseException, stage: PlannedStage, folder: Path) -> RunError | None:
+    """What a failure of the machine means to the user; None where it is no such failure."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return RunError(f"stage {stage.id}: out of memory{smaller(stage)}")
+    if isinstance(error, (OSError, RuntimeError)) and free_disk(folder) < NO_ROOM:
+        return RunError(
+            f"stage {stage.id}: the disk that {folder.parents[1]} lies on is full; make room, and the same command goes "
+            "on, or choose a folder on a larger disk with --out"
+        )
+    return None
 
 
 def _environment(plan: Plan) -> dict[str, Any]:
