@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench nightly clean
 
 run: $(READY)  ## the LLaMAntino recipe once, at the scale of a laptop: every stage, on a small real model
 	$(BIN)/langadapt run recipes/llamantino.toml --rehearse
@@ -24,6 +24,11 @@ lint: $(READY_DEV)
 
 bench: $(READY)  ## training speed beside a hand-written trl script, in turn
 	$(BIN)/python benchmarks/training_speed.py
+
+nightly: $(READY)  ## every recipe of the LLaMAntino family, rehearsed on the small real model: about two hours
+	set -e; for recipe in recipes/*.toml; do \
+	  $(BIN)/langadapt run $$recipe --rehearse --out runs/nightly/$$(basename $$recipe .toml); \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
