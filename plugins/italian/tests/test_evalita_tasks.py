@@ -128,7 +128,7 @@ def test_the_whole_takes_the_tasks_that_are_there(tmp_path):
     ("acti-b", "subtaskB_test.csv", "Id,comment_text,topic,conspiracy\n0,uno,Ufo,7\n", "unknown label"),
     ("acti-b", "subtaskB_test.csv", "Id,comment_text,topic,conspiracy\n0,uno,,\n", "no label"),
     ("haspeede3", "test_textual.csv", "anonymized_tweet_id,anonymized_text,label\n1,,0\n", "no anonymized_text"),
-    ("emotivita", "test.csv", "id,text,V,A,D\n1,uno,1,nan,3\n", "rating is not a number"),
+    ("emotivita", "test.csv", "id,text,V,A,D\n1,uno,1,nan,3\n", "label is not a number"),
     ("emotivita", "test.csv", "id,text,V,A,D\n1,uno,1,,3\n", "no label"),
     ("nermud", "WN_test.tsv", "Roma\tB-GPE\n", "unknown tag"),
 ])  # fmt: skip
@@ -173,13 +173,13 @@ def test_wic_refuses_a_word_that_is_not_there(changes):
         wic_ita.example(wic_row(**changes))
 
 
-def test_emotivita_takes_no_answer_for_the_farthest_and_for_the_middle():
+def test_emotivita_takes_no_answer_for_the_farthest_and_for_a_share_lost():
     *_, evaluation = BY_NAME["emotivita"]
     items = [Item(id=str(n), messages=(), gold=[1.5 + n, 4.0, 3.0]) for n in range(3)]
     predictions = [[1.5, 4.0, 3.0], [2.5, 4.0, 3.0], None]
     scores = evaluation.score([Answer(item=i, text="", prediction=p) for i, p in zip(items, predictions, strict=True)])
     assert scores["mae_v"] == pytest.approx((3.5 - 1.0) / 3) and scores["mae_a"] == pytest.approx((4.0 - 1.0) / 3)
-    assert scores["pearson_v"] == pytest.approx(0.9819805) and scores["pearson_d"] == 0.0
+    assert scores["pearson_v"] == pytest.approx(2 / 3) and scores["pearson_d"] == 0.0
 
 
 def test_nermud_scores_are_scikit_learns_on_the_sample():

@@ -1,6 +1,8 @@
 """EmotivITA: valence, arousal and dominance of a sentence, as numbers.
 
-Files: csv `id,text,V,A,D`, ratings on a scale from 1 to 5 (a few published means run to 5.5, and are kept).
+Files: csv `id,text,V,A,D`, ratings on a scale from 1 to 5 (a few published means run to 5.5, and are kept). The
+organisers call them `Development set.csv`, 8 000 sentences, and `Test set - Gold labels.csv`, 2 062; their `Test set.csv`
+is the second without ratings.
 
 Metrics: `EmotivITA/evaluation.py` in github.com/GiovanniGafa/EmoITA: Pearson's r and mean absolute error for each
 dimension, no aggregate. The script pairs rows by position; here each answer carries its own gold.
@@ -8,14 +10,13 @@ dimension, no aggregate. The script pairs rows by position; here each answer car
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
 from langadapt import Answer
-from langadapt_italian.evalita.answers import first_paragraph
-from langadapt_italian.evalita.reading import BadRow, Row, csv_rows, text_of
-from langadapt_italian.evalita.scoring import mean_absolute_error, pearson
+from langadapt_italian.evalita.answers import RATING, first_paragraph
+from langadapt_italian.evalita.reading import Row, csv_rows, number_of, text_of
+from langadapt_italian.evalita.scoring import mean_absolute_error, pearson, share_of
 from langadapt_italian.evalita.task import Example, Task
 
 INSTRUCTION = (
@@ -26,11 +27,9 @@ INSTRUCTION = (
 DIMENSIONS = {"V": "valenza", "A": "attivazione", "D": "dominanza"}
 SCALE = (1.0, 5.0)
 
-# One digit before the mark: the scale has no more, so that years and ids are not taken for ratings.
-_NUMBER = r"(?<![\w.,])[0-9](?:[.,][0-9]+)?(?![\w])"
-_ANY_NUMBER = re.compile(_NUMBER)
+_ANY_NUMBER = re.compile(RATING)
 _NAMED_NUMBERS = [
-    re.compile(rf"\b(?:{stem})\w*[\W_]{{0,5}}(?:è|di|pari a)?[\W_]{{0,5}}?({_NUMBER})", re.IGNORECASE)
+    re.compile(rf"\b(?:{stem})\w*[\W_]{{0,5}}(?:è|di|pari a)?[\W_]{{0,5}}?({RATING})", re.IGNORECASE)
     for stem in ("valen", "attiv|arous", "domin")
 ]
 
@@ -38,7 +37,7 @@ _NAMED_NUMBERS = [
 def example(row: Row) -> Example:
     """A sentence with its three ratings."""
     text = text_of(row, "text").strip()
-    return Example(instruction=INSTRUCTION, context=text, gold=[_rating(row, column) for column in DIMENSIONS])
+    return Example(instruction=INSTRUCTION, context=text, gold=[number_of(row, column) for column in DIMENSIONS])
 
 
 def encode(gold: Sequence[float]) -> str:
@@ -61,37 +60,24 @@ def score(answers: Sequence[Answer]) -> Mapping[str, float]:
     """Pearson's r and mean absolute error for each dimension.
 
     An answer that could not be decoded is as wrong as one on the scale can be: for the error it counts as the end of
-    the scale that is farther from gold. For the correlation, where an extreme can also help, it is the scale's middle.
+    the scale that is farther from gold, and the correlation loses its share of it (`scoring.share_of`).
     """
     scores = {}
     for place, dimension in enumerate(DIMENSIONS):
         gold = [answer.item.gold[place] for answer in answers]
-        middle = [_given(answer, place, sum(SCALE) / 2) for answer in answers]
-        farthest = [_given(answer, place, _farthest(g)) for answer, g in zip(answers, gold, strict=True)]
-        scores[f"pearson_{dimension.lower()}"] = pearson(gold, middle)
+        given = [None if answer.prediction is None else float(answer.prediction[place]) for answer in answers]
+        farthest = [_farthest(g) if p is None else p for g, p in zip(gold, given, strict=True)]
+        scores[f"pearson_{dimension.lower()}"] = share_of(pearson, gold, given)
         scores[f"mae_{dimension.lower()}"] = mean_absolute_error(gold, farthest)
     return scores
 
 
-def _given(answer: Answer, place: int, otherwise: float) -> float:
-    return otherwise if answer.prediction is None else float(answer.prediction[place])
+def _published(name: str) -> tuple[str, ...]:
+    return name, f"EmotivITA/{name}"
 
 
 def _farthest(gold: float) -> float:
     return max(SCALE, key=lambda end: abs(end - gold))
-
-
-def _rating(row: Row, column: str) -> float:
-    written = row.cells.get(column)
-    if written is None or not str(written).strip():
-        raise BadRow("no label")
-    try:
-        value = float(written)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadRow("rating is not a number")
-    return value
 
 
 TASK = Task(
@@ -99,10 +85,12 @@ TASK = Task(
     folder="emotivita",
     description="Valence, arousal and dominance of Italian sentences, rated from 1 to 5.",
     licence="CC-BY-SA-4.0",
-    where_to_get="take the labelled development and test sets of https://github.com/GiovanniGafa/EmoITA "
-    "(folder EmotivITA) and keep them as train.csv and test.csv",
-    train=("train.csv",),
-    test=("test.csv",),
+    where_to_get="take 'Development set.csv' and 'Test set - Gold labels.csv' from the folder EmotivITA of "
+    "https://github.com/GiovanniGafa/EmoITA; train.csv and test.csv do for names too",
+    train=(("train.csv", *_published("Development set.csv")),),
+    test=(("test.csv", *_published("Test set - Gold labels.csv")),),
+    beside=(_published("Test set.csv"),),
+    text=("text",),
     rows=csv_rows,
     example=example,
     encode=encode,

@@ -44,7 +44,7 @@ def csv_rows(file: Path, *, delimiter: str = ",", quoted: bool = True) -> Iterat
         delimiter: what stands between cells; another of the usual ones is taken where only that is in the header.
         quoted: whether quoted cells may hold delimiters, quotes and line ends, or a quote is a letter like any other.
     """
-    lines = _lines(file)
+    lines = byte_lines(file)
     # An undecodable byte becomes a lone surrogate, which the row that it is in is then refused for.
     reader = csv.reader(
         (line.decode("utf-8", "surrogateescape") for line in lines),
@@ -66,7 +66,7 @@ def csv_rows(file: Path, *, delimiter: str = ",", quoted: bool = True) -> Iterat
 
 def jsonl_rows(file: Path) -> Iterator[Row | Rejected]:
     """Rows of a file that has a JSON object on each line."""
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(byte_lines(file), start=1):
         if line.strip():
             row = Row(file=file, line=number, size=len(line), cells={})
             try:
@@ -82,7 +82,7 @@ def token_rows(file: Path) -> Iterator[Row | Rejected]:
     not from.
     """
     sentence: list[tuple[int, bytes]] = []
-    for number, line in enumerate([*_lines(file), b""], start=1):
+    for number, line in enumerate([*byte_lines(file), b""], start=1):
         if line.strip():
             sentence.append((number, line))
         elif sentence:
@@ -147,11 +147,12 @@ def number_of(row: Row, *columns: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadRow(f"{columns[0]} is not a number")
+        raise BadRow("label is not a number")
     return value
 
 
-def _lines(file: Path) -> list[bytes]:
+def byte_lines(file: Path) -> list[bytes]:
+    """The lines of a file with their ends, a byte-order mark at its start left out."""
     # Bytes are split at \n, \r and \r\n only; a decoded string would also be split at U+2028 and its like in a cell.
     return file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
 

@@ -6,7 +6,8 @@ for every input: a class that nobody has scores 0, and a constant vector correla
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from math import fsum, sqrt
 
 
@@ -15,11 +16,18 @@ def class_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable], label: Has
     return micro_f1(gold, predicted, [label])
 
 
-def macro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> float:
-    """Mean F1 of the classes of a task, all of them, as in `f1_score(labels=labels, average="macro", zero_division=0)`.
+def macro_f1(
+    gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable] | None = None
+) -> float:
+    """Mean F1 of classes, as in `f1_score(labels=labels, average="macro", zero_division=0)`.
 
-    scikit-learn left to itself averages over the classes that occur; on a complete test set that is the same.
+    Args:
+        gold: the right labels.
+        predicted: the labels given, None for none.
+        labels: the classes of the mean; where there are none, those that occur on either side, as in scikit-learn.
     """
+    if labels is None:
+        labels = list(dict.fromkeys(label for label in (*gold, *predicted) if label is not None))
     return fsum(class_f1(gold, predicted, label) for label in labels) / len(labels)
 
 
@@ -28,6 +36,11 @@ def micro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Se
     hits = sum(g == p and g in labels for g, p in zip(gold, predicted, strict=True))
     total = sum(g in labels for g in gold) + sum(p in labels for p in predicted)
     return 2 * hits / total if total else 0.0
+
+
+def weighted_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
+    """Mean F1 of the classes in gold, each by its share of gold (scikit-learn's `average="weighted"`)."""
+    return fsum(class_f1(gold, predicted, label) * n for label, n in Counter(gold).items()) / len(gold)
 
 
 def mean_absolute_error(gold: Sequence[float], predicted: Sequence[float]) -> float:
@@ -40,13 +53,29 @@ def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
     a, b = _deviations(gold), _deviations(predicted)
     if not any(a) or not any(b):
         return 0.0
-    r = fsum(x * y for x, y in zip(a, b, strict=True)) / sqrt(fsum(x * x for x in a)) / sqrt(fsum(y * y for y in b))
+    # One root of the product, which is exact for equal vectors: right answers then score 1.0 and nothing less.
+    r = fsum(x * y for x, y in zip(a, b, strict=True)) / sqrt(fsum(x * x for x in a) * fsum(y * y for y in b))
     return max(-1.0, min(1.0, r))
 
 
 def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
     """Spearman's rho: Pearson's r of the ranks, where equal values share their mean rank."""
     return pearson(_ranks(gold), _ranks(predicted))
+
+
+def share_of(
+    correlation: Callable[[Sequence[float], Sequence[float]], float],
+    gold: Sequence[float],
+    predicted: Sequence[float | None],
+) -> float:
+    """A correlation when some predictions are missing: that of the others, times the share that they are of all.
+
+    So every missing one costs its part, as a wrong label does, wherever its gold lies; a stand-in on the scale could
+    happen to be right. A correlation below zero stays as it is, because a part of it would be the better score.
+    """
+    pairs = [(g, p) for g, p in zip(gold, predicted, strict=True) if p is not None]
+    among_the_others = correlation([g for g, _ in pairs], [p for _, p in pairs])
+    return min(among_the_others, among_the_others * len(pairs) / max(len(gold), 1))
 
 
 def _deviations(values: Sequence[float]) -> list[float]:
