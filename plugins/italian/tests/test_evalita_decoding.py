@@ -93,14 +93,15 @@ def test_ratings_come_back(gold):
 
 
 @pytest.mark.parametrize(("text", "mentions"), [
-    ("Maria Rossi [PER]; Torino [LOC]", [("Maria Rossi", "PER"), ("Torino", "LOC")]),
-    ("maria rossi [ per ], Torino[LOC].", [("maria rossi", "PER"), ("Torino", "LOC")]),
-    ("- Maria Rossi [PER]\n- Torino [LOC]", [("Maria Rossi", "PER"), ("Torino", "LOC")]),
-    ("1. Maria Rossi [PER]\n2. Torino [LOC]\n", [("Maria Rossi", "PER"), ("Torino", "LOC")]),
-    ("Le entità sono: Maria Rossi [PER]", [("Maria Rossi", "PER")]),
-    ("Ecco le entità nominate:\n\nMaria Rossi [PER]", [("Maria Rossi", "PER")]),
-    ("Torino [LOC]\n\n### Istruzione: Roma [LOC]", [("Torino", "LOC")]),
-    ("Torino [LOC]; Maria Ro", [("Torino", "LOC")]),
+    ("Maria Rossi [PER]; Torino [LOC]", [("Maria Rossi", "PER", 0), ("Torino", "LOC", 0)]),
+    ("maria rossi [ per ], Torino[LOC].", [("maria rossi", "PER", 0), ("Torino", "LOC", 0)]),
+    ("- Maria Rossi [PER]\n- Torino [LOC]", [("Maria Rossi", "PER", 0), ("Torino", "LOC", 0)]),
+    ("1. Maria Rossi [PER]\n2. Torino [LOC]\n", [("Maria Rossi", "PER", 0), ("Torino", "LOC", 0)]),
+    ("Le entità sono: Maria Rossi [PER]", [("Maria Rossi", "PER", 0)]),
+    ("Ecco le entità nominate:\n\nMaria Rossi [PER]", [("Maria Rossi", "PER", 0)]),
+    ("Torino [LOC]\n\n### Istruzione: Roma [LOC]", [("Torino", "LOC", 0)]),
+    ("Torino [LOC]; Maria Ro", [("Torino", "LOC", 0)]),
+    ("Roma [LOC 2]; Po [loc, 3]", [("Roma", "LOC", 2), ("Po", "LOC", 3)]), ("Roma [LOC 0]", None),
     ("Nessuna.", []), ("nessuna entità\n\nTorino [LOC]", []), ("Non ci sono entità nominate", []),
     ("Torino", None), ("[PER]", None), ("Torino [CITTÀ]", None),
 ])  # fmt: skip
@@ -116,8 +117,8 @@ def test_neighbours_of_one_type_stay_apart():
 
 
 @pytest.mark.parametrize(("tags", "mentions"), [
-    (["I-LOC", "O"], [("a", "LOC")]), (["I-LOC", "I-LOC"], [("a b", "LOC")]),
-    (["B-PER", "I-LOC"], [("a", "PER"), ("b", "LOC")]), (["B-LOC", "B-LOC"], [("a", "LOC"), ("b", "LOC")]),
+    (["I-LOC", "O"], [("a", "LOC", 0)]), (["I-LOC", "I-LOC"], [("a b", "LOC", 0)]),
+    (["B-PER", "I-LOC"], [("a", "PER", 0), ("b", "LOC", 0)]), (["B-LOC", "B-LOC"], [("a", "LOC", 0), ("b", "LOC", 0)]),
 ])  # fmt: skip
 def test_a_tag_that_continues_nothing_begins_a_mention(tags, mentions):
     assert nermud.mentions({"tokens": ["a", "b"], "tags": tags}) == mentions
@@ -128,14 +129,21 @@ def test_a_tag_that_continues_nothing_begins_a_mention(tags, mentions):
 def test_mentions_come_back(sentence):
     gold = {"tokens": [token for token, _ in sentence], "tags": [tag for _, tag in sentence]}
     assert nermud.decode(nermud.encode(gold)) == nermud.mentions(gold)
+    assert nermud.marked(gold["tokens"], nermud.mentions(gold)) == [tag.rpartition("-")[2] for tag in gold["tags"]]
+
+
+def test_a_mention_after_the_same_words_says_which_it_is():
+    gold = {"tokens": ["marche", "delle", "Marche", ",", "Marche"], "tags": ["O", "O", "O", "O", "B-LOC"]}
+    assert nermud.encode(gold) == "Marche [LOC 2]"
+    assert nermud.marked(gold["tokens"], [("Marche", "LOC", 3)]) == ["O"] * 5
 
 
 @pytest.mark.parametrize(("predicted", "kinds"), [
-    ([("d'Europa", "ORG")], ["O", "O", "ORG", "ORG", "O", "O"]),
-    ([("Roma", "LOC"), ("Roma", "PER")], ["LOC", "O", "O", "O", "O", "PER"]),
-    ([("Roma", "LOC")] * 3, ["LOC", "O", "O", "O", "O", "LOC"]),
-    ([("Consiglio d' Europa", "ORG"), ("Europa", "LOC")], ["O", "ORG", "ORG", "ORG", "O", "O"]),
-    ([("Parigi", "LOC"), ("Eur", "LOC"), ("roma", "LOC"), ("", "PER"), (" ", "PER")], ["O"] * 6),
+    ([("d'Europa", "ORG", 0)], ["O", "O", "ORG", "ORG", "O", "O"]),
+    ([("Roma", "LOC", 0), ("Roma", "PER", 0)], ["LOC", "O", "O", "O", "O", "PER"]),
+    ([("Roma", "LOC", 0)] * 3, ["LOC", "O", "O", "O", "O", "LOC"]),
+    ([("Consiglio d' Europa", "ORG", 0), ("Europa", "LOC", 0)], ["O", "ORG", "ORG", "ORG", "O", "O"]),
+    ([("Parigi", "LOC", 0), ("Eur", "LOC", 0), ("roma", "LOC", 0), ("", "PER", 0), (" ", "PER", 0)], ["O"] * 6),
 ])  # fmt: skip
 def test_mentions_mark_the_first_free_span(predicted, kinds):
     assert nermud.marked(["Roma", "Consiglio", "d'", "Europa", "a", "Roma"], predicted) == kinds

@@ -1,7 +1,8 @@
 """NERMuD: named entities in three domains, speeches (ADG), fiction (FIC) and news (WN) of the KIND corpus.
 
 Files: token TAB tag, a blank line between sentences; tags are O and B- or I- with PER, LOC or ORG. The answer lists the
-mentions one by one, so that neighbours of one type stay apart.
+mentions one by one, so that neighbours of one type stay apart; where a mention's words would be looked for in the wrong
+place, its number among their occurrences stands beside the type.
 
 Metric: `evalita-2023/scripts/get-results.py` in github.com/dhfbk/KIND: F1 on tokens without B- and I-, macro over the
 three types; the micro average is shown beside it because FIC's test set has a single ORG token.
@@ -21,18 +22,19 @@ from langadapt_italian.evalita.task import Example, Task
 INSTRUCTION = (
     "Elenca le entità nominate del testo nell'ordine in cui compaiono: persone (PER), luoghi (LOC) e organizzazioni "
     "(ORG). Scrivi ogni menzione come sta nel testo, con il tipo tra parentesi quadre, e separa le menzioni con un "
-    "punto e virgola, per esempio: Maria Rossi [PER]; Torino [LOC]. Se non ce ne sono, rispondi: nessuna."
+    "punto e virgola, per esempio: Maria Rossi [PER]; Torino [LOC]. Se serve distinguere la menzione dalle stesse parole "
+    "in un altro punto, aggiungi quale occorrenza è: Torino [LOC 2]. Se non ci sono entità, rispondi: nessuna."
 )
 TYPES = ("PER", "LOC", "ORG")
 DOMAINS = ("ADG", "FIC", "WN")
 
 _TAG = re.compile(r"O|[BI]-(?:PER|LOC|ORG)")
-_TYPE = re.compile(r"\[\s*(PER|LOC|ORG)\s*\]", re.IGNORECASE)
+_TYPE = re.compile(r"\[\s*(PER|LOC|ORG)\b\W*?([1-9][0-9]{0,2})?\s*\]", re.IGNORECASE)
 _BEFORE_MENTION = re.compile(r"[\s;,]*(?:[-*•]\s+|\d+[.)]\s+)?")
 _LEAD_IN = re.compile(r"\A[^;:\n]{0,60}\b(?:entità|menzioni|risposta)\b[^;:\n]{0,60}:(?=\s)", re.IGNORECASE)
 _NONE = re.compile(r"\bnessun[ao]?\b|\bnon ci sono\b", re.IGNORECASE)
 
-Mention = tuple[str, str]
+Mention = tuple[str, str, int]  # words, type, and their number among the occurrences of these words; 0 for none given
 
 
 def example(row: Row) -> Example:
@@ -47,20 +49,20 @@ def example(row: Row) -> Example:
 
 def mentions(gold: Mapping[str, Sequence[str]]) -> list[Mention]:
     """The mentions of a tagged sentence in order; an I- that continues nothing (16 in WN's test set) begins one."""
-    found: list[tuple[list[str], str]] = []
-    previous = "O"
-    for token, tag in zip(gold["tokens"], gold["tags"], strict=True):
-        if tag[:1] == "I" and _kind(tag) == _kind(previous):
-            found[-1][0].append(token)
-        elif tag != "O":
-            found.append(([token], _kind(tag)))
-        previous = tag
-    return [(" ".join(tokens), kind) for tokens, kind in found]
+    found: list[Mention] = []
+    tokens, kinds = gold["tokens"], ["O"] * len(gold["tokens"])
+    for place in _entities(gold["tags"]):
+        words, kind = " ".join(tokens[place.start : place.stop]), _kind(gold["tags"][place.start])
+        places = _places(tokens, words)
+        number = 0 if _first_free(places, kinds) == place else places.index(place) + 1
+        found.append((words, kind, number))
+        _mark(kinds, place, kind)
+    return found
 
 
 def encode(gold: Mapping[str, Sequence[str]]) -> str:
-    """`Maria Rossi [PER]; Torino [LOC]`, or `nessuna`."""
-    return "; ".join(f"{text} [{kind}]" for text, kind in mentions(gold)) or "nessuna"
+    """`Maria Rossi [PER]; Torino [LOC 2]`, or `nessuna`."""
+    return "; ".join(f"{text} [{kind}{f' {n}' if n else ''}]" for text, kind, n in mentions(gold)) or "nessuna"
 
 
 def decode(text: str) -> list[Mention] | None:
@@ -82,35 +84,55 @@ def score(answers: Sequence[Answer]) -> Mapping[str, float]:
     return {"macro_f1": macro_f1(gold, predicted, TYPES), "micro_f1": micro_f1(gold, predicted, TYPES)}
 
 
-def marked(tokens: Sequence[str], predicted: Iterable[Sequence[str]]) -> list[str]:
+def marked(tokens: Sequence[str], predicted: Iterable[Mention]) -> list[str]:
     """The type of each token: a mention marks the first span with its characters that no earlier mention has marked.
 
-    Spaces do not count, so "d'Europa" finds the tokens "d'" and "Europa". A mention that is not in the text marks
-    nothing, because the official metric knows tokens only.
+    A mention with a number marks that one of the spans. Spaces do not count, so "d'Europa" finds the tokens "d'" and
+    "Europa". A mention that is not in the text marks nothing, because the official metric knows tokens only.
     """
-    tokens = ["".join(token.split()) for token in tokens]
     kinds = ["O"] * len(tokens)
-    for text, kind in predicted:
-        for place in _free_span(tokens, kinds, "".join(text.split())):
-            kinds[place] = kind
+    for text, kind, number in predicted:
+        places = _places(tokens, text)
+        _mark(kinds, (places[number - 1 : number] or [range(0)])[0] if number else _first_free(places, kinds), kind)
     return kinds
 
 
-def _free_span(tokens: Sequence[str], kinds: Sequence[str], wanted: str) -> range:
-    for start in range(len(tokens)):
-        end, rest = start, wanted
-        while rest and end < len(tokens) and kinds[end] == "O" and rest.startswith(tokens[end]):
-            rest = rest.removeprefix(tokens[end])
-            end += 1
-        if not rest:
-            return range(start, end)
-    return range(0)
+def _entities(tags: Sequence[str]) -> list[range]:
+    """The places of the mentions that the tags mark."""
+    starts = [
+        n for n, tag in enumerate(tags) if tag != "O" and (tag[:1] == "B" or n == 0 or _kind(tags[n - 1]) != _kind(tag))
+    ]
+    ends = [n for n in range(1, len(tags) + 1) if n == len(tags) or tags[n] == "O" or n in starts]
+    return [range(start, min(end for end in ends if end > start)) for start in starts]
+
+
+def _places(tokens: Sequence[str], words: str) -> list[range]:
+    """Every span of tokens with the characters of the words."""
+    wanted, squeezed = "".join(words.split()), ["".join(token.split()) for token in tokens]
+    return [range(start, end) for start in range(len(tokens)) if (end := _end(squeezed, start, wanted))]
+
+
+def _end(tokens: Sequence[str], start: int, rest: str) -> int:
+    """Where the span ends that begins at a token and has just these characters; 0 when there is none."""
+    end = start
+    while rest and end < len(tokens) and rest.startswith(tokens[end]):
+        rest = rest.removeprefix(tokens[end])
+        end += 1
+    return 0 if rest else end
+
+
+def _first_free(places: Iterable[range], kinds: Sequence[str]) -> range:
+    return next((place for place in places if all(kinds[n] == "O" for n in place)), range(0))
+
+
+def _mark(kinds: list[str], place: range, kind: str) -> None:
+    kinds[place.start : place.stop] = [kind] * len(place)
 
 
 def _listed(text: str) -> list[Mention]:
-    pieces = _TYPE.split(_LEAD_IN.sub("", text, count=1))  # text, type, text, type, …, rest
-    found = [(_trimmed(text), kind.upper()) for text, kind in zip(pieces[::2], pieces[1::2], strict=False)]
-    return [(text, kind) for text, kind in found if text]
+    pieces = _TYPE.split(_LEAD_IN.sub("", text, count=1))  # text, type, number, text, type, number, …, rest
+    found = zip(pieces[::3], pieces[1::3], pieces[2::3], strict=False)
+    return [(words, kind.upper(), int(n or 0)) for text, kind, n in found if (words := _trimmed(text))]
 
 
 def _trimmed(piece: str) -> str:
