@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from langadapt import Answer, Document, Item, Message, Rejected
-from langadapt_italian.evalita import CORPORA, EVALUATIONS, TASKS, nermud, wic_ita
+from langadapt_italian.evalita import CORPORA, EVALUATIONS, TASKS, clinkart, langlearn, nermud, wic_ita
 from langadapt_italian.evalita.reading import BadRow, Row
 
 WHOLE, *PARTS = CORPORA
 TASK_IDS = [task.name for task in TASKS]
 BY_CORPUS = {corpus.name: corpus for corpus in PARTS}
 RECORDS = [(t, BY_CORPUS[t.corpus_name], e) for t, e in zip(TASKS, EVALUATIONS, strict=True)]
-MEANT = {"nermud": nermud.mentions}  # what an answer decodes to, where it is not gold itself
+MEANT = {
+    "langlearn": langlearn.encode,
+    "nermud": nermud.mentions,
+    "clinkart": clinkart.mentions,
+}  # what an answer decodes to, where it is not gold itself
 BY_NAME = {task.name: (task, corpus, evaluation) for task, corpus, evaluation in RECORDS}
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data"

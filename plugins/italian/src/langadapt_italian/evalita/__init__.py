@@ -1,9 +1,33 @@
 """EVALITA 2023: the tasks that LLaMAntino's instruction stage learns from and is measured on."""
 
-from langadapt_italian.evalita import acti, emotivita, haspeede3, nermud, wic_ita
+from langadapt_italian.evalita import (
+    acti,
+    clinkart,
+    discotex,
+    emotivita,
+    geolingit,
+    haspeede3,
+    langlearn,
+    nermud,
+    wic_ita,
+)
 from langadapt_italian.evalita.task import whole
 
-TASKS = (nermud.TASK, emotivita.TASK, wic_ita.TASK, acti.TASK_A, acti.TASK_B, haspeede3.TASK)
+TASKS = (
+    emotivita.TASK,
+    geolingit.TASK_A,
+    geolingit.TASK_B,
+    langlearn.TASK,
+    haspeede3.TASK,
+    acti.TASK_A,
+    acti.TASK_B,
+    nermud.TASK,
+    clinkart.TASK,
+    wic_ita.TASK,
+    wic_ita.TASK_RANKING,
+    discotex.TASK_1,
+    discotex.TASK_2,
+)
 
 _WITH_TRAINING = tuple(task for task in TASKS if not task.learns_as)
 

@@ -11,7 +11,7 @@ from langadapt import Answer
 from langadapt_italian.evalita.scoring import macro_f1
 
 # A rating: one digit before the mark, because no scale has more, so that years and ids are not taken for ratings.
-RATING = r"(?<![\w.,])[0-9](?:[.,][0-9]++)?+(?!\w)"
+RATING = r"(?<![\w.,])[0-9](?:[.,][0-9]++)?+(?!\w|[.,][0-9])"
 YES, NO = "sì", "no"
 YES_OR_NO = {"1": YES, "0": NO}  # how the organisers' files write it
 
