@@ -8,6 +8,7 @@ from langadapt import hookimpl, records
 from langadapt.peft import STRATEGIES
 from langadapt.prompts import chatml
 from langadapt.stages import cpt, evaluate, merge, sft
+from langadapt.translation.engines import TRANSLATORS
 
 
 @hookimpl
@@ -26,3 +27,9 @@ def langadapt_stages() -> Iterable[records.StageKind]:
 def langadapt_prompts() -> Iterable[records.PromptFormat]:
     """`chatml`."""
     yield chatml.FORMAT
+
+
+@hookimpl
+def langadapt_translators() -> Iterable[records.Translator]:
+    """`apertium`, `ctranslate2`, `transformers`, `openai`, `memory`."""
+    return TRANSLATORS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from langadapt.errors import UserError
@@ -69,13 +69,25 @@ def pin_dataset(repo_id: str, revision: str) -> str:
         return str(api.dataset_info(repo_id, revision=revision).sha)
 
 
-def fetch_model(repo_id: str, commit: str) -> str:
-    """Folder of a model snapshot: configuration, tokenizer and safetensors weights; nothing that could hold code."""
+def fetch_model(repo_id: str, commit: str, also: Sequence[str] = ()) -> str:
+    """Folder of a model snapshot: configuration, tokenizer and safetensors weights; nothing that could hold code.
+
+    `also` names further files by pattern, for models of another format.
+    """
     from huggingface_hub import snapshot_download
 
     with in_words(repo_id, revision=commit):
         return snapshot_download(
             repo_id,
             revision=commit,
-            allow_patterns=["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt", "*.jinja", "LICENSE*"],
+            allow_patterns=[
+                "*.json",
+                "*.safetensors",
+                "*.model",
+                "merges.txt",
+                "vocab.txt",
+                "*.jinja",
+                "LICENSE*",
+                *also,
+            ],
         )

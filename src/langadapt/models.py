@@ -164,7 +164,7 @@ def _hub_model(reference: str, revision: str, known: Mapping[str, Any], licence:
 
 
 def _cached_config(reference: str, revision: str) -> dict[str, Any] | None:
-    folder = _snapshot(reference, revision)
+    folder = snapshot(reference, revision)
     if folder is None or not (folder / "config.json").is_file():
         return None
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -172,11 +172,11 @@ def _cached_config(reference: str, revision: str) -> dict[str, Any] | None:
 
 
 def _weights_cached(reference: str, revision: str) -> bool:
-    folder = _snapshot(reference, revision)
+    folder = snapshot(reference, revision)
     return folder is not None and any(folder.glob("*.safetensors"))
 
 
-def _snapshot(reference: str, revision: str) -> Path | None:
+def snapshot(reference: str, revision: str) -> Path | None:
     """The folder of a cached snapshot, by the hub cache's documented layout; importing the library would cost a
     second.
     """
