@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from langadapt import hookimpl, records
+from langadapt import cleaning, hookimpl, records
 from langadapt.peft import STRATEGIES
 from langadapt.prompts import chatml
 from langadapt.stages import cpt, evaluate, merge, sft
@@ -21,6 +21,12 @@ def langadapt_peft_strategies() -> Iterable[records.PeftStrategy]:
 def langadapt_stages() -> Iterable[records.StageKind]:
     """`cpt`, `sft`, `merge`, `evaluate`."""
     return (cpt.STAGE, sft.STAGE, merge.STAGE, evaluate.STAGE)
+
+
+@hookimpl
+def langadapt_filters() -> Iterable[records.Filter]:
+    """`mojibake`, `language`, `fineweb2` and the other families of `langadapt.cleaning`."""
+    return cleaning.FILTERS
 
 
 @hookimpl
