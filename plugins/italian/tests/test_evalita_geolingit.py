@@ -59,7 +59,8 @@ def test_files_are_found_where_the_release_has_them(tmp_path, folder):
         content = f"ID\tText\tRegion\n1\ttweet di {split}\tMarche\n"
         (tmp_path / folder / f"{split}_a.tsv").write_text(content, encoding="utf-8")
     (tmp_path / "test.tsv").write_text("id\ttext\n1\ttweet di train\n", encoding="utf-8")
-    (item,) = A.items(tmp_path)
+    blind, item = A.items(tmp_path)
+    assert refused([blind]) == [("no label", "test.tsv:2")]
     assert (item.id, item.split) == ("geolingit-a/dev_a/2", "dev")
     assert refused(A.documents(tmp_path)) == [("also in the dev set", "train_a.tsv:2")], (
         "the blind test set is kept out"

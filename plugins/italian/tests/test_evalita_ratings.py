@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langadapt import Answer, Item, Rejected
-from langadapt_italian.evalita import discotex, wic_ita
+from langadapt_italian.evalita import discotex, emotivita, nermud, wic_ita
 from langadapt_italian.evalita.answers import NO, YES, decode_rating, encode_rating
 from langadapt_italian.evalita.scoring import pearson, share_of, spearman
 
@@ -156,3 +156,25 @@ def test_discotex_knows_the_score_by_both_names_and_rounds_it(tmp_path):
 
 def test_discotex_accuracy_by_hand():
     assert ONE.score(answers([YES, YES, NO, NO], [YES, NO, NO, None])) == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize("folder", ["", "EmotivITA/"])
+def test_emotivita_is_read_under_its_published_names(tmp_path, folder):
+    written(tmp_path, f"{folder}Development set.csv", "ID,Text,v,a,d\n1,Uno.,1,2,3\n2,Due.,1,2,3\n3,Tre!,1,2,3\n")
+    written(tmp_path, f"{folder}Test set - Gold labels.csv", "id;text;V;A;D\n4;Due.;1,5;2;3\n")
+    written(tmp_path, f"{folder}Test set.csv", "id,text\n4,Due.\n5,Tre\n")
+    (item,) = emotivita.TASK.items(tmp_path)
+    kept, *leaks = emotivita.TASK.documents(tmp_path)
+    assert item.gold == [1.5, 2.0, 3.0]
+    assert kept.messages[1].content == "valenza: 1,00; attivazione: 2,00; dominanza: 3,00"
+    assert refused(leaks) == [
+        ("also in the test set", "Development set.csv:3"), ("also in the test set", "Development set.csv:4"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["", "evalita-2023/"])
+def test_nermud_is_read_in_the_repositorys_folder_and_measured_on_dev_without_a_test_set(tmp_path, folder):
+    written(tmp_path, f"{folder}WN_train.tsv", "Roma\tB-LOC\n")
+    written(tmp_path, f"{folder}WN_dev.tsv", "Oslo\tB-LOC\n\nRoma\tB-LOC\n")
+    assert [item.split for item in nermud.TASK.items(tmp_path)] == ["dev", "dev"]
+    assert refused(nermud.TASK.documents(tmp_path)) == [("also in the dev set", "WN_train.tsv:1")]

@@ -2,7 +2,7 @@
 
 Files: tsv without quoting, `id, text, region` (A: `train_a.tsv`, `dev_a.tsv`) and `id, text, latitude, longitude` (B:
 `train_b.tsv`, `dev_b.tsv`). The organisers' `test.tsv` has no labels; they gave no name to the labelled one, which is
-looked for as `test_a.tsv` and `test_b.tsv`. Layout as in the organisers' README and scorer; the files were not seen.
+looked for as `test_a.tsv` and `test_b.tsv` first. Layout as in the organisers' README and scorer; the files were not seen.
 
 Metrics: `eval.py` in github.com/dhfbk/geolingit-evalita2023: A macro-F1 over the 17 regions of the test set, or the 13 of
 the development set; B the mean haversine distance in km (package haversine 2.8: mean Earth radius 6371.0088 km). The
@@ -153,7 +153,7 @@ _SHARED: Mapping[str, Any] = {
     "gated": True,
     "rows": partial(csv_rows, delimiter="\t", quoted=False),
     "text": ("text",),
-    "beside": (_names("test_a.tsv"), _names("test_b.tsv"), "test.tsv"),
+    "beside": (_names("test_a.tsv"), _names("test_b.tsv"), "test.tsv"),  # the same tweets in all of them
 }
 _WHERE_TO_GET = (
     "the tweets are no longer handed out as text: fetch those of the ids in https://github.com/dhfbk/diatopit as its "
@@ -167,7 +167,7 @@ TASK_A = Task(
     where_to_get=_WHERE_TO_GET.format("a"),
     train=(_names("train_a.tsv"),),
     dev=(_names("dev_a.tsv"),),
-    test=(_names("test_a.tsv"),),
+    test=((*_names("test_a.tsv"), "test.tsv"),),
     example=example_a,
     decode=decode_region,
     score=score_a,
@@ -181,7 +181,7 @@ TASK_B = Task(
     where_to_get=_WHERE_TO_GET.format("b"),
     train=(_names("train_b.tsv"),),
     dev=(_names("dev_b.tsv"),),
-    test=(_names("test_b.tsv"),),
+    test=((*_names("test_b.tsv"), "test.tsv"),),
     example=example_b,
     encode=encode_coordinates,
     decode=decode_coordinates,
