@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from langadapt import Answer, Document, Item, Message, Rejected
-from langadapt_italian.evalita import CORPORA, EVALUATIONS, TASKS, clinkart, langlearn, nermud, wic_ita
+from langadapt_italian.evalita import CORPORA, EVALUATIONS, TASKS, clinkart, hodi, langlearn, nermud, politicit, wic_ita
 from langadapt_italian.evalita.reading import BadRow, Row
 
 WHOLE, *PARTS = CORPORA
@@ -22,6 +22,8 @@ MEANT = {
     "langlearn": langlearn.encode,
     "nermud": nermud.mentions,
     "clinkart": clinkart.mentions,
+    "hodi-b": hodi.passages,
+    "politicit": politicit.traits,
 }  # what an answer decodes to, where it is not gold itself
 BY_NAME = {task.name: (task, corpus, evaluation) for task, corpus, evaluation in RECORDS}
 
@@ -122,8 +124,8 @@ def test_the_whole_is_its_parts_by_turns():
 
 
 def test_the_whole_takes_the_tasks_that_are_there(tmp_path):
-    _, corpus, _ = BY_NAME["haspeede3"]
-    (tmp_path / "haspeede3").symlink_to(corpus.sample)
+    _, corpus, _ = BY_NAME["politicit"]
+    (tmp_path / "politicit").symlink_to(corpus.sample)
     assert list(WHOLE.read(tmp_path)) == list(corpus.read(corpus.sample))
 
 

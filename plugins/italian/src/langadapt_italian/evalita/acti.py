@@ -1,10 +1,11 @@
 """ACTI: conspiracy theories in Telegram comments. A: is it conspiratorial? B: which theory is it about?
 
 Files: csv `Id,comment_text,conspiratorial` (A, 0 or 1) and `Id,comment_text,topic,conspiracy` (B, the topic's name and
-its number); cells run over several lines. The test files of the Kaggle competitions have no labels, and their rows are
-refused as "no label".
+its number); cells run over several lines. The Kaggle competitions' subtaskA_test.csv and subtaskB_test.csv have no
+labels, so their rows are refused as "no label"; with labels, they are kept under that name or as …_with_labels.csv. The
+two sub-tasks share comments: what one is measured on, the other does not learn from.
 
-Metric: macro-F1 for both (arXiv 2307.06954).
+Metric: macro-F1 for both, over the classes that occur (arXiv 2307.06954; scikit-learn's definition).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from langadapt import Answer
-from langadapt_italian.evalita.answers import NO, YES, YES_OR_NO, decode_label, decode_yes_or_no, macro_f1_of
+from langadapt_italian.evalita.answers import YES_OR_NO, decode_label, decode_yes_or_no, macro_f1_of
 from langadapt_italian.evalita.reading import Row, csv_rows, label_of, text_of
 from langadapt_italian.evalita.task import Example, Task
 
@@ -57,12 +58,12 @@ def decode_topic(text: str) -> str | None:
 
 def score_a(answers: Sequence[Answer]) -> Mapping[str, float]:
     """Macro-F1 over `sì` and `no`."""
-    return {"macro_f1": macro_f1_of(answers, (YES, NO))}
+    return {"macro_f1": macro_f1_of(answers)}
 
 
 def score_b(answers: Sequence[Answer]) -> Mapping[str, float]:
-    """Macro-F1 over the four theories."""
-    return {"macro_f1": macro_f1_of(answers, TOPICS)}
+    """Macro-F1 over the theories, as many of the four as occur."""
+    return {"macro_f1": macro_f1_of(answers)}
 
 
 TASK_A = Task(
