@@ -131,7 +131,7 @@ def test_everything_that_is_wrong_is_said_at_once_with_its_line_and_the_nearest_
         (31, "adapt.training.optim"): '"adamw_troch" is not one of its values; did you mean "adamw_torch"?',
         (32, "adapt.training.max_length"): "0 is not at least 1",
         (37, "chat.corpus.0"): 'no plugin offers the corpus "dolly-ti"; did you mean "dolly-it"?',
-        (37, "chat.corpus.0.filters"): 'no plugin offers the filter "no-such-filter"; there are none',
+        (37, "chat.corpus.0.filters"): 'no plugin offers the filter "no-such-filter"; known: ',
         (37, "chat.corpus.1.layout"): 'there is no layout "doly"; did you mean "dolly"?',
         (37, "chat.corpus.2"): "a corpus needs a name, a path, or the stage that makes it",
         (38, "chat.prompt"): 'no plugin offers the prompt format "alpaca-ti"; did you mean "alpaca-it"?',
@@ -617,13 +617,13 @@ def test_a_rehearsal_keeps_the_stages_their_kinds_methods_and_prompts():
 
 def test_a_rehearsal_is_never_larger_than_the_recipe(load):
     text = (
-        f"{HEAD}[evaluation]\nmax_documents = 2\nmax_items = 3\n{STAGE}"
+        f"{HEAD}[evaluation]\nmax_documents = 2\nmax_items = 1\n{STAGE}"
         "[stage.training]\nmax_steps = 4\nmax_length = 32\nper_device_train_batch_size = 1\n"
     )
     small = load(text).rehearse()
     training = stage(small, "adapt").options.training
     assert (training["max_steps"], training["max_length"], training["per_device_train_batch_size"]) == (4, 32, 1)
-    assert (small.table.evaluation.max_documents, small.table.evaluation.max_items) == (2, 3)
+    assert (small.table.evaluation.max_documents, small.table.evaluation.max_items) == (2, 1)
 
 
 def test_a_rehearsal_holds_out_more_of_its_small_samples_and_never_less(load):

