@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt_italian.evalita.scoring import class_f1, macro_f1, mean_absolute_error, micro_f1, pearson, spearman
+from langadapt_italian.evalita.scoring import (
+    class_f1,
+    macro_f1,
+    mean_absolute_error,
+    micro_f1,
+    pearson,
+    spearman,
+    weighted_f1,
+)
 
 metrics = pytest.importorskip("sklearn.metrics")
 stats = pytest.importorskip("scipy.stats")
@@ -30,6 +38,25 @@ def test_f1_is_scikit_learns(pairs):
         assert ours(gold, predicted, LABELS) == pytest.approx(theirs)
     theirs = metrics.f1_score(gold, named, labels=LABELS, average=None, zero_division=0)
     assert [class_f1(gold, predicted, label) for label in LABELS] == pytest.approx(list(theirs))
+
+
+@untimed
+@given(pairs=LABELLED)
+def test_f1_without_labels_is_over_those_that_occur(pairs):
+    pairs = [(gold, label or "O") for gold, label in pairs]
+    gold, predicted = zip(*pairs, strict=True)
+    assert macro_f1(gold, predicted) == pytest.approx(
+        metrics.f1_score(gold, predicted, average="macro", zero_division=0)
+    )
+    theirs = metrics.f1_score(gold, predicted, average="weighted", zero_division=0)
+    assert weighted_f1(gold, predicted) == pytest.approx(theirs)
+
+
+def test_no_label_is_a_miss_and_not_a_class():
+    # Covid: 1 hit, 1 missed: 2/3. Russia: 1 hit: 1.
+    gold, predicted = ["Covid", "Covid", "Russia"], ["Covid", None, "Russia"]
+    assert macro_f1(gold, predicted) == pytest.approx((2 / 3 + 1) / 2)
+    assert weighted_f1(gold, predicted) == pytest.approx((2 * 2 / 3 + 1) / 3)
 
 
 @untimed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt import Document, Item, Rejected
+from langadapt import Answer, Document, Item, Rejected
 from langadapt_italian.evalita import acti, wic_ita
 from langadapt_italian.evalita.reading import Row, label_of, text_of
 from langadapt_italian.evalita.task import Example, Task
@@ -121,6 +122,28 @@ def test_a_file_is_read_under_the_first_of_its_names_that_is_there(tmp_path):
     assert asked(task, tmp_path) == [("uno", "test"), ("due", "test")]
     filled(tmp_path, gold="tre|1")
     assert asked(task, tmp_path) == [("tre", "test"), ("due", "test")]
+
+
+@pytest.mark.parametrize(("test", "split"), [("tre|1", "test"), ("tre|", "dev")])
+def test_the_report_says_which_split_was_measured(tmp_path, monkeypatch, test, split):
+    generating = pytest.importorskip("langadapt.evaluation.generating")
+    from langadapt.recipe import EvaluationTable
+    from langadapt.stages import evaluate
+
+    def ask(model, tokenizer, evaluation, items, *_):
+        return [Answer(item=item, text="", prediction=item.gold) for item in items]
+
+    monkeypatch.setattr(generating, "ask", ask)
+    filled(tmp_path, dev="due|0", test=test)
+    evaluation = replace(TASK, score=lambda answers: {"n": float(len(answers))}, metrics={"n": True}).evaluation()
+    table = SimpleNamespace(evaluation=EvaluationTable())
+    context = SimpleNamespace(
+        plan=SimpleNamespace(recipe=SimpleNamespace(table=table)), registry=SimpleNamespace(prompts={"p": None})
+    )
+    found = SimpleNamespace(path=tmp_path)
+    measure = SimpleNamespace(evaluation=evaluation, input=found, task="t", prompt="p", split="test")
+    rows, _ = evaluate._task(context, measure, None, None, {})
+    assert [row["split"] for row in rows] == [split]
 
 
 @untimed

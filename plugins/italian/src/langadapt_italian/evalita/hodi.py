@@ -37,8 +37,8 @@ INSTRUCTION_B = (
 )
 
 _NONE = "nessuno"
-_QUOTED = re.compile(r"«(.+?)»(?: ?\((\d{1,4})\))?(?=\s*(?:;|\Z))")
-_OTHERWISE_QUOTED = re.compile(r"«([^«»]+)»|“([^“”]+)”|\"([^\"]+)\"")
+_QUOTED = re.compile(r"«(.+?)»(?!»)(?: ?\((\d{1,4})\))?")
+_OTHERWISE_QUOTED = re.compile(r"“([^“”]+)”|\"([^\"]+)\"")
 _NO_PASSAGE = re.compile(r"nessun[oa]?\b|non ce ne sono|non ci sono")
 
 Passage = tuple[str, int]
@@ -135,7 +135,7 @@ def _flat(text: str) -> str:
 
 
 def _runs(text: str, positions: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of positions, cut after a mark that could be taken for the end of a quotation."""
+    """Start and end of each run of positions, cut after a mark that would be taken for the end of a quotation."""
     marked, start = set(positions), -1
     for position in positions:
         start = position if start < 0 else start
