@@ -29,6 +29,18 @@ def identify(text: str) -> Identified:
     return _detector()(text.encode("utf-8", "ignore").decode("utf-8"))
 
 
+@lru_cache
+def knows(tag: str) -> bool:
+    """Whether the detector has a language at all; a text in one that it lacks is always taken for another."""
+    try:
+        import eldc
+    except ImportError:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        return tag in LanguageIdentifier.from_pickled_model(MODEL_FILE).nb_classes
+    return tag in eldc.LANGUAGES
+
+
 @lru_cache(maxsize=1)
 def _detector() -> Callable[[str], Identified]:
     try:

@@ -123,6 +123,7 @@ class Rehearsal(Table):
     sft_steps: int = Field(5, gt=0, description="Optimizer steps of an sft stage, at most.")
     preference_steps: int = Field(12, gt=0, description="Optimizer steps of a preference stage, at most.")
     preference_pairs: int = Field(4, gt=0, description="Pairs in such a step, at most.")
+    translated_documents: int = Field(40, gt=0, description="Documents that a translate stage reads of a corpus, at most.")
     batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
     learning_rate_scale: float = Field(
         12.0, gt=0, description="Factor on learning rates of adapters: a small model bears more."
@@ -577,6 +578,18 @@ def check_fields(
                 f"unknown key; it is no field of {owner}" if owner else "unknown key; this method takes no options"
             )
             yield (*place, key), message, nearest(key, [*fields, *extra])
+
+
+def check_table(
+    model: type[BaseModel], values: Mapping[str, Any], place: tuple[str | int, ...]
+) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+    """Problems of a table that a plugin's own pydantic model describes; `place` is where it stands in the stage."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            message, hint = _in_words(detail, model, detail["loc"])
+            yield (*place, *detail["loc"]), message, hint
 
 
 def _remove(value: Any, path: tuple[Any, ...]) -> None:

@@ -27,6 +27,7 @@ from langadapt.machine import Machine, free_disk, reset_peak_memory
 from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
+from langadapt.records import StageKind
 
 NO_ROOM = 2**20  # bytes: a disk with less than this is full, whatever words a library has for that
 PACKAGES = (
@@ -156,13 +157,13 @@ class _Execution:
         lock = plan.lock
         lock.setdefault("model", {})
         lock.setdefault("datasets", {})
-        if plan.base.kind == "hub":
+        if plan.base.kind == "hub" and not all(self._makes_corpus(s) for s in plan.stages):
             key = f"{plan.base.reference}@{table.revision}"
             if key not in lock["model"]:
                 from langadapt.hub import pin_model
 
                 lock["model"][key] = pin_model(plan.base.reference, table.revision)
-        else:
+        elif plan.base.kind != "hub":
             lock["model"][plan.base.reference] = base_fingerprint(plan)
         for found in self._hub_inputs():
             assert found.record and found.record.source
@@ -225,7 +226,7 @@ class _Execution:
     def _base_folder(self) -> str:
         """The base model as a folder of safetensors; a hub model is fetched, a GGUF file is converted once."""
         base = self.plan.base
-        if all(s.status == "cached" for s in self.plan.stages):
+        if all(s.status == "cached" or self._makes_corpus(s) for s in self.plan.stages):
             return base.reference
         if base.kind == "hub":
             from langadapt.hub import fetch_model
@@ -335,8 +336,14 @@ class _Execution:
         entry["reason"] = "interrupted" if interrupted else str(error) or type(error).__name__
         self.log.event("stage", id=stage.id, status=entry["status"], reason=entry["reason"])
         # A later run goes on from checkpoints, but not from those of a loss that is no number.
-        if isinstance(error, RunError) or not any((partial / "checkpoints").glob("checkpoint-*")):
+        spoilt = isinstance(error, RunError) and not self._makes_corpus(stage)
+        if spoilt or not any((partial / "checkpoints").glob("checkpoint-*")):
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _makes_corpus(self, stage: PlannedStage) -> bool:
+        """Whether a stage makes text out of text, so that it needs no model."""
+        kind: StageKind = self.registry.stages[stage.kind]
+        return kind.makes == "corpus"
 
     def _context(self, stage: PlannedStage, folder: Path) -> StageContext:
         return StageContext(

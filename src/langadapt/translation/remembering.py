@@ -69,7 +69,7 @@ class Memory:
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, str]:
         """Translations that are there, by key."""
-        wanted, found = list(dict.fromkeys(keys)), {}
+        wanted, found = list(dict.fromkeys(keys)), dict[bytes, str]()
         try:
             for start in range(0, len(wanted), _ASKED):
                 part = wanted[start : start + _ASKED]

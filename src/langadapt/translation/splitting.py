@@ -24,18 +24,12 @@ _BREAKS = re.compile(r"([\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+)")
 _MARKERS = re.compile(r"(?:\s|>|[-*+•–—](?=\s)|#{1,6}(?=\s)|\d{1,3}[.)](?=\s)|[A-Za-z]\)(?=\s)|\[[ xX]\](?=\s))*+")
 _CELL = re.compile(r"(\s*\|\s*)")
 _FENCE = re.compile(r"\s*(?:[-*+>]\s+)?(`{3,}(?=[^`]*$)|~{3,})")
-# Blocks other than fences: how the first line begins, and what the last one holds.
+# Blocks other than fences: how the first line begins, and what the last one holds, with `{0}` for the block's name.
 _BLOCKS = (
-    (re.compile(r"\s*\$\$(?!.*\$\$)"), lambda opened: re.compile(r"\$\$")),
-    (re.compile(r"\s*\\\[(?!.*\\\])"), lambda opened: re.compile(r"\\\]")),
-    (
-        re.compile(r"\s*\\begin\{([A-Za-z]+\*?)\}(?!.*\\end\{\1\})"),
-        lambda opened: re.compile(rf"\\end\{{{re.escape(opened.group(1))}\}}"),
-    ),
-    (
-        re.compile(r"\s*<(pre|script|style)\b(?!.*</\1)", re.IGNORECASE),
-        lambda opened: re.compile(rf"</{opened.group(1)}", re.IGNORECASE),
-    ),
+    (re.compile(r"\s*\$\$(?!.*\$\$)"), r"\$\$"),
+    (re.compile(r"\s*\\\[(?!.*\\\])"), r"\\\]"),
+    (re.compile(r"\s*\\begin\{([A-Za-z]+\*?)\}(?!.*\\end\{\1\})"), r"\\end\{{{0}\}}"),
+    (re.compile(r"\s*<(pre|script|style)\b(?!.*</\1)", re.IGNORECASE), r"</{0}"),
 )
 
 
@@ -69,7 +63,12 @@ def _opened(line: str) -> re.Pattern[str] | None:
     if fence := _FENCE.match(line):
         mark = fence.group(1)
         return re.compile(rf"^\s*{re.escape(mark[0])}{{{len(mark)},}}\s*$")
-    return next((end(opened) for start, end in _BLOCKS if (opened := start.match(line))), None)
+    return next((_ending(opened, end) for start, end in _BLOCKS if (opened := start.match(line))), None)
+
+
+def _ending(opened: re.Match[str], end: str) -> re.Pattern[str]:
+    name = opened.groups()
+    return re.compile(end.format(re.escape(name[0])) if name else end, re.IGNORECASE)
 
 
 def _line(line: str) -> Iterator[Piece]:

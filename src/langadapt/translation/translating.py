@@ -1,9 +1,7 @@
-"""Texts in, drafts out: each text translated in one way after the other until the signals are content with it.
+"""Engines with the memory before them, and the ways in which they are given a paragraph.
 
-    text → paragraphs → units, masked → remembered, or else the engine → masks restored → paragraphs → text → verdict
-
-The ways, for each engine in turn: by paragraph; by sentence, with numbers masked too; around everything that is protected,
-so that spans cannot get lost.
+The ways, for each engine in turn: by paragraph; by sentence, with numbers masked too; around everything that is
+protected, so that spans cannot get lost.
 """
 
 from __future__ import annotations
@@ -12,15 +10,15 @@ import html
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from langadapt.errors import Interrupted, LangadaptError, RunError
 from langadapt.records import Translator
-from langadapt.translation import checking, remembering, splitting
-from langadapt.translation.checking import EMPTY, SPANS, Pair, Signal, Verdict
-from langadapt.translation.protecting import Masked, masked_pair, protect, prose_of
+from langadapt.translation import remembering, splitting
+from langadapt.translation.checking import EMPTY, SPANS
+from langadapt.translation.protecting import Masked, masked_pair, protect
 from langadapt.translation.remembering import Memory
 
 Unit = Masked | str  # something to translate, or what stays as it is
@@ -189,11 +187,13 @@ def _put_together(units: Sequence[Unit], made: Iterator[str]) -> Rendered:
 def ways(engines: Sequence[Engine], names: Sequence[str], longest: int) -> list[Way]:
     """Every way of every engine, in the order in which they are tried."""
     cuts: dict[str, Cut] = {
-        "paragraph": lambda text: by_paragraph(text, names=names, longest=longest),
-        "sentence": lambda text: by_sentence(text, names=names),
-        "around": lambda text: around(text, names=names),
+        "by paragraph": lambda text: by_paragraph(text, names=names, longest=longest),
+        "by sentence": lambda text: by_sentence(text, names=names),
+        "around what is protected": lambda text: around(text, names=names),
     }
-    return [Way(name=name, engine=engine, cut=cut) for engine in engines for name, cut in cuts.items()]
+    return [
+        Way(name=f"{engine.name} {name}", engine=engine, cut=cut) for engine in engines for name, cut in cuts.items()
+    ]
 
 
 def known_units(text: str, translation: str, names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
@@ -205,136 +205,3 @@ def known_units(text: str, translation: str, names: Sequence[str] = ()) -> Itera
     if len(left) == len(right):
         pairs = (masked_pair(*pair, names) for pair in zip(left, right, strict=True))
         yield from (pair for pair in pairs if pair is not None)
-
-
-# --- drafts -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True)
-class Draft:
-    """A text on its way.
-
-    Attributes:
-        source: the text.
-        target: its best translation so far; "" while a paragraph has none.
-        verdict: of that.
-        rejecting: the flaws of the verdict that reject it.
-        way: that it was last changed in, `apertium by sentence`; "" when there was nothing to translate.
-    """
-
-    source: str
-    target: str = ""
-    verdict: Verdict = field(default_factory=Verdict)
-    rejecting: tuple[str, ...] = (EMPTY,)
-    way: str = ""
-    _parts: list[splitting.Piece] = field(default_factory=list)
-    _done: list[Rendered] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._parts = splitting.pieces(self.source)
-        self._done = [Rendered("", (EMPTY,)) for _ in self.paragraphs]
-        if not self._done:
-            self.target, self.rejecting = self.source, ()
-
-    @property
-    def paragraphs(self) -> list[str]:
-        """What there is to translate."""
-        return [part.text for part in self._parts if part.translate]
-
-    @property
-    def again(self) -> list[int]:
-        """Numbers of the paragraphs to translate: those with flaws, or all when it is the whole that has one."""
-        flawed = [number for number, paragraph in enumerate(self._done) if paragraph.flaws]
-        return flawed or list(range(len(self._done)))
-
-    def with_(self, changed: dict[int, Rendered]) -> list[Rendered]:
-        """The paragraphs with the changed ones in their place, where they have no more flaws than before."""
-        done = list(self._done)
-        for number, new in changed.items():
-            if _badness(new) <= _badness(done[number]):
-                done[number] = new
-        return done
-
-
-def _badness(paragraph: Rendered) -> tuple[bool, int]:
-    return not paragraph.text, len(paragraph.flaws)
-
-
-class Translation:
-    """All that texts of one pair of languages are translated and judged with."""
-
-    def __init__(
-        self, ways: Sequence[Way], signals: Sequence[Signal], reject: Sequence[str], names: Sequence[str] = ()
-    ):
-        self.ways, self.signals, self.names = ways, signals, names
-        self._reject = {EMPTY, SPANS, *reject}
-        self._quick = [signal for signal in signals if signal.paragraphs and signal.name in reject]
-
-    def __call__(self, texts: Sequence[str]) -> list[Draft]:
-        """A draft for each text; those that end with `rejecting` flaws were tried in every way."""
-        drafts = [Draft(source=text) for text in texts]
-        for way in self.ways:
-            if rejected := [draft for draft in drafts if draft.rejecting]:
-                self._try(way, rejected)
-        return drafts
-
-    def _try(self, way: Way, drafts: Sequence[Draft]) -> None:
-        """Translates what each draft lacks, and takes the outcome where it is better than what there was."""
-        asked = [(draft, number) for draft in drafts for number in draft.again]
-        rendered = way.translate([draft.paragraphs[number] for draft, number in asked])
-        judged = self._judged([draft.paragraphs[number] for draft, number in asked], rendered)
-        changed: dict[int, dict[int, Rendered]] = {}
-        for (draft, number), paragraph in zip(asked, judged, strict=True):
-            changed.setdefault(id(draft), {})[number] = paragraph
-        candidates = [draft.with_(changed[id(draft)]) for draft in drafts]
-        verdicts = self._verdicts(drafts, candidates)
-        for draft, done, verdict in zip(drafts, candidates, verdicts, strict=True):
-            self._take(
-                draft,
-                done,
-                verdict,
-                f"{way.engine.name} by {way.name}" if way.name != "around" else f"{way.engine.name} around",
-            )
-
-    def _judged(self, sources: Sequence[str], rendered: Sequence[Rendered]) -> list[Rendered]:
-        """Paragraphs with the flaws that can be told of them alone."""
-        whole = [(s, r.text) for s, r in zip(sources, rendered, strict=True) if r.text]
-        verdicts = iter(checking.examine([self._pair(s, t, [(s, t)]) for s, t in whole], self._quick))
-        return [Rendered(r.text, next(verdicts).flaws) if r.text else r for r in rendered]
-
-    def _verdicts(self, drafts: Sequence[Draft], candidates: Sequence[list[Rendered]]) -> list[Verdict]:
-        """Of whole texts; one that lacks a paragraph has that flaw alone."""
-        whole = [(d, done) for d, done in zip(drafts, candidates, strict=True) if all(p.text for p in done)]
-        pairs = [
-            self._pair(
-                draft.source, _text(draft, done), list(zip(draft.paragraphs, (p.text for p in done), strict=True))
-            )
-            for draft, done in whole
-        ]
-        examined = iter(checking.examine(pairs, self.signals))
-        return [
-            next(examined)
-            if all(p.text for p in done)
-            else Verdict(flaws=checking.in_order(f for p in done if not p.text for f in p.flaws))
-            for done in candidates
-        ]
-
-    def _pair(self, source: str, target: str, paragraphs: Sequence[tuple[str, str]]) -> Pair:
-        prose = tuple((prose_of(s, self.names), prose_of(t, self.names)) for s, t in paragraphs)
-        return Pair(source=source, target=target, prose=prose)
-
-    def _take(self, draft: Draft, done: list[Rendered], verdict: Verdict, way: str) -> None:
-        rejecting = tuple(flaw for flaw in verdict.flaws if flaw in self._reject)
-        target = _text(draft, done) if all(p.text for p in done) else ""
-        first = not draft.way
-        if first or (not target, len(rejecting), len(verdict.flaws)) < (
-            not draft.target,
-            len(draft.rejecting),
-            len(draft.verdict.flaws),
-        ):
-            draft.target, draft.verdict, draft.rejecting, draft.way = target, verdict, rejecting, way
-            draft._done = done
-
-
-def _text(draft: Draft, done: Sequence[Rendered]) -> str:
-    return splitting.joined(draft._parts, (paragraph.text for paragraph in done))
