@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from langadapt import Corpus, Evaluation, Language, PromptFormat, RecipeSource, hookimpl
-from langadapt_italian import corpora, evalita, evaluations, language, prompts, recipes
+from langadapt import Corpus, Evaluation, Filter, Language, PromptFormat, RecipeSource, hookimpl
+from langadapt_italian import cleaning, corpora, evalita, evaluations, language, prompts, recipes, spelling
 
 
 @hookimpl
@@ -18,6 +18,12 @@ def langadapt_languages() -> Iterable[Language]:
 def langadapt_corpora() -> Iterable[Corpus]:
     """Web text, English replay, dialogues, instructions, and the training sets of EVALITA 2023."""
     return (*corpora.CORPORA, *evalita.CORPORA)
+
+
+@hookimpl
+def langadapt_filters() -> Iterable[Filter]:
+    """`italian-spelling` and `clean-mc4-it`."""
+    return (spelling.SPELLING, cleaning.CLEAN_MC4_IT)
 
 
 @hookimpl
