@@ -37,8 +37,9 @@ PACKAGED = """
     pol-szl por-cat pt-gl rus-ukr spa-arg spa-ast spa-cat spa-ita srd-ita swe-dan swe-nor urd-hin
     """
 _SPECIAL = frozenset("[]{}^$/\\@<>")
-# Ends of lines, of texts (zero byte) and of files (U+FFFF is the programs' own sign for it), and halves of characters.
-_UNBEARABLE = re.compile("[\x00\n\r\x85\u2028\u2029\uffff\ud800-\udfff]")
+# Ends of lines, of texts (zero byte) and of files (U+FFFF is the programs' own sign for it), halves of characters, and
+# the tilde, with which the generator calls for contraction and which it then takes away.
+_UNBEARABLE = re.compile("[\x00\n\r\x85\u2028\u2029\uffff\ud800-\udfff~]")
 _STREAM = re.compile(r"\\(.)|\[u([0-9a-f]+)\]", re.DOTALL)
 _END = ".[]"  # a full stop that is no text: what the programs put where a text ends without one
 

@@ -3,7 +3,7 @@
 Four families are read, told apart by their files:
 
 - `opus-mt`: conversions of OPUS-MT (Marian) models; `source.spm` and `target.spm` beside the model.
-- `nllb`: NLLB-200; the source begins with its language's token, the translation with the target's.
+- `nllb`: NLLB-200 and M2M100; the source begins with its language's token, the translation with the target's.
 - `madlad`: MADLAD-400; the source begins with `<2it>`.
 - `argos`: packages of Argos Translate, `.argosmodel` files or folders with a `metadata.json`.
 

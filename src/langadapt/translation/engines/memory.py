@@ -18,6 +18,7 @@ from langadapt import artifacts
 from langadapt.errors import UserError
 from langadapt.recipe import Table
 from langadapt.records import Translator
+from langadapt.translation.translating import known_units
 
 BATCH = 1024
 
@@ -64,6 +65,8 @@ def open_engine(options: Options, source: str, target: str) -> Callable[[Sequenc
     known: dict[str, str] = {}
     for text, translation in _pairs(path, source, target):
         known.setdefault(text.strip(), translation.strip())
+        for unit, of_unit in known_units(text, translation):  # as the stage asks: without list marks, spans masked
+            known.setdefault(unit, of_unit)
     return lambda texts: [known.get(text.strip(), "") for text in texts]
 
 

@@ -114,7 +114,7 @@ def _speech(tokenizer: Any, options: Options, source: str, target: str) -> _Spee
     Raises:
         UserError: the model has language tokens, and none for one of the two.
     """
-    tokens = [token for token in tokenizer.get_vocab() if codes.code_in(token)]
+    tokens = _language_tokens(tokenizer)
     if not tokens and not options.target_code:
         return _Speech(prefix=options.prefix, begins_with=None)  # a model of one pair, or one that is told by `prefix`
     if options.prefix and not hasattr(tokenizer, "src_lang"):
@@ -126,6 +126,13 @@ def _speech(tokenizer: Any, options: Options, source: str, target: str) -> _Spee
     # M2M100 wants "it" for its token __it__, the others the token itself.
     tokenizer.src_lang = codes.code_in(heard) if heard.startswith("__") else heard
     return _Speech(prefix=options.prefix, begins_with=tokenizer.convert_tokens_to_ids(spoken))
+
+
+def _language_tokens(tokenizer: Any) -> list[str]:
+    """Tokens for languages: those that the tokenizer sets apart, by one of two ways, or else any in its vocabulary."""
+    # M2M100's tokenizer counts its own neither to the special tokens nor to the vocabulary.
+    apart = [*getattr(tokenizer, "lang_code_to_token", {}).values(), *tokenizer.all_special_tokens]
+    return [t for t in apart if codes.code_in(t)] or [t for t in tokenizer.get_vocab() if codes.code_in(t)]
 
 
 # --- translating -------------------------------------------------------------------------------------------------------
@@ -171,9 +178,9 @@ def _generate(
             forced_eos_token_id=None,  # some models put an end where there is only a limit
             **told,
         )
-    end = tokenizer.eos_token_id
-    # The first token starts the decoder, and is the end token in some models.
-    return [ids[1:] if end in ids[1:] else [] for ids in made.tolist()]
+    # The first token starts the decoder, and is the end token in some models; the language's, if any, is the second.
+    start = 1 if speech.begins_with is None else 2
+    return [ids[start:] if tokenizer.eos_token_id in ids[start:] else [] for ids in made.tolist()]
 
 
 TRANSLATOR = Translator(
