@@ -8,7 +8,7 @@ hand (the method of Liger Kernel's fused linear cross-entropy, arXiv 2410.10989,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from langadapt.models import LOSS_CHUNK
 
@@ -101,7 +102,25 @@ def fused_loss(model: Any) -> Iterator[None]:
     if not can_fuse(model):
         yield
         return
-    model.forward = MethodType(_loss_forward, model)
+    with _forward(model, _loss_forward):
+        yield
+
+
+@contextmanager
+def answer_log_probs(model: Any) -> Iterator[None]:
+    """While open, `model(input_ids, labels=…)` gives `log_probs`, log p of every label, 0 where there is none.
+
+    `labels[i]` is the token that comes after `input_ids[i]`, or -100; both, and the result, are of one shape. Rows are
+    padded on the right. Logits are made a chunk of labels at a time, and made again for the backward pass.
+    """
+    forward = _log_prob_forward if can_fuse(model) else _log_prob_forward_of(model.forward)
+    with _forward(model, forward):
+        yield
+
+
+@contextmanager
+def _forward(model: Any, method: Callable[..., Any]) -> Iterator[None]:
+    model.forward = MethodType(method, model)
     try:
         yield
     finally:
@@ -127,10 +146,43 @@ def _loss_forward(
     }
 
 
+def _log_prob_forward(self: Any, input_ids: Tensor, labels: Tensor, **_: Any) -> dict[str, Tensor]:
+    # No mask: under a causal one, nothing attends to the padding that comes after it.
+    states = self.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+    counts = labels != -100
+    losses = token_losses(states[counts], self.get_output_embeddings().weight, labels[counts])
+    return {"log_probs": losses.new_zeros(labels.shape).masked_scatter(counts, -losses)}
+
+
+def _log_prob_forward_of(own: Callable[..., Any]) -> Callable[..., dict[str, Tensor]]:
+    """For logits that are not plainly `hidden @ head.T`: from what the model's own forward method makes."""
+
+    def forward(self: Any, input_ids: Tensor, labels: Tensor, **_: Any) -> dict[str, Tensor]:
+        logits = own(input_ids=input_ids, use_cache=False).logits.float()
+        losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return {"log_probs": -losses.view(labels.shape)}
+
+    return forward
+
+
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
-    """-log p of each target, (tokens,) in fp32; the log-softmax is taken in fp32 whatever the model computes in."""
+    """-log p of each target, (tokens,) in fp32; the log-softmax is taken in fp32 whatever the model computes in.
+
+    Where gradients are asked for, a chunk's logits are made again in the backward pass, and none are kept.
+    """
     losses = [
-        functional.cross_entropy((hidden[i : i + chunk] @ weight.T).float(), targets[i : i + chunk], reduction="none")
+        checkpoint(
+            _token_losses,
+            hidden[i : i + chunk],
+            weight,
+            targets[i : i + chunk],
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
         for i in range(0, hidden.shape[0], chunk)
     ]
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def _token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy((hidden @ weight.T).float(), targets, reduction="none")

@@ -142,6 +142,7 @@ class Corpus:
         bytes: UTF-8 bytes of text, when that is known; for the plan.
         sample: a bundled file or folder in the same layout, for rehearsals and tests.
         sample_licence: licence of the sample.
+        sample_language: BCP-47 tag of the sample, where it is in another language than the corpus.
         filters: cleaning steps that every reading of this corpus applies, by name.
         aliases: other names for it.
     """
@@ -159,6 +160,7 @@ class Corpus:
     bytes: int | None = None
     sample: Path | None = None
     sample_licence: str = ""
+    sample_language: str = ""
     filters: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 

@@ -1,15 +1,16 @@
 """Trains a model on packed rows: transformers' Trainer with our rows, our loss and the recipe's own words.
 
 `cpt` and `sft` differ in how documents become token sequences and in how these are packed; all that follows is here,
-once.
+once. What `langadapt.preference` shares with them are the functions without an underscore.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +25,10 @@ from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 
 if TYPE_CHECKING:
-    from langadapt.corpus.packing import PackedRows
     from langadapt.corpus.tokenising import Packed
     from langadapt.stages.trained import TrainedOptions
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 OURS = ("max_length",)  # names of trl's SFTConfig that [stage.training] takes beside those of TrainingArguments
 
@@ -45,48 +47,91 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
         RunError: the loss is not a number.
         Interrupted: the user stopped it.
     """
-    peft, rows = options.peft, packed.rows
+    rows = packed.rows
+    prepared = prepare(context, options.peft)
+    arguments = make_arguments(context, {k: v for k, v in options.training.items() if k not in OURS}, TrainingArguments)
+    trainer = SeededTrainer(model=prepared.model, args=arguments, train_dataset=rows, data_collator=_collate)
+    progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
+    with fused_loss(prepared.plain):
+        run_trainer(context, trainer, progress)
+    save(prepared, context)
+    account(context, packed, trainer)
+    metrics = {
+        "trainable_parameters": prepared.trainable,
+        "rows": len(rows),
+        "rows_per_step": rows_per_step(arguments),
+        "epochs": round(float(trainer.state.epoch or 0), 3),
+    }
+    return StageResult(accounting=packed.accounting.to_json(), metrics=progress.metrics() | metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model that is ready to be trained.
+
+    Attributes:
+        plain: the causal language model itself.
+        model: what is trained: the same with its adapter around it, or the same.
+        adapter: whether an adapter is saved and not the weights themselves.
+        trainable: number of weights that learn.
+    """
+
+    plain: Any
+    model: Any
+    adapter: bool
+    trainable: int
+
+
+def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
+    """Loads the model that a stage starts from and lets the strategy of `[stage.peft]` mark what learns.
+
+    Raises:
+        UserError: the options do not fit the model.
+    """
     strategy = context.registry.peft_strategies[peft["method"]]
     transformers.set_seed(context.seed)
-    model = loading.load_model(context.model, torch.float32 if strategy.trains_base else None)
-    plain = model
-    model = strategy.prepare(model, {k: v for k, v in peft.items() if k != "method"})
+    plain = loading.load_model(context.model, torch.float32 if strategy.trains_base else None)
+    model = strategy.prepare(plain, {k: v for k, v in peft.items() if k != "method"})
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")
     context.log.info(
         f"{trainable:,} of {sum(p.numel() for p in model.parameters()):,} stored weights learn ({strategy.name})"
     )
+    return Prepared(plain=plain, model=model, adapter=not strategy.trains_base, trainable=trainable)
 
-    arguments = _arguments(context, options.training)
-    trainer = _Trainer(model=model, args=arguments, train_dataset=rows, data_collator=_collate)
-    progress = _Progress(context, trainer, tokens_per_step=_rows_per_step(arguments) * rows.length)
+
+def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progress) -> None:
+    """Trains to the last step, from the last whole checkpoint when there is one.
+
+    Raises:
+        RunError: the loss is not a number.
+        Interrupted: the user stopped it.
+    """
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(progress)
-    checkpoint = _last_checkpoint(Path(arguments.output_dir))
+    checkpoint = _last_checkpoint(Path(trainer.args.output_dir))
     if checkpoint:
         context.log.info(f"goes on from {checkpoint.name}")
-    with fused_loss(plain):
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        final = result.training_loss if context.stop.is_set() else _loss_after(trainer, rows)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if context.stop.is_set():
         raise Interrupted(
             f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}"
         )
-    for loss in (result.training_loss, final):
+    for loss in (result.training_loss, trainer.loss_of_first()):
         if not np.isfinite(loss):
             raise RunError(f"stage {context.stage.id}: the loss became {loss}; lower training.learning_rate")
-    _save(model, context, adapter=not strategy.trains_base)
-    steps = trainer.state.global_step
-    _account(packed, _Permutation(len(rows), context.seed).first(steps * _rows_per_step(arguments)))
-    metrics = {
-        "trainable_parameters": trainable,
-        "rows": len(rows),
-        "rows_per_step": _rows_per_step(arguments),
-        "epochs": round(float(trainer.state.epoch or 0), 3),
-    }
+
+
+def account(context: StageContext, packed: Packed, trainer: SeededTrainer) -> None:
+    """Moves tokens of rows that the steps did not reach from `trained` to where they belong."""
+    reached = trainer.state.global_step * rows_per_step(trainer.args)
+    tokens = packed.accounting.tokens
+    trained, tokens.learnt = packed.rows.tokens_in(_Permutation(len(packed.rows), context.seed).first(reached))
+    if trained < tokens.trained:
+        tokens.dropped["not reached in max_steps"] += tokens.trained - trained
+        tokens.trained = trained
     packed.accounting.check()
-    return StageResult(accounting=packed.accounting.to_json(), metrics=progress.metrics() | metrics)
 
 
 class _Permutation(torch.utils.data.Sampler[int]):
@@ -111,32 +156,27 @@ class _Permutation(torch.utils.data.Sampler[int]):
         return list(self)[:count]
 
 
-class _Trainer(Trainer):  # type: ignore[misc]
+class SeededTrainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with our order of rows."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
         return _Permutation(len(self.train_dataset), self.args.data_seed)
 
-
-def _loss_after(trainer: Trainer, rows: PackedRows) -> float:
-    """Loss of one row with the weights as the last step left them; no other loss has seen that step."""
-    batch = {key: value.to(trainer.args.device) for key, value in _collate([rows[0]]).items()}
-    with torch.no_grad(), trainer.accelerator.autocast():
-        return float(trainer.model(**batch, use_cache=False)["loss"])
-
-
-def _account(packed: Packed, used: list[int]) -> None:
-    """Moves tokens of rows that the steps did not reach from `trained` to where they belong."""
-    tokens = packed.accounting.tokens
-    trained, tokens.learnt = packed.rows.tokens_in(used)
-    if trained < tokens.trained:
-        tokens.dropped["not reached in max_steps"] += tokens.trained - trained
-        tokens.trained = trained
+    def loss_of_first(self) -> float:
+        """Loss of the first row with the weights as the last step left them; no other loss has seen that step."""
+        batch = {k: v.to(self.args.device) for k, v in self.data_collator([self.train_dataset[0]]).items()}
+        with torch.no_grad(), self.accelerator.autocast():
+            return float(self.compute_loss(self.model, batch))
 
 
-def _arguments(context: StageContext, training: Mapping[str, Any]) -> TrainingArguments:
+def make_arguments(context: StageContext, training: Mapping[str, Any], kind: type[Arguments]) -> Arguments:
+    """The recipe's `[stage.training]` as the library's own options, completed by what follows from run and machine.
+
+    Raises:
+        UserError: the library refuses them.
+    """
     machine = this_machine()
-    options = {k: v for k, v in training.items() if k not in OURS}
+    options = dict(training)
     options["optim"], note = optimizer(str(options["optim"]), cuda=machine.cuda)
     if note:
         context.log.info(note)
@@ -153,15 +193,17 @@ def _arguments(context: StageContext, training: Mapping[str, Any]) -> TrainingAr
         "dataloader_pin_memory": machine.cuda,
     }
     try:
-        arguments = TrainingArguments(**(own | {"bf16": machine.bf16} | options))
+        arguments: Arguments = kind(**(own | {"bf16": machine.bf16} | options))
     except (ValueError, TypeError) as error:
-        raise UserError(f"stage {context.stage.id}: transformers refuses [stage.training]: {error}") from None
+        library = kind.__module__.split(".")[0]
+        raise UserError(f"stage {context.stage.id}: {library} refuses [stage.training]: {error}") from None
     if arguments.n_gpu > 1:  # one process is one GPU's; the Trainer would split batches over all by DataParallel
         arguments._n_gpu = 1
     return arguments
 
 
-def _rows_per_step(arguments: TrainingArguments) -> int:
+def rows_per_step(arguments: TrainingArguments) -> int:
+    """Rows of one optimizer step on all devices."""
     accumulated = int(arguments.gradient_accumulation_steps)
     return int(arguments.train_batch_size) * accumulated * max(1, int(arguments.world_size))
 
@@ -178,22 +220,26 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
-def _save(model: Any, context: StageContext, *, adapter: bool) -> None:
+def save(prepared: Prepared, context: StageContext) -> None:
+    """Writes `adapter/`, or `model/` with its tokenizer, into the stage's folder."""
     folder = context.folder
-    if adapter:
+    if prepared.adapter:
         # "auto" would look the base model up on the hub; the vocabulary is unchanged, so no embedding needs saving.
-        model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        prepared.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
     else:
-        round_model(model, torch.bfloat16, seed=context.seed).save_pretrained(folder / "model")
+        round_model(prepared.model, torch.bfloat16, seed=context.seed).save_pretrained(folder / "model")
         context.tokenizer().save_pretrained(folder / "model")
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    """Sends every logged step to the run's log, and stops the training when the user asks to."""
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Sends every logged step to the run's log, and stops the training when the user asks to.
+
+    Figures of a trainer's own, which it logs by names with a slash (`rewards/margins`), go there too.
+    """
 
     def __init__(self, context: StageContext, trainer: Trainer, tokens_per_step: int):
         self.context, self.trainer, self.tokens_per_step = context, trainer, tokens_per_step
-        self.losses: list[float] = []
+        self.logged: dict[str, list[float]] = {"loss": []}
         self.started = time.monotonic()
         self.first_step = 0
         self.step_seconds: list[float] = []
@@ -214,7 +260,9 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])
-        self.losses.append(loss)
+        figures = {name: value for name, value in logs.items() if "/" in name}
+        for name, value in {"loss": loss, **figures}.items():
+            self.logged.setdefault(name, []).append(value)
         self.context.log.step(
             step=state.global_step,
             steps=state.max_steps,
@@ -222,6 +270,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens=state.global_step * self.tokens_per_step,
+            **figures,
         )
         if not np.isfinite(loss):
             raise RunError(
@@ -231,12 +280,16 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def metrics(self) -> dict[str, Any]:
         steady = self.step_seconds[1:] or self.step_seconds  # the first step also allocates and warms up
-        first, last = self.losses[:1], self.losses[-max(1, len(self.losses) // 10) :]
         return {
             "steps": self.first_step + len(self.step_seconds),
-            "loss_first": first[0] if first else None,
-            "loss_last": float(np.mean(last)) if last else None,
+            **{f"{name}_first": values[0] if values else None for name, values in self.logged.items()},
+            **{f"{name}_last": _end(values) for name, values in self.logged.items()},
             "tokens_per_second": self.tokens_per_step * len(steady) / sum(steady) if steady else None,
             "peak_memory": peak_memory(),
             "peak_gpu_memory": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         }
+
+
+def _end(values: list[float]) -> float | None:
+    """Mean of the last tenth."""
+    return float(np.mean(values[-max(1, len(values) // 10) :])) if values else None

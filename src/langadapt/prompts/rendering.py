@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from langadapt.corpus.packing import Sequence_
-from langadapt.records import Message, PromptFormat, Segment
+from langadapt.corpus.packing import Pair, Sequence_
+from langadapt.records import Document, Message, PromptFormat, Segment
 
 
 def encode(format: PromptFormat, messages: Sequence[Message], tokenizer: Any, system_prompt: str = "") -> Sequence_:
@@ -35,6 +35,21 @@ def encode(format: PromptFormat, messages: Sequence[Message], tokenizer: Any, sy
         ids += encoded["input_ids"]
         learn += [any(loss[start:end]) for start, end in encoded["offset_mapping"]]
     return Sequence_(ids, learn)
+
+
+def encode_pair(format: PromptFormat, document: Document, tokenizer: Any, system_prompt: str = "") -> Pair:
+    """Both answers of a preference, each with the prompt before it; only the last answer is learnt.
+
+    Args:
+        format: the prompt format.
+        document: a dialogue with its `rejected` answer; without one, that side of the pair is empty.
+        tokenizer: as above.
+        system_prompt: as above.
+    """
+    *prompt, chosen = document.messages
+    last = [chosen, Message(role="assistant", content=document.rejected)]
+    sides = [encode(format, [*prompt, answer], tokenizer, system_prompt).last_answer() for answer in last]
+    return Pair(sides[0], sides[1] if document.rejected else Sequence_((), ()))
 
 
 def _runs(segments: Iterable[Segment]) -> Iterable[list[Segment]]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
 from langadapt.evaluation import statistics
+from langadapt.evaluation.preferences import score_pairs
 from langadapt.recipe import BASE
 from langadapt.records import Answer, Item
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan
 
-Key = tuple[str, str]  # suite and task
+Key = tuple[str, str, str]  # suite, task and method
 
 
 def collect_rows(plan: Plan) -> list[dict[str, Any]]:
@@ -33,7 +34,7 @@ def collect_rows(plan: Plan) -> list[dict[str, Any]]:
         if stage.kind == "evaluate":
             items.setdefault(stage.parent, {}).update(_items(folder / "items.jsonl"))
     changes = {
-        (model, *key, metric): change
+        (model, *key[:2], metric): change
         for model, by_task in items.items()
         if model != BASE
         for key, found in by_task.items()
@@ -57,7 +58,7 @@ def _items(file: Path) -> dict[Key, list[dict[str, Any]]]:
     if file.is_file():
         for line in file.read_text(encoding="utf-8").splitlines():
             item = json.loads(line)
-            found.setdefault((item["suite"], item["task"]), []).append(item)
+            found.setdefault((item["suite"], item["task"], item["method"]), []).append(item)
     return found
 
 
@@ -71,6 +72,8 @@ def _changes(
     if "nll" in pairs[0][0]:
         metric = "answer_bits_per_byte" if pairs[0][0]["method"] == "answers" else "bits_per_byte"
         return {metric: statistics.relative_change([a["nll"] for a, _ in pairs], [b["nll"] for _, b in pairs])}
+    if pairs[0][0]["method"] == "preferences":
+        return statistics.paired_difference(score_pairs, [a for a, _ in pairs], [b for _, b in pairs])
     from langadapt.plugins import registry
 
     score = registry().evaluations[key[1]].score

@@ -1,10 +1,10 @@
-"""`evaluate`: measures a model on held-out text, held-out answers and tasks."""
+"""`evaluate`: measures a model on held-out text, held-out answers, held-out preferences and tasks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,9 +44,9 @@ class EvaluateOptions(StageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One thing to measure: bits per byte of text or of answers, or a task."""
+    """One thing to measure: bits per byte of text or of answers, preferences between answers, or a task."""
 
-    method: Literal["text", "answers", "task"]
+    method: Literal["text", "answers", "preferences", "task"]
     task: str
     suite: str
     split: str
@@ -61,11 +61,10 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     table = planner.recipe.table
     measures = list(_measures(stage, planner))
     missing = [m for m in measures if m.suite != HELD_OUT and _in_the_way(m)]
-    stage.notes += [f"{m.task} is left out: {_in_the_way(m)}" for m in missing]
+    stage.notes += _left_out(missing)
     stage.work = [m for m in measures if m not in missing]
     stage.inputs = list({id(m.input): m.input for m in stage.work}.values())
-    limits = {"max_documents": table.evaluation.max_documents, "max_items": table.evaluation.max_items}
-    stage.ingredients |= limits
+    stage.ingredients |= table.evaluation.model_dump(include={"max_documents", "max_items", "max_new_tokens"})
     for measure in stage.work:
         what = (measure.suite, measure.method, measure.prompt, measure.system_prompt)
         stage.ingredients[f"measure {measure.task}"] = ", ".join(filter(None, what))
@@ -75,6 +74,19 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
             )
     if planner.shape:
         stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 1024 * planner.shape.vocab_size * 6}
+
+
+def _left_out(missing: list[Measure]) -> list[str]:
+    """What is not measured and why; all that only lacks a copy in one line."""
+    absent = [m for m in missing if m.input.where == "missing"]
+    said = [f"{m.task} is left out: {_in_the_way(m)}" for m in missing if m not in absent]
+    if absent:
+        names = ", ".join(m.task for m in absent)
+        said.append(
+            f"left out, because no copy is at hand: {names}; where to get one, and where to keep it: "
+            f"langadapt corpus preview {absent[0].input.label}, and so on"
+        )
+    return said
 
 
 def _in_the_way(measure: Measure) -> str:
@@ -108,21 +120,26 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
 
 
 def _held_out(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
-    """Held-out parts of all text corpora, and of the dialogues that the model's own road uses (the base: of all)."""
+    """Held-out parts of all text corpora, and of the dialogues that the model's own road uses (the base: of all).
+
+    Preferences are measured on what comes before them on the road too, so that their effect can be seen.
+    """
     stages = {s.id: s for s in planner.recipe.stages}
     road = set(stages) if stage.parent == BASE else _road(stage.parent, stages)
     seen = set()
     for other in planner.recipe.stages:
         refs = getattr(other.options, "corpus", ())
         prompt = getattr(other.options, "prompt", "")
-        if prompt and other.id not in road:
+        method: Literal["text", "answers", "preferences"] = getattr(other.options, "measured", "text")
+        before = method == "preferences" and stage.parent in _road(other.id, stages)
+        if prompt and other.id not in road and not before:
             continue
         for ref in refs:
-            if not ref.held_out or (ref.label, prompt) in seen:
+            if not ref.held_out or (ref.label, prompt, method) in seen:
                 continue
-            seen.add((ref.label, prompt))
+            seen.add((ref.label, prompt, method))
             yield Measure(
-                method="answers" if prompt else "text",
+                method=method,
                 task=ref.label,
                 suite=HELD_OUT,
                 split="held_out",
@@ -165,12 +182,13 @@ def run(context: StageContext) -> StageResult:
 
 def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
     record, evaluation, target = measure.input.record, measure.evaluation, context.plan.recipe.table.language
+    sample = record.sample_language if record and measure.input.where == "sample" else ""
     return {
         "stage": context.stage.parent,
         "suite": measure.suite,
         "task": measure.task,
         "split": measure.split,
-        "language": evaluation.language if evaluation else record.language if record else target,
+        "language": evaluation.language if evaluation else sample or (record.language if record else target),
     }
 
 
@@ -235,6 +253,45 @@ def _answers(context: StageContext, measure: Measure, model: Any, tokenizer: Any
     return _bits(measure, "answer_bits_per_byte", scored, limited)
 
 
+def _preferences(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
+    from langadapt.evaluation.bits_per_byte import score_answers
+    from langadapt.evaluation.preferences import METRICS, score_pairs
+    from langadapt.evaluation.statistics import resampled
+    from langadapt.prompts.rendering import encode_pair
+
+    evaluation, format = context.plan.recipe.table.evaluation, context.registry.prompts[measure.prompt]
+    limit = min(filter(None, (evaluation.max_documents, evaluation.max_items)), default=0)
+    documents, limited = _kept(measure, limit)
+    items: list[dict[str, Any]] = []
+    for document in documents:
+        if context.stop.is_set():
+            raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
+        if not document.rejected:
+            skipped[f"{measure.task}: no rejected answer"] = skipped.get(f"{measure.task}: no rejected answer", 0) + 1
+            continue
+        pair = encode_pair(format, document, tokenizer, measure.system_prompt)
+        chosen = score_answers(model, pair.chosen, document.messages[-1].content)
+        rejected = score_answers(model, pair.rejected, document.rejected)
+        sizes = {"chosen_bytes": chosen.bytes, "rejected_bytes": rejected.bytes}
+        items.append({"id": document.id, "chosen": chosen.nll, "rejected": rejected.nll, **sizes})
+    if not items:
+        return [], []
+    rows = [
+        {
+            "metric": metric,
+            "value": found.value,
+            "n": len(items),
+            "ci_low": found.low,
+            "ci_high": found.high,
+            "higher_is_better": METRICS[metric][0],
+            "unit": METRICS[metric][1],
+            "limited": limited,
+        }
+        for metric, found in resampled(score_pairs, items).items()
+    ]
+    return rows, items
+
+
 def _kept(measure: Measure, limit: int) -> tuple[list[Document], bool]:
     """Documents to score: the held-out side of a training corpus, or all of an evaluation corpus; at most `limit`."""
     from langadapt.corpus.preparing import Accounting, clean
@@ -273,7 +330,9 @@ def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, s
         if context.stop.is_set():
             raise Interrupted(f"stopped in stage {context.stage.id} in {measure.task}")
 
-    answers = ask(model, tokenizer, evaluation, items, context.registry.prompts[measure.prompt], advance)
+    room = context.plan.recipe.table.evaluation.max_new_tokens or evaluation.max_new_tokens
+    asked = replace(evaluation, max_new_tokens=min(room, evaluation.max_new_tokens))
+    answers = ask(model, tokenizer, asked, items, context.registry.prompts[measure.prompt], advance)
     score: Callable[[Any], Any] = evaluation.score
     rows = [
         {
@@ -303,11 +362,13 @@ def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, s
     return rows, kept
 
 
-_METHODS: dict[str, Callable[..., Any]] = {"text": _text, "answers": _answers, "task": _task}
+_METHODS: dict[str, Callable[..., Any]] = {
+    "text": _text, "answers": _answers, "preferences": _preferences, "task": _task,
+}  # fmt: skip
 
 STAGE = StageKind(
     name="evaluate",
-    description="Measures a model on held-out text, held-out answers and tasks.",
+    description="Measures a model on held-out text, answers and preferences, and on tasks.",
     version=1,
     options=EvaluateOptions,
     makes="results",

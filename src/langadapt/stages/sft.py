@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ class SftOptions(TrainedOptions):
     system_prompt: str = Field("", description="Instead of the format's own system prompt.")
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING | {"learning_rate": 2e-5, "num_train_epochs": 3.0}
+    measured: ClassVar[Literal["text", "answers", "preferences"]] = "answers"
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         yield from super().check(known)
@@ -33,8 +34,8 @@ class SftOptions(TrainedOptions):
             yield ("prompt",), f'no plugin offers the prompt format "{self.prompt}"', known.prompts.missing(self.prompt)
 
     def rehearsed(self, rehearsal: Rehearsal) -> StageOptions:
-        # Dialogues are never cut, so rows keep their length; a step is one row.
-        return self.shrunk(rehearsal, steps=rehearsal.sft_steps, length=int(self.training["max_length"]))
+        # Dialogues are never cut, so rows keep a length that those of samples fit into; a step is one row.
+        return self.shrunk(rehearsal, steps=rehearsal.sft_steps, length=TRAINING["max_length"])
 
 
 def plan(stage: PlannedStage, planner: Planner) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,7 @@ from langadapt.plugins import Registry, registry
 from langadapt.recipe import ReadingOptions, Rehearsal, check_fields
 
 if TYPE_CHECKING:
+    from langadapt.inputs import Input
     from langadapt.plan import PlannedStage, Planner
 
 UPSTREAM = "transformers.training_args:TrainingArguments"
@@ -60,6 +61,11 @@ class TrainedOptions(ReadingOptions):
     training: dict[str, Any] = Field({}, validate_default=True, description="Options of the trainer, by its own names.")
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING
+    upstream: ClassVar[str] = UPSTREAM  # the class whose fields [stage.training] may set
+    owned: ClassVar[Mapping[str, str]] = OWNED
+    answers: ClassVar[int] = 1  # sequences that an example is trained on: two of a pair
+    asks_reference: ClassVar[bool] = False  # whether every step also asks the model that the stage starts from
+    measured: ClassVar[Literal["text", "answers", "preferences"]] = "text"  # how its held-out documents are measured
 
     @field_validator("peft")
     @classmethod
@@ -90,7 +96,7 @@ class TrainedOptions(ReadingOptions):
                 if isinstance(options[key], str) and options[key] not in words:
                     yield ("peft", key), f"{options[key]!r} is not one of its values", nearest(str(options[key]), words)
             yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
-        yield from check_fields(UPSTREAM, self.training, ("training",), {"max_length": 1}, OWNED)
+        yield from check_fields(self.upstream, self.training, ("training",), {"max_length": 1}, self.owned)
         for key in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps"):
             value = self.training[key]
             if isinstance(value, int) and value < 1:
@@ -137,13 +143,17 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     owner = planner.registry.peft_strategies.owner(options.peft["method"])
     stage.ingredients["strategy"] = f"{strategy.name} of {owner.distribution} {owner.version}"
     stage.notes += _substitutions(options, planner.machine.cuda, planner.machine.bf16)
-    length, rows = int(options.training["max_length"]), options.rows_per_step
-    stage.steps = options.max_steps or _steps_from_bytes(stage, options)
+    length, rows = int(options.training["max_length"]), options.rows_per_step * options.answers
+    stage.steps = options.max_steps or (_steps_from_bytes if options.answers == 1 else _steps_from_pairs)(
+        stage, options
+    )
     stage.tokens = stage.steps * rows * length if stage.steps else None
     shape = planner.shape
     if shape is None:
         return
     trainable = strategy.trainable(shape, options.peft)
+    if options.asks_reference and strategy.trains_base:
+        stage.notes.append("the base learns, so a frozen copy of it is kept in memory as the reference")
     stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
     stage.estimate.memory = _memory(shape, trainable, strategy.weight_bits(options.peft), options, strategy.trains_base)
     checkpoint = trainable * 12
@@ -154,6 +164,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         # learn; checkpointing repeats the forward pass.
         per_token = 2 * shape.parameters * (3 if strategy.trains_base else 2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
+        per_token += 2 * shape.parameters if options.asks_reference else 0
         stage.estimate.seconds = planner.seconds(stage.tokens * per_token)
         stage.estimate.reference_seconds = stage.tokens * per_token / (REFERENCE[1] * UTILISATION)
 
@@ -188,7 +199,7 @@ def _substitutions(options: TrainedOptions, cuda: bool, bf16: bool) -> list[str]
 
 def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | None:
     """Steps of `num_train_epochs` over corpora of known size, at the usual three to four bytes of text a token."""
-    sizes = [i.bytes for i in stage.inputs]
+    sizes = [_bytes(found) for found in stage.inputs]
     if any(size is None for size in sizes):
         return None
     tokens = sum(filter(None, sizes)) / 3.5 * float(options.training["num_train_epochs"])
@@ -196,11 +207,36 @@ def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | Non
     return max(1, round(tokens / (int(options.training["max_length"]) * options.rows_per_step)))
 
 
+def _steps_from_pairs(stage: PlannedStage, options: TrainedOptions) -> int | None:
+    """Steps of `num_train_epochs` over sets whose number of pairs is known."""
+    sizes = [_documents(found) for found in stage.inputs]
+    if any(size is None for size in sizes):
+        return None
+    stage.notes.append("tokens are estimated as if every answer were max_length long with its prompt")
+    pairs = sum(filter(None, sizes)) * float(options.training["num_train_epochs"])
+    return max(1, round(pairs / options.rows_per_step))
+
+
+def _bytes(found: Input) -> float | None:
+    """Bytes of text that are read: all, or the share of them that the first documents are."""
+    all_, limit = found.record.documents if found.record else None, found.ref.max_documents
+    return (
+        found.bytes * min(1, limit / all_) if found.bytes and all_ and limit and found.where == "hub" else found.bytes
+    )
+
+
+def _documents(found: Input) -> int | None:
+    """How many documents are read, when that is known."""
+    all_ = found.record.documents if found.record and found.where == "hub" else None
+    return min(all_, found.ref.max_documents or all_) if all_ else None
+
+
 def _memory(
     shape: ModelShape, trainable: int, weight_bits: float, options: TrainedOptions, trains_base: bool
 ) -> dict[str, int]:
     """Bytes by part. Activations: what a block of the Llama family keeps for its backward pass, in 16 bits."""
-    tokens = int(options.training["max_length"]) * int(options.training["per_device_train_batch_size"])
+    rows = int(options.training["per_device_train_batch_size"]) * options.answers
+    tokens = int(options.training["max_length"]) * rows
     hidden, inner = shape.hidden_size, shape.intermediate_size
     block = 2 * tokens * (10 * hidden + 4 * inner) + (0 if trains_base else 2 * tokens * (4 * hidden + 3 * inner))
     layers = shape.num_hidden_layers
@@ -208,6 +244,7 @@ def _memory(
     embedding_bytes = 4 if trains_base else 2
     return {
         "weights": int(shape.linear_parameters * weight_bits / 8) + shape.embedding_parameters * embedding_bytes,
+        **({"reference": 4 * shape.parameters} if options.asks_reference and trains_base else {}),
         "adapters": 0 if trains_base else 4 * trainable,
         "gradients": 4 * trainable,
         "optimizer": 8 * trainable,
