@@ -46,13 +46,24 @@ REPLAY_EN = Corpus(
     sample_licence="CC0-1.0",
 )
 
+ULTRACHAT = Corpus(
+    name="ultrachat",
+    language="en",
+    licence="MIT",
+    description="UltraChat dialogues in English (stingning/ultrachat), for a translate stage.",
+    layout="ultrachat",
+    source=HubSource(repo_id="stingning/ultrachat", pattern="train_*.jsonl"),
+    sample=SAMPLES / "ultrachat.jsonl",
+    sample_licence="CC0-1.0",
+)
+
 ULTRACHAT_IT = Corpus(
     name="ultrachat-it",
     language="it",
     licence="MIT",
     description="UltraChat dialogues (stingning/ultrachat) translated into Italian; the authors did not publish theirs.",
     layout="ultrachat",
-    where_to_get='translate stingning/ultrachat into rows {"id", "data": [user, assistant, …]}',
+    where_to_get='let a translate stage make it from the corpus "ultrachat", or bring rows {"id", "data": [user, …]}',
     sample=SAMPLES / "dialogues.jsonl",
     sample_licence="CC0-1.0",
 )
@@ -70,4 +81,63 @@ DOLLY_IT = Corpus(
     sample_licence="CC0-1.0",
 )
 
-CORPORA = (CLEAN_MC4_IT, REPLAY_EN, ULTRACHAT_IT, DOLLY_IT)
+# What LLaMAntino-3-ANITA was tuned on before it was adapted is English; to rehearse it, ours in Italian stand in.
+WIZARD_ALPACA_DOLLY_ORCA = Corpus(
+    name="wizard-alpaca-dolly-orca",
+    language="en",
+    licence="CC-BY-NC-SA-4.0",
+    description="English instructions of WizardLM, Alpaca and Dolly with answers in Orca's manner; ANITA's first stage.",
+    layout="messages",
+    where_to_get="fetch train_set.parquet of Chat-Error/wizard_alpaca_dolly_orca; its columns: columns = { … }",
+    documents=100_000,
+    sample=SAMPLES / "ita-instructions.jsonl",
+    sample_licence="CC0-1.0",
+    sample_language="it",
+)
+
+ORPO_DPO_MIX_40K = Corpus(
+    name="orpo-dpo-mix-40k",
+    language="en",
+    licence="Apache-2.0",
+    description="English pairs of a better and a worse answer (mlabonne/orpo-dpo-mix-40k); ANITA's preferences.",
+    layout="preference",
+    source=HubSource(repo_id="mlabonne/orpo-dpo-mix-40k", pattern="data/*.parquet"),
+    documents=44_245,
+    sample=SAMPLES / "preferences.jsonl",
+    sample_licence="CC0-1.0",
+    sample_language="it",
+)
+
+INSTRUCTIONS_IT_CHAT = Corpus(
+    name="instructions-it-chat",
+    language="it",
+    licence="not stated",
+    description="Italian instructions and dialogues with system messages; yours, or a translation.",
+    layout="messages",
+    where_to_get='translate instructions into rows {"messages": [{"role", "content"}]}, or write them',
+    sample=SAMPLES / "ita-instructions.jsonl",
+    sample_licence="CC0-1.0",
+)
+
+PREFERENCES_IT = Corpus(
+    name="preferences-it",
+    language="it",
+    licence="not stated",
+    description="Italian pairs of a better and a worse answer to one prompt; yours, or a translation.",
+    layout="preference",
+    where_to_get='translate pairs such as those of orpo-dpo-mix-40k into rows {"prompt", "chosen", "rejected"}',
+    sample=SAMPLES / "preferences.jsonl",
+    sample_licence="CC0-1.0",
+)
+
+CORPORA = (
+    WIZARD_ALPACA_DOLLY_ORCA,
+    ORPO_DPO_MIX_40K,
+    INSTRUCTIONS_IT_CHAT,
+    PREFERENCES_IT,
+    CLEAN_MC4_IT,
+    REPLAY_EN,
+    ULTRACHAT,
+    ULTRACHAT_IT,
+    DOLLY_IT,
+)

@@ -21,6 +21,7 @@ DESCRIPTIONS = {
     "llamantino-2-13b-hf-dolly-ita": "Llama 2 13B, adapted, then Dolly's instructions.",
     "llamantino-2-7b-hf-evalita-ita": "Llama 2 7B, adapted, then the tasks of EVALITA 2023.",
     "llamantino-2-13b-hf-evalita-ita": "Llama 2 13B, adapted, then the tasks of EVALITA 2023.",
+    "anita": "LLaMAntino-3-ANITA: Llama 3 8B Instruct on instructions, then preferences, then adapted to Italian.",
 }
 
 RECIPES = tuple(
