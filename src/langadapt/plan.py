@@ -27,6 +27,7 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "A1
               "V100": 125e12, "T4": 65e12}  # fmt: skip
 UTILISATION = 0.4  # share of the peak that QLoRA training of such models is assumed to reach
 CPU_FLOPS_PER_CORE = 50e9  # assumed, with bf16 instructions; a quarter of it without
+SAID = 6  # changes that are listed when a stage runs again
 REFERENCE = ("A100 64 GB", 312e12)  # the accelerator of the LLaMAntino authors, for models beyond this machine
 
 
@@ -286,7 +287,9 @@ def _cached(folder: Path, stage: PlannedStage) -> tuple[Literal["pending", "cach
     if not stage.digest:
         return "pending", "revisions on the hub are not known yet"
     if about["digest"] != stage.digest:
-        return "pending", "; ".join(artifacts.changes(about["ingredients"], stage.ingredients)) or "changed"
+        changes = artifacts.changes(about["ingredients"], stage.ingredients)
+        more = f"; and {len(changes) - SAID} more" if len(changes) > SAID else ""
+        return "pending", "; ".join(changes[:SAID]) + more or "changed"
     present = artifacts.files_in(place)
     lost = [name for name, size in about["files"].items() if present.get(name) != size]
     if lost:

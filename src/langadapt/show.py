@@ -151,7 +151,7 @@ def plugins(found: Iterable[Plugin], console: Console) -> None:
 def results(run: Run, console: Console) -> None:
     """The table before and after, and where the rest is."""
     state = run.state
-    rows = [r for r in run.rows if r["suite"] != "merge"]
+    rows = [r for r in run.rows if r["suite"] not in ("merge", "translation")]  # which compare no models
     models = list(dict.fromkeys(r["stage"] for r in rows))
     table = Table(header_style="bold", padding=(0, 1))
     table.add_column("")
@@ -193,13 +193,15 @@ def _inputs(plan: Plan, console: Console) -> None:
         for found in stage.inputs:
             seen.setdefault((found.label, found.where), found)
     places = {"sample": "bundled sample", "local": "your copy", "hub": "from the hub", "missing": "not at hand"}
+    places["stage"] = "made by this run"
+    alike: dict[tuple[str, str, str], list[Input]] = {}
     for found in seen.values():
-        size = f", {_bytes(found.bytes)}" if found.bytes else ""
-        console.print(
-            f"  corpus {found.label}: {places[found.where]}{size}, licence {found.licence}",
-            highlight=False,
-            markup=False,
-        )
+        alike.setdefault((found.label.partition("/")[0], places[found.where], found.licence), []).append(found)
+    for (label, place, licence), group in alike.items():
+        one = group[0]
+        name = one.label if len(group) == 1 else f"{label} ({len(group)} parts)"
+        size = f", {_bytes(one.bytes)}" if len(group) == 1 and one.bytes else ""
+        console.print(f"  corpus {name}: {place}{size}, licence {licence}", highlight=False, markup=False)
 
 
 def _cell(row: dict[str, Any] | None) -> str:
