@@ -37,12 +37,13 @@ OPTIONS: Mapping[str, Any] = {
 
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 # A sentence ends with marks, perhaps quoted, before a blank and anything but a small letter; initials end none.
-_SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])[.!?…]+[\"'»”’)\]]*(?=\s+[^\sa-zà-ÿ]|\s*$)")
+_SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])[.!?…]+[\"'»”’)\]]*(?=\s+[^\sa-zà-ÿ]|$)")
 
 
 def sentences(line: str) -> int:
-    """How many sentences a line of text holds; one, when it has no end mark."""
-    return max(1, len(_SENTENCE_END.findall(line)))
+    """How many sentences a line holds; one, if it has no end mark at all."""
+    line = line.rstrip()
+    return 1 + sum(found.end() < len(line) for found in _SENTENCE_END.finditer(line))
 
 
 def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Document], Document | str]:
