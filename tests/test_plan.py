@@ -358,7 +358,7 @@ def test_the_llamantino_recipe_can_be_rehearsed_with_what_the_plugin_brings(tmp_
     recipe = Recipe.load(LLAMANTINO, [f"rehearsal.base_model={model_folder}"]).rehearse()
     plan = recipe.plan(tmp_path / "run")
     assert plan.problems == []
-    assert {i.where for s in plan.stages for i in s.inputs} == {"sample"}
+    assert {i.where for s in plan.stages for i in s.inputs} == {"sample", "stage"}
     assert [n for s in plan.stages for n in s.notes if "left out" in n] == []
 
 
