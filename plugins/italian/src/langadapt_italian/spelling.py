@@ -86,7 +86,9 @@ def _mended(found: re.Match[str]) -> str:
     if not word:
         return found[0]
     right = _MENDS.get(re.sub("[’´]", "'", word.lower()))
-    if right is None or (word[-1] in "'’´" and _may_close_a_quotation(found)):
+    if right is None or word == "Pò":  # the river, however it is spelt
+        return word
+    if word[-1] in "'’´" and _may_close_a_quotation(found):
         return word
     return _in_case_of(word, right)
 
