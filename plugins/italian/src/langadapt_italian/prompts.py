@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from langadapt import Message, PromptFormat, Segment
 
@@ -14,6 +15,9 @@ SYSTEM = (
     "Non scrivere nulla che possa fare del male a qualcuno. Quando una domanda non ha senso, spiega perché; "
     "quando non sai una cosa, dillo senza inventare."
 )
+# The same for a model that is to keep to one manner of address.
+SYSTEM_TU = f"{SYSTEM} Dai sempre del tu a chi ti scrive, anche se ti dà del lei."
+SYSTEM_LEI = f"{SYSTEM} Dai sempre del lei a chi ti scrive, anche se ti dà del tu."
 
 
 def alpaca(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]:
@@ -35,8 +39,11 @@ def alpaca(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]
             yield Segment(special="eos", loss=True)
 
 
-def llamantino_chat(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]:
-    """Llama 2's chat frame as the UltraChat models use it: no space between `[INST]` and `<<SYS>>`."""
+def llamantino_chat(messages: Sequence[Message], system_prompt: str, *, opening: str = " [INST]") -> Iterable[Segment]:
+    """Llama 2's chat frame as the UltraChat models use it: no space between `[INST]` and `<<SYS>>`.
+
+    Only the card of the 70B model has one: its `opening` is " [INST] ".
+    """
     system = next((m.content for m in messages if m.role == "system"), system_prompt)
     first = True
     for message in messages:
@@ -44,7 +51,7 @@ def llamantino_chat(messages: Sequence[Message], system_prompt: str) -> Iterable
         if message.role == "user":
             yield Segment(special="bos")
             instructions = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if first and system else ""
-            yield Segment(text=f" [INST]{instructions}{content}[/INST]")
+            yield Segment(text=f"{opening}{instructions}{content}[/INST]")
             first = False
         elif message.role == "assistant":
             yield Segment(text=f" {content} ", loss=True)
@@ -57,6 +64,24 @@ FORMATS = (
         name="llamantino-chat",
         description="Dialogues in Llama 2's frame.",
         render=llamantino_chat,
+        system_prompt=SYSTEM,
+    ),
+    PromptFormat(
+        name="llamantino-chat-tu",
+        description="The same with a system prompt that asks for the familiar tu.",
+        render=llamantino_chat,
+        system_prompt=SYSTEM_TU,
+    ),
+    PromptFormat(
+        name="llamantino-chat-lei",
+        description="The same with a system prompt that asks for the polite Lei.",
+        render=llamantino_chat,
+        system_prompt=SYSTEM_LEI,
+    ),
+    PromptFormat(
+        name="llamantino-70b-chat",
+        description="Dialogues as the card of the 70B model frames them, with a space after [INST].",
+        render=partial(llamantino_chat, opening=" [INST] "),
         system_prompt=SYSTEM,
     ),
 )
