@@ -27,6 +27,7 @@ from langadapt import Recipe, cli, peft, plugins, recipe
 from langadapt.corpus.layouts import COLUMNS
 from langadapt.recipe import StageOptions
 from langadapt.stages.cpt import CptOptions
+from langadapt.stages.preference import LOSSES, PREFERENCE_OWNED
 from langadapt.stages.sft import SftOptions
 from langadapt.stages.trained import OWNED
 
@@ -182,7 +183,15 @@ def test_strategy_defaults_are_those_of_the_strategies() -> None:
 
 def test_keys_that_langadapt_sets_itself_are_listed_with_the_reason() -> None:
     owned = {name: {row[0].strip("`"): row[1] for row in rows} for name, rows in tables("owned").items()}
-    assert owned == {"training": dict(OWNED), "peft": dict(peft.lora.OWNS)}
+    of_pairs = {key: why for key, why in PREFERENCE_OWNED.items() if key not in OWNED}
+    assert owned == {"training": dict(OWNED), "peft": dict(peft.lora.OWNS), "preference": of_pairs}
+
+
+def test_losses_are_listed_with_what_they_are() -> None:
+    found = re.search(r"<!-- losses -->\n((?:\|.*\n)+)", read(DOCS / "recipe.md"))
+    assert found
+    rows = [row.strip("|").split("|") for row in found.group(1).splitlines()[2:]]
+    assert {name.strip(" `"): what.strip() for name, what in rows} == LOSSES
 
 
 def test_layouts_are_listed_with_their_columns() -> None:

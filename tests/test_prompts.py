@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def dialogue(*turns: str, context: str = "") -> list[Message]:
 def test_learnt_tokens_spell_the_answers(tokenizer, name: str, turns: list[str], context: str) -> None:
     sequence = encode(registry().prompts[name], dialogue(*turns, context=context), tokenizer)
     learnt = [i for i, learn in zip(sequence.ids, sequence.learn, strict=True) if learn]
-    spelled = tokenizer.decode(learnt, skip_special_tokens=True).replace("<|im_end|>", "")
+    spelled = re.sub(r"<\|(im_end|eot_id)\|>", "", tokenizer.decode(learnt, skip_special_tokens=True))
     # A token that holds the end of the frame and the start of an answer is learnt whole, so blanks may be added.
     assert "".join(spelled.split()) == "".join("".join(turns[1::2]).split())
 
@@ -68,6 +69,29 @@ def test_llamantino_chat_is_framed_as_the_model_cards_have_it(tokenizer) -> None
     )
     text = tokenizer.decode(sequence.ids)
     assert text == ("<s> [INST]<<SYS>>\nSistema\n<</SYS>>\n\nPrima[/INST] Uno </s><s> [INST]Poi[/INST] Due </s>")
+
+
+def test_llama3_it_is_framed_as_llama_3_has_it(tokenizer) -> None:
+    format = registry().prompts["llama3-it"]
+    sequence = encode(format, dialogue("Prima", "Uno", "Poi", "Due"), tokenizer, "Sistema")
+    head = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>".format
+    turns = [("system", "Sistema"), ("user", "Prima"), ("assistant", "Uno"), ("user", "Poi"), ("assistant", "Due")]
+    assert tokenizer.decode(sequence.ids) == "<s>" + "".join(head(*turn) for turn in turns)
+    learnt = [i for i, learn in zip(sequence.ids, sequence.learn, strict=True) if learn]
+    assert tokenizer.decode(learnt) == "Uno<|eot_id|>Due<|eot_id|>"
+
+
+def test_llama3_its_marks_are_single_tokens_where_the_tokenizer_has_them(tmp_path: Path) -> None:
+    """As Llama 3's tokenizer has them; and the answer's end is one learnt token."""
+    known = load_tokenizer(tiny_model(tmp_path / "model"))
+    marks = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    known.add_special_tokens({"additional_special_tokens": marks})
+    start, end, turn = known.convert_tokens_to_ids(marks)
+    sequence = encode(registry().prompts["llama3-it"], dialogue("Ciao", "Salve"), known, "Sistema")
+    ids = list(sequence.ids)
+    assert [ids.count(i) for i in (start, end, turn)] == [3, 3, 3] and ids.count(known.bos_token_id) == 1
+    assert ids[-1] == turn and sequence.learn[-1]
+    assert [i for i, learn in zip(ids, sequence.learn, strict=True) if learn][-1] == turn
 
 
 def test_alpaca_it_has_one_form_with_input_and_one_without(tokenizer) -> None:

@@ -271,17 +271,17 @@ def _hinge(pair: Compared, options: DPOConfig) -> Tensor:
 
 
 def _ipo(pair: Compared, options: DPOConfig) -> Tensor:
-    return (pair.margin_per_token - 1 / (2 * options.beta)).square()
+    return (pair.margin_per_token - 1 / (2 * float(options.beta))).square()
 
 
 def _robust(pair: Compared, options: DPOConfig) -> Tensor:
-    flipped, logit = float(options.label_smoothing), float(options.beta) * pair.margin
-    right, wrong = -logsigmoid(logit), -logsigmoid(-logit)
-    return torch.sub((1 - flipped) * right, flipped * wrong) / (1 - 2 * flipped)
+    flipped, logit = float(options.label_smoothing), options.beta * pair.margin
+    right, wrong = logsigmoid(logit), logsigmoid(-logit)
+    return (flipped * wrong - (1 - flipped) * right) / (1 - 2 * flipped)
 
 
 def _exo_pair(pair: Compared, options: DPOConfig) -> Tensor:
-    logit, wrong = float(options.beta) * pair.margin, float(options.label_smoothing)
+    logit, wrong = options.beta * pair.margin, options.label_smoothing
     right_log, wrong_log = logsigmoid(logit), logsigmoid(-logit)
     return right_log.exp() * (right_log - math.log1p(-wrong)) + wrong_log.exp() * (wrong_log - math.log(wrong))
 
@@ -296,7 +296,7 @@ def _bco_pair(pair: Compared, options: DPOConfig) -> Tensor:
 
 
 def _sppo_hard(pair: Compared, options: DPOConfig) -> Tensor:
-    target = 1 / (2 * options.beta)
+    target = 1 / (2 * float(options.beta))
     return (pair.chosen - target).square() + (pair.rejected + target).square()
 
 
@@ -309,9 +309,9 @@ def _apo_down(pair: Compared, options: DPOConfig) -> Tensor:
 
 
 def _discopop(pair: Compared, options: DPOConfig) -> Tensor:
-    logit = float(options.beta) * pair.margin
+    logit = options.beta * pair.margin
     share = torch.sigmoid(logit / options.discopop_tau)
-    return torch.lerp(-logsigmoid(logit), torch.exp(-logit), share)
+    return share * torch.exp(-logit) - (1 - share) * logsigmoid(logit)
 
 
 def _sft(pair: Compared, options: DPOConfig) -> Tensor:

@@ -28,7 +28,7 @@ def langadapt_filters() -> Iterable[Filter]:
 
 @hookimpl
 def langadapt_prompts() -> Iterable[PromptFormat]:
-    """`alpaca-it` and `llamantino-chat`."""
+    """`alpaca-it`, `llamantino-chat` and `llama3-it`."""
     return prompts.FORMATS
 
 

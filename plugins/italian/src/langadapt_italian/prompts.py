@@ -58,6 +58,23 @@ def llamantino_chat(messages: Sequence[Message], system_prompt: str, *, opening:
             yield Segment(special="eos", loss=True)
 
 
+def llama3(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]:
+    """Llama 3's chat frame: a header for each role, its text, `<|eot_id|>`, which is learnt after an answer.
+
+    The marks are single tokens of Llama 3's tokenizer, which knows them in running text; another tokenizer spells them
+    out, which is longer and works too.
+    """
+    if system_prompt and not any(m.role == "system" for m in messages):
+        messages = [Message(role="system", content=system_prompt), *messages]
+    yield Segment(special="bos")
+    for message in messages:
+        content = f"{message.content}\n\n{message.context}" if message.context else message.content
+        yield Segment(text=f"<|start_header_id|>{message.role}<|end_header_id|>\n\n")
+        yield Segment(text=f"{content}<|eot_id|>", loss=message.role == "assistant")
+    if messages and messages[-1].role == "user":
+        yield Segment(text="<|start_header_id|>assistant<|end_header_id|>\n\n")
+
+
 FORMATS = (
     PromptFormat(name="alpaca-it", description="Instructions with Italian headings.", render=alpaca),
     PromptFormat(
@@ -82,6 +99,12 @@ FORMATS = (
         name="llamantino-70b-chat",
         description="Dialogues as the card of the 70B model frames them, with a space after [INST].",
         render=partial(llamantino_chat, opening=" [INST] "),
+        system_prompt=SYSTEM,
+    ),
+    PromptFormat(
+        name="llama3-it",
+        description="Dialogues in Llama 3's frame.",
+        render=llama3,
         system_prompt=SYSTEM,
     ),
 )
