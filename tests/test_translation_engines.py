@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -16,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_stand_in import HubStandIn, Repo, environment
+from hub_stand_in import serving as hub_serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_docs import default_word, tables
 
 from langadapt.errors import RunError, UserError
 from langadapt.plugins import registry
@@ -43,6 +48,14 @@ def test_the_registry_offers_every_engine_and_each_says_what_it_lacks():
     for translator in found.values():
         for key, field in translator.options.model_fields.items():
             assert field.description, f"{translator.name}.{key} is not described"
+
+
+@pytest.mark.parametrize("name", ["apertium", "ctranslate2", "transformers", "openai", "memory"])
+def test_the_options_of_every_engine_are_documented(name):
+    fields = registry().translators[name].options.model_fields
+    rows = tables("engine")[name]
+    assert {row[0]: row[1] for row in rows} == {f"`{key}`": default_word(key, field) for key, field in fields.items()}
+    assert all(row[2] for row in rows)
 
 
 # --- language codes ----------------------------------------------------------------------------------------------------
@@ -675,6 +688,49 @@ def test_ctranslate2_says_what_is_wrong_with_a_model(write, tmp_path):
     assert problem(folder, target_code="ita_Latn") == problem(folder, "es") == ""
     with pytest.raises(UserError, match="CTranslate2 cannot load the model"):
         ct2.open_engine(ct2.Options(model=str(folder)), "en", "es")
+
+
+HUB = """
+import json, sys
+from langadapt.errors import UserError
+from langadapt.translation.engines import ctranslate2 as engine
+options = engine.Options(model="acme/en-it", compute_type="float32")
+told = [engine.problem(options, "en", "it"), engine.fingerprint(options, "en", "it")]
+try:
+    told += engine.open_engine(options, "en", "it")(["Why does water boil?"])
+except UserError as error:
+    told.append(str(error))
+print(json.dumps([*told, engine.problem(options, "en", "it"), engine.fingerprint(options, "en", "it")]))
+"""
+
+
+def test_a_model_of_the_hub_is_fetched_once_without_what_may_hold_code(opus_mt, tmp_path):
+    files = {path.name: path.read_bytes() for path in opus_mt.iterdir()}
+    unwanted = {"pytorch_model.bin": b"pickled", "modeling.py": b"raise SystemExit"}
+
+    def ask(url: str) -> list[str]:
+        env = environment(url, tmp_path / "hub", OMP_NUM_THREADS="1")
+        done = subprocess.run([sys.executable, "-c", HUB], env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        said: list[str] = json.loads(done.stdout.splitlines()[-1])
+        return said
+
+    with hub_serving(HubStandIn(models={"acme/en-it": Repo(files | unwanted)})) as hub:
+        first = ask(hub.url)
+        assert first == [
+            "",
+            first[1],
+            "Perché l'acqua bolle?",
+            "",
+            first[1],
+        ]  # the fingerprint is no other when fetched
+        assert {*hub.fetched, "source.spm", "target.spm"} == set(files)  # these two are the same bytes, fetched once
+        hub.asked.clear()
+        assert ask(hub.url) == first
+        assert hub.asked == []  # it is here already
+        hub.models.clear()
+        shutil.rmtree(tmp_path / "hub")
+        assert "the hub knows no acme/en-it" in ask(hub.url)[2]
 
 
 def test_without_its_packages_ctranslate2_says_how_to_install_them(monkeypatch):

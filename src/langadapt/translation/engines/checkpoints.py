@@ -42,15 +42,19 @@ def fetch(reference: str, revision: str) -> Path:
         UserError: the hub does not have it, does not give it, or cannot be reached.
     """
     found = at_hand(reference, revision)
-    return found or Path(hub.fetch_model(reference, hub.pin_model(reference, revision), also=_ALSO))
+    # By its name and not its commit, so that the cache knows what the name stands for, and the next run asks nobody.
+    return found or Path(hub.fetch_model(reference, revision, also=_ALSO))
 
 
 def fingerprint(reference: str, revision: str) -> str:
-    """Commit of a repository, or digest of local files; the name and revision as written before it was fetched."""
+    """Digest of local files, or a repository's name with its revision as the recipe writes it.
+
+    It is the same before a repository is fetched and after, or else a second run would translate everything anew; so
+    only a commit stands for one model and ever the same.
+    """
     path = Path(reference).expanduser()
     if path.is_file():
         return artifacts.digest_files([path])
     if path.is_dir():
         return artifacts.digest_files(sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")))
-    cached = at_hand(reference, revision)
-    return f"{reference}@{cached.name if cached else revision}"
+    return f"{reference}@{revision}"

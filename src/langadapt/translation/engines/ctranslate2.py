@@ -42,7 +42,7 @@ class Options(Table):
     """Keys of `[stage.translator]` beside `name`."""
 
     model: str = Field("", description="Folder, .argosmodel file, or hub repository of a converted model.")
-    revision: str = Field("main", description="Branch, tag or commit of a hub repository.")
+    revision: str = Field("main", description="Commit, tag or branch of a hub repository; only a commit never changes.")
     kind: Kind = Field("", description="Family of the model; found out from its files when empty.")
     source_code: str = Field(
         "", description='The model\'s token for the source language, "eng_Latn"; found when empty.'
@@ -76,7 +76,7 @@ def problem(options: Options, source: str, target: str) -> str:
 
 
 def fingerprint(options: Options, source: str, target: str) -> str:
-    """Commit or digest of the model, and the options that translations depend on; of a hub model, ask after `open`."""
+    """The model (see `checkpoints.fingerprint`) and the options that translations depend on."""
     settings = (options.kind, options.source_code, options.target_code, options.compute_type, options.beam_size)
     model = checkpoints.fingerprint(options.model, options.revision)
     return f"{model}; {', '.join(map(str, settings))}; {options.max_tokens}"

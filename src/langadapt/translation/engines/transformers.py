@@ -30,7 +30,7 @@ class Options(Table):
     """Keys of `[stage.translator]` beside `name`."""
 
     model: str = Field("", description="Folder or hub repository of a sequence-to-sequence model.")
-    revision: str = Field("main", description="Branch, tag or commit of a hub repository.")
+    revision: str = Field("main", description="Commit, tag or branch of a hub repository; only a commit never changes.")
     num_beams: int = Field(4, gt=0, description="Translations that are followed at a time; 1 for greedy search.")
     max_new_tokens: int = Field(0, ge=0, description="Longest translation in pieces; 0 for twice the text's length.")
     batch_tokens: int = Field(4096, gt=0, description="Pieces translated together, padding included.")
@@ -67,7 +67,7 @@ def problem(options: Options, source: str, target: str) -> str:
 
 
 def fingerprint(options: Options, source: str, target: str) -> str:
-    """Commit or digest of the model, and the options that translations depend on; of a hub model, ask after `open`."""
+    """The model (see `checkpoints.fingerprint`) and the options that translations depend on."""
     settings = (options.num_beams, options.max_new_tokens, options.dtype, options.source_code, options.target_code)
     model = checkpoints.fingerprint(options.model, options.revision)
     return f"{model}; {', '.join(map(str, settings))}; {options.prefix}"
