@@ -123,7 +123,9 @@ class Rehearsal(Table):
     sft_steps: int = Field(5, gt=0, description="Optimizer steps of an sft stage, at most.")
     preference_steps: int = Field(12, gt=0, description="Optimizer steps of a preference stage, at most.")
     preference_pairs: int = Field(4, gt=0, description="Pairs in such a step, at most.")
-    translated_documents: int = Field(40, gt=0, description="Documents that a translate stage reads of a corpus, at most.")
+    translated_documents: int = Field(
+        40, gt=0, description="Documents that a translate stage reads of a corpus, at most."
+    )
     batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
     learning_rate_scale: float = Field(
         12.0, gt=0, description="Factor on learning rates of adapters: a small model bears more."

@@ -60,6 +60,8 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     """Finds what to measure; a task whose data is not at hand is left out, and the plan says so."""
     table = planner.recipe.table
     measures = list(_measures(stage, planner))
+    if planner.recipe.rehearsal:
+        measures = _rehearsed(measures, stage, planner)
     missing = [m for m in measures if m.suite != HELD_OUT and _in_the_way(m)]
     stage.notes += _left_out(missing)
     stage.work = [m for m in measures if m not in missing]
@@ -117,6 +119,28 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
                 prompt="" if text else language.prompts.get("sft", "chatml"),
                 evaluation=evaluation,
             )
+
+
+def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -> list[Measure]:
+    """Without the tasks that the model did not learn from; those are asked of the base model, which shows that they work.
+
+    The few items of a rehearsal measure nothing, and asking every model every task would take most of its minutes.
+    """
+    stages = {s.id: s for s in planner.recipe.stages}
+    learnt = [ref.name for id in _road(stage.parent, stages) for ref in getattr(stages[id].options, "corpus", ())]
+    known = planner.registry.corpora
+    corpora = {known[name].name for name in learnt if name}
+
+    def asked(measure: Measure) -> bool:
+        of = measure.evaluation.corpus if measure.evaluation else ""
+        return measure.method != "task" or stage.parent == BASE or of in corpora or of.partition("/")[0] in corpora
+
+    kept = [m for m in measures if asked(m)]
+    if len(kept) < len(measures):
+        stage.notes.append(
+            f"a rehearsal asks only the base model the {len(measures) - len(kept)} tasks not learnt here"
+        )
+    return kept
 
 
 def _held_out(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
