@@ -93,6 +93,29 @@ def _point(axes: Any, row: int, point: Point) -> None:
     axes.text(1.03, row, point.note, transform=axes.get_yaxis_transform(), va="center", fontsize=10)
 
 
+def histogram(name: str, label: str, bars: Sequence[tuple[float, int]], axis: str) -> Markup:
+    """How figures are spread.
+
+    Args:
+        name: of the figure, unique on the page.
+        label: what a person who cannot see it is told.
+        bars: lower edge and count of each, all equally wide.
+        axis: what the figures are.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, 1.7), layout="constrained")
+        axes = figure.add_subplot()
+        width = bars[1][0] - bars[0][0] if len(bars) > 1 else 1.0
+        axes.bar([low for low, _ in bars], [count for _, count in bars], width=0.9 * width, align="edge", color=ACCENT)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.set_ylabel("texts")
+        axes.set_xlabel(axis)
+        return _inline(figure, name, label)
+
+
 def curves(name: str, label: str, steps: Sequence[Mapping[str, Any]]) -> Markup:
     """Loss over the steps of a training, and below it the learning rate, when it was logged.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from langadapt import artifacts
 from langadapt.evaluation import ENOUGH
 from langadapt.plugins import registry
 from langadapt.recipe import BASE
@@ -26,6 +27,8 @@ Tone = Literal["better", "worse", "unclear", "few", ""]
 
 TEMPLATES = Path(__file__).parent
 MERGE = "merge"  # suite of the certificate's rows, which compare weights and not languages
+TRANSLATION = "translation"  # suite of the rows of translated corpora, which are no models
+APART = (MERGE, TRANSLATION)
 TEXT, ANSWERS = "bits_per_byte", "answer_bits_per_byte"
 VERDICTS: Mapping[Tone, str] = {
     "better": "significant gain",
@@ -225,7 +228,7 @@ class Tally:
 
 def tallies(plan: Plan, rows: Sequence[Row]) -> list[Tally]:
     """One for each model that was asked tasks."""
-    tasks = [r for r in rows if r["metric"] not in (TEXT, ANSWERS) and r["suite"] != MERGE]
+    tasks = [r for r in rows if r["metric"] not in (TEXT, ANSWERS) and r["suite"] not in APART]
     return [_tally(model, [r for r in tasks if r["stage"] == model]) for model in models_of(plan, tasks)]
 
 
@@ -265,8 +268,8 @@ def models_of(plan: Plan, rows: Iterable[Row]) -> list[str]:
 
 
 def compared(rows: Sequence[Row]) -> list[Row]:
-    """All rows but those of merge certificates."""
-    return [row for row in rows if row["suite"] != MERGE]
+    """All rows but those of merge certificates and translations."""
+    return [row for row in rows if row["suite"] not in APART]
 
 
 def comparison(rows: Sequence[Row]) -> dict[str, list[Line]]:
@@ -367,6 +370,7 @@ def limitations(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> li
         *worse,
         *_tasks(plan, rows),
         *_untrained(state),
+        *_unread(plan),
         *notes,
         "What is not in the table was not measured.",
     ]
@@ -395,6 +399,49 @@ def _untrained(state: Mapping[str, Any]) -> Iterable[str]:
         tokens = (stage.get("accounting") or {}).get("tokens", {})
         for reason, count in tokens.get("dropped", {}).items():
             yield f"{stage['id']}: {percent(count / tokens['read'])} of the tokens read were not trained on: {reason}."
+
+
+def _unread(plan: Plan) -> Iterable[str]:
+    for found in translations(plan):
+        yield (
+            f"{found.stage}: this text was translated by a machine and read by nobody; the checks find what is broken, "
+            "not what is clumsy."
+        )
+
+
+# --- what was translated ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translated:
+    """A corpus that a machine translated: its stage, what was read, and what `quality.json` says."""
+
+    stage: str
+    labels: str
+    quality: Mapping[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        quality = self.quality
+        documents, origin = quality["documents"], " and ".join(quality["from"])
+        total = sum(documents.values())
+        reasons = ", ".join(f"{number(count)} {reason}" for reason, count in quality["reasons"].items())
+        failed = [f"{number(documents['dropped'])} were dropped"] if documents["dropped"] else []
+        failed += [f"{number(documents['source'])} stay in {origin}"] if documents["source"] else []
+        return (
+            f"{self.stage}: {self.labels} was translated by machine from {origin} into {quality['into']} with "
+            f"{' and '.join(quality['engines'])}; {percent(documents['translated'] / total)} of {number(total)} documents "
+            f"passed every check" + (f", {' and '.join(failed)} ({reasons})." if failed else ".")
+        )
+
+
+def translations(plan: Plan) -> list[Translated]:
+    """Every translated corpus of the run, in order."""
+    return [
+        Translated(stage=stage.id, labels=", ".join(name(i.label) for i in stage.inputs), quality=quality)
+        for stage in plan.stages
+        if (quality := artifacts.read_json(plan.folder / "stages" / stage.id / "quality.json"))
+    ]
 
 
 def certificates(plan: Plan, state: Mapping[str, Any]) -> list[str]:
@@ -469,6 +516,7 @@ def words(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> dict[str
         "stages": [(stage, entries.get(stage.id, {})) for stage in plan.stages],
         "sources": sources(plan),
         "certificates": certificates(plan, state),
+        "translations": translations(plan),
         "limitations": limitations(plan, state, rows),
         "commands": commands(plan, state),
         "commit": base_commit(plan),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langadapt import artifacts
 from langadapt.recipe import BASE
 from langadapt.report import findings
+from langadapt.translation.checking import SAYS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -52,6 +53,8 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
         notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
         certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
         forests=forests(plan, rows),
+        spreads=spreads(plan),
+        signal_words=SAYS,
         curves=training_curves(plan),
         flows=flows(state),
         examples=examples(plan),
@@ -118,6 +121,28 @@ def training_curves(plan: Plan) -> list[tuple[str, str, Markup]]:
             said = f"loss {first} at step {steps[0]['step']}, {last} at step {steps[-1]['step']}"
             label = f"Training of {stage.id}: {said}"
             made.append((stage.id, said, figures.curves(f"curve-{stage.id}", label, steps)))
+    return made
+
+
+SPREAD = {
+    "length": "characters for each of the source's",
+    "adequacy": "cosine of meanings, higher is better",
+    "fluency": "bits a character above the language's own text, lower is better",
+    "round-trip": "chrF of the source with its back-translation, higher is better",
+}
+
+
+def spreads(plan: Plan) -> dict[str, list[tuple[str, Markup]]]:
+    """By stage, how the signals of its translations are spread: what is drawn in words, and the figure."""
+    from langadapt.report import figures
+
+    made: dict[str, list[tuple[str, Markup]]] = {}
+    for found in findings.translations(plan):
+        for name, axis in SPREAD.items():
+            if spread := found.quality["signals"].get(name):
+                said = f"{name}: median {spread['p50']:g}, 5 % below {spread['p05']:g}, 5 % above {spread['p95']:g}"
+                figure = figures.histogram(f"spread-{found.stage}-{name}", said, spread["histogram"], axis)
+                made.setdefault(found.stage, []).append((said, figure))
     return made
 
 

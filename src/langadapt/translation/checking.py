@@ -257,15 +257,15 @@ def round_trip(checks: Checks, back: Callable[[Sequence[str]], Sequence[str]]) -
     score = CHRF()
 
     def measure(pairs: Sequence[Pair]) -> list[float | None]:
-        returned = back([text for pair in pairs for _, text in pair.prose])
-        found: list[float | None] = []
-        start = 0
-        for pair in pairs:
-            end = start + len(pair.prose)
-            again = "\n".join(returned[start:end])
-            found.append(round(score.sentence_score(again, [pair.said[0]]).score, 2) if pair.prose else None)
-            start = end
-        return found
+        said = [[(source, target) for source, target in pair.prose if target.strip()] for pair in pairs]
+        returned = iter(back([target for paragraphs in said for _, target in paragraphs]))
+        again = [" ".join(next(returned) for _ in paragraphs) for paragraphs in said]
+        return [
+            round(score.sentence_score(text, [" ".join(source for source, _ in paragraphs)]).score, 2)
+            if paragraphs
+            else None
+            for text, paragraphs in zip(again, said, strict=True)
+        ]
 
     return Signal(name="round-trip", measure=measure, flawed=lambda s: s < checks.round_trip, paragraphs=False)
 
@@ -276,6 +276,9 @@ _WORDS = re.compile(r"[^\W\d_]+")
 _NUMBERS = re.compile(r"\d(?:[\d.,:/\u00a0\u202f'’]{0,40}\d)?")
 _MARKS = "*`~[]{}<>|"
 _BROKEN = re.compile(r"\ufffd|⁇|<unk>|[⟦⟧]|&(?:[A-Za-z]{2,8}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});|[\x00-\x08\x0e-\x1b\x7f]")
+_QUOTED = re.compile(
+    r"\"[^\"]{1,100}\"|“[^“”]{1,100}”|«[^«»]{1,100}»|‘[^‘’]{1,100}’|„[^„“”]{1,100}[“”]|「[^「」]{1,100}」"
+)
 _PARAGRAPH = 60  # characters from which a paragraph alone says which language it is in
 
 
@@ -311,10 +314,10 @@ def _is_foreign(text: str, source: str, target: Language) -> bool:
 
 
 def _copied(pair: Pair) -> float:
-    """Longest run of the source's words that stands in the translation; words with a capital, likely names, do not
-    count.
+    """Longest run of the source's words that stands in the translation. Words with a capital, likely names, do not
+    count, nor does what both sides quote: a title, or what a program says.
     """
-    return float(max((_common_run(s, t) for s, t in pair.prose), default=0))
+    return float(max((_common_run(_QUOTED.sub(" ", s), _QUOTED.sub(" ", t)) for s, t in pair.prose), default=0))
 
 
 _PLACES = 200  # of one word in a paragraph that are looked at, so that a text of one word does not cost its square

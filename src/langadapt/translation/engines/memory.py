@@ -18,7 +18,6 @@ from langadapt import artifacts
 from langadapt.errors import UserError
 from langadapt.recipe import Table
 from langadapt.records import Translator
-from langadapt.translation.translating import known_units
 
 BATCH = 1024
 
@@ -60,6 +59,8 @@ def open_engine(options: Options, source: str, target: str) -> Callable[[Sequenc
     Raises:
         UserError: a row is not as described; the message has file and line.
     """
+    from langadapt.translation.translating import known_units
+
     path = _file(options, target)
     assert path is not None, "the plan has asked `problem`"
     known: dict[str, str] = {}
