@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -461,3 +463,21 @@ def test_length_is_counted_in_characters_and_words():
 
 def test_a_language_that_no_plugin_knows_has_words_too():
     assert running_text.words("L'età: 3,5 anni... (forse)") == ["L'età", ":", "3,5", "anni", "...", "(", "forse", ")"]
+
+
+# --- documentation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("table", "owner"), [("core", "core"), ("italian", "italian")])
+def test_the_page_on_cleaning_lists_steps_options_and_sources(table: str, owner: str):
+    page = (Path(__file__).parents[1] / "docs" / "cleaning.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- filters: {table} -->\n((?:\|.*\n)+)", page)
+    assert found
+    rows = [[cell.strip() for cell in row.strip("|").split(" |")] for row in found.group(1).splitlines()[2:]]
+    known = registry().filters
+    assert [row[0].strip("`") for row in rows] == [n for n in known if known.owner(n).name == owner]
+    for name, _, options, source in ([row[0].strip("`"), *row[1:4]] for row in rows):
+        assert source.strip("| ") == known[name].source
+        assert [word.split(" = ")[0] for word in re.findall("`(.+?)`", options)] == list(known[name].options), name
+        for key, value in (word.split(" = ") for word in re.findall("`(.+?)`", options) if " = " in word):
+            assert value == json.dumps(known[name].options[key])

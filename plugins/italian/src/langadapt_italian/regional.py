@@ -72,6 +72,7 @@ _ITALIAN = frozenset(
 _TAGS = {
     word: frozenset(tag for tag, words in _WORDS.items() if word in words.split())
     for word in " ".join(_WORDS.values()).split()
+    if word not in _ITALIAN
 }
 _SPELT = {tag: re.compile(pattern) for tag, pattern in _SPELLINGS.items()}
 
@@ -81,20 +82,24 @@ def tell_apart(text: str) -> str:
 
     Meant for a sentence or more; a proverb or a line of dialogue in dialect does not outvote the Italian around it.
     """
-    counts = Counter(_WORD.findall(text.replace("’", "'")))
-    kinds, votes = Counter[str](), Counter[str]()
-    named: set[str] = set()  # languages that a frequent word speaks for; spellings alone are found in names and loans
-    italian = 0
-    for word, times in counts.items():
-        lowered = word.lower()
-        if lowered in _ITALIAN:
-            italian += times
-            continue
-        tags = _TAGS.get(lowered, frozenset())
-        named |= tags
-        if not tags and word == lowered:
-            tags = frozenset(tag for tag, spelt in _SPELT.items() if spelt.search(word))
-        kinds.update(tags)
-        votes.update(dict.fromkeys(tags, times))
-    tag = max(sorted(named), key=lambda tag: votes[tag], default="")
-    return tag if kinds[tag] >= LEAST and votes[tag] >= max(SHARE * counts.total(), italian) else ""
+    text = text.replace("’", "'")
+    counts = Counter(_WORD.findall(text.lower()))
+    # A language needs a frequent word of its own: spellings alone are found in names and loans.
+    named = sorted({tag for word in counts.keys() & _TAGS.keys() for tag in _TAGS[word]})
+    if not named:
+        return ""
+    italian = sum(counts[word] for word in counts.keys() & _ITALIAN)
+    names = counts.keys() - set(_WORD.findall(text))  # what is never written small; it is spelt as it likes
+    votes = {}
+    for tag in named:
+        words = [word for word in counts if _speaks_for(word, tag, is_name=word in names)]
+        if len(words) >= LEAST:
+            votes[tag] = sum(counts[word] for word in words)
+    tag = max(votes, key=votes.__getitem__, default="")
+    return tag if tag and votes[tag] >= max(SHARE * counts.total(), italian) else ""
+
+
+def _speaks_for(word: str, tag: str, *, is_name: bool) -> bool:
+    if word in _TAGS:
+        return tag in _TAGS[word]
+    return not is_name and word not in _ITALIAN and bool(_SPELT[tag].search(word))
