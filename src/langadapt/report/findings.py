@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langadapt import artifacts
 from langadapt.evaluation import ENOUGH
+from langadapt.evaluation.preferences import METRICS
 from langadapt.plugins import registry
 from langadapt.recipe import BASE
 
@@ -30,6 +31,7 @@ MERGE = "merge"  # suite of the certificate's rows, which compare weights and no
 TRANSLATION = "translation"  # suite of the rows of translated corpora, which are no models
 APART = (MERGE, TRANSLATION)
 TEXT, ANSWERS = "bits_per_byte", "answer_bits_per_byte"
+PREFERENCES = tuple(METRICS)
 VERDICTS: Mapping[Tone, str] = {
     "better": "significant gain",
     "worse": "significant loss",
@@ -228,7 +230,8 @@ class Tally:
 
 def tallies(plan: Plan, rows: Sequence[Row]) -> list[Tally]:
     """One for each model that was asked tasks."""
-    tasks = [r for r in rows if r["metric"] not in (TEXT, ANSWERS) and r["suite"] not in APART]
+    scored = (TEXT, ANSWERS, *PREFERENCES)  # by probabilities: nothing was asked, and nothing answered
+    tasks = [r for r in rows if r["metric"] not in scored and r["suite"] not in APART]
     return [_tally(model, [r for r in tasks if r["stage"] == model]) for model in models_of(plan, tasks)]
 
 
