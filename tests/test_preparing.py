@@ -142,6 +142,13 @@ def test_filters_see_composed_characters():
     assert cleaned(source(documents("e\u0300"), steps=(long,)))[0] == [("train", "è")]
 
 
+def test_messages_are_composed_too():
+    asked = Message(role="user", content="perche\u0301", context="e\u0300")
+    given = Document(id="d", messages=(asked, Message(role="assistant", content="sì")), rejected="e\u0300")
+    ((_, kept),) = clean(Source(label="x", read=lambda: [given]), Accounting(), set())
+    assert [(m.content, m.context) for m in kept.messages] == [("perché", "è"), ("sì", "")] and kept.rejected == "è"
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_texts_that_are_equal_after_normalisation_are_kept_once(text):
     assume(text.strip())

@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from langadapt.records import Document, Rejected
@@ -170,8 +170,7 @@ def is_held_out(digest: bytes, share: float) -> bool:
 
 
 def _cleaned(document: Document, steps: Iterable[Step]) -> Document | str:
-    if document.text:
-        document = replace(document, text=unicodedata.normalize("NFC", document.text))
+    document = document.edited(lambda text: unicodedata.normalize("NFC", text))
     if not document.content.strip():
         return "empty"
     try:
