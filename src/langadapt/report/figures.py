@@ -131,7 +131,8 @@ def curves(name: str, label: str, steps: Sequence[Mapping[str, Any]]) -> Markup:
             2 if rates else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1] if rates else [1]
         )[:, 0]
         _curve(panels[0], steps, "loss", ACCENT)
-        panels[0].set_ylabel("loss, nats per token")
+        of_pairs = any("rewards/margins" in s for s in steps)  # their losses are of pairs, in units of their own
+        panels[0].set_ylabel("loss" if of_pairs else "loss, nats per token")
         if rates:
             _curve(panels[1], steps, "learning_rate", QUIET)
             panels[1].set_yticks([0, max(rates)], ["0", f"{max(rates):.2g}"])
