@@ -29,8 +29,8 @@ from langadapt.recipe import StageOptions
 from langadapt.stages.cpt import CptOptions
 from langadapt.stages.preference import LOSSES, PREFERENCE_OWNED
 from langadapt.stages.sft import SftOptions
-from langadapt.translation.checking import Checks
 from langadapt.stages.trained import OWNED
+from langadapt.translation.checking import Checks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

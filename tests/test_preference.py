@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import re
@@ -446,7 +447,7 @@ def test_both_answers_share_their_prompts_tokens_and_the_last_answer_alone_is_le
     assert starts[0] == starts[1] > 0
     assert list(found.chosen.ids[: starts[0]]) == list(found.rejected.ids[: starts[0]])
     ids = list(found.chosen.ids)
-    assert (tokenizer.bos_token_id,) * 2 not in zip(ids, ids[1:], strict=False), "begun twice"
+    assert (tokenizer.bos_token_id,) * 2 not in itertools.pairwise(ids), "begun twice"
     for side, answer in ((found.chosen, "Le undici."), (found.rejected, "It is eleven there.")):
         learnt = tokenizer.decode([i for i, learn in zip(side.ids, side.learn, strict=True) if learn])
         assert learnt.strip().startswith(answer) and "Le tre" not in learnt

@@ -187,3 +187,18 @@ def test_peoples_translations_pass_and_exchanged_ones_do_not() -> None:
     assert sum(bool({"copied", "language"} & set(v.flaws)) for v in left) >= 0.99 * len(left)
     if ENCODER:
         assert sum("adequacy" in v.flaws for v in wrong) > 0.85 * len(wrong)
+
+
+def test_every_signal_is_documented_with_what_it_finds_and_whether_it_rejects() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "translation.md").read_text(encoding="utf-8")
+    table = text.split("<!-- signals -->\n")[1].split("\n\n")[0].splitlines()[2:]
+    found = {
+        cells[0].strip(" `"): (cells[1].strip(), cells[3].strip())
+        for row in table
+        if (cells := row.strip("|").split("|"))
+    }
+    rejects = Checks().reject
+    assert found == {
+        name: (says, "always" if name in (checking.EMPTY, checking.SPANS) else "yes" if name in rejects else "no")
+        for name, says in checking.SAYS.items()
+    }

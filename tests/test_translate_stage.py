@@ -585,3 +585,34 @@ def test_flores_through_apertium_from_end_to_end(flores, write, model_folder, tm
     made = {int(d.id.rpartition(":")[2]): d.text for d in documents(stage)}
     score = CHRF().corpus_score(list(made.values()), [[references[n] for n in made]]).score
     assert score > 40  # 43 by this engine; people's Italian of other sentences has 20
+
+
+HOSTILE = [
+    "Run `rm -rf ./build` in **bold** and write to me@example.org, or see [the *guide*](https://a.b/c_(d)?x=1&y=[2]).",
+    "The mask ⟦0⟧ and ⟦1⟧ are in the text already, ⟦ open and ⟧ closed, before https://example.org/⟦2⟧ ends.",
+    'Dear {name}, {{user.city}} costs %(price).2f and %s in <b class="x">May</b> &amp; <br/> June, on 2024-01-31 at v1.2.3.',
+    "The formula $e^{i\\pi} + 1 = 0$ and \\(x^2\\) are in C:\\temp\\new.txt and /usr/share/a.gz for @user #tag 🎉👩‍💻.",
+    "Characters such as ^, $, @, \\, /, [, ], {, } and < or > mean something to engines; ^word<n>$ and [<sb>] do too.",
+    "`a` `b` `c` `d` `e` `f` `g` `h` `i` `j` `k` `l` and nothing but code, said the man of the house.",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_real_engine_gives_every_protected_span_back_or_nothing(text, tmp_path):
+    import threading
+
+    from langadapt.translation.drafting import Translation
+    from langadapt.translation.protecting import protect
+    from langadapt.translation.translating import Engine, ways
+
+    if problem := apertium_problem():
+        pytest.skip(problem)
+    found = registry().translators["apertium"]
+    with Memory(tmp_path) as memory:
+        engine = Engine(translator=found, options=found.options(), source="en", target="it", memory=memory,
+                        stop=threading.Event())  # fmt: skip
+        draft = Translation(ways([engine], (), 500), [], ())([text])[0]
+    spans = Counter(span.text for span in protect(text).spans)
+    assert draft.target and draft.target != text
+    assert all(draft.target.count(span) >= text.count(span) for span in spans)
+    assert Counter(span.text for span in protect(draft.target).spans) == spans

@@ -133,7 +133,7 @@ class Rehearsal(Table):
     full_learning_rate_scale: float = Field(4.0, gt=0, description="The same where the base weights themselves learn.")
     held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of the small samples.")
     evaluation_documents: int = Field(10, gt=0, description="Held-out documents scored per corpus, at most.")
-    evaluation_items: int = Field(2, gt=0, description="Items asked per task, at most.")
+    evaluation_items: int = Field(1, gt=0, description="Items asked per task, at most.")
     evaluation_tokens: int = Field(16, gt=0, description="Tokens of an answer, at most.")
 
 
@@ -576,9 +576,8 @@ def check_fields(
                 yield (*place, key), f"{value!r} is not of type {type(expected).__name__}", ""
         else:
             owner = reference.split(":")[-1]
-            message = (
-                f"unknown key; it is no field of {owner}" if owner else "unknown key; this method takes no options"
-            )
+            told = f"it is no field of {owner}" if owner else "" if extra else "this method takes no options"
+            message = "; ".join(filter(None, ["unknown key", told]))
             yield (*place, key), message, nearest(key, [*fields, *extra])
 
 
