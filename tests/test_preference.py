@@ -536,7 +536,7 @@ def test_a_rehearsal_takes_a_few_small_steps(place: Path) -> None:
     recipe = Recipe.load(place / "recipe.toml", ["prefer.training.max_steps=-1"]).rehearse()
     training = next(s.options for s in recipe.stages if s.id == "prefer").training
     assert training["max_steps"] == 12 and training["per_device_train_batch_size"] == 4
-    assert training["max_length"] == 160 and training["beta"] == 0.1
+    assert training["max_length"] == 160 and training["beta"] == 0.1 and training["learning_rate"] == 1e-4
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------

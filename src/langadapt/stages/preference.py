@@ -39,6 +39,8 @@ LOSSES: dict[str, str] = {
 DIFFERENCES = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft")
 DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
 
+REHEARSED_RATE = 1e-4  # with more, the margins of the small model swing from pair to pair in place of growing
+
 PREFERENCE = TRAINING | {"learning_rate": 5e-6, "loss_type": ["sigmoid"], "beta": 0.1}
 
 _FIXED = "the reference stays the model that the stage starts from"
@@ -91,7 +93,9 @@ class PreferenceOptions(SftOptions):
         small = self.shrunk(rehearsal, steps=rehearsal.preference_steps, length=PREFERENCE["max_length"])
         # A batch is as long as its longest answer and not as max_length, so a few pairs fit where one row would.
         few = min(rehearsal.preference_pairs, self.training["per_device_train_batch_size"])
-        return small.model_copy(update={"training": small.training | {"per_device_train_batch_size": few}})
+        rate = min(small.training["learning_rate"], REHEARSED_RATE)
+        changed = small.training | {"per_device_train_batch_size": few, "learning_rate": rate}
+        return small.model_copy(update={"training": changed})
 
 
 def _loss_problems(training: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
