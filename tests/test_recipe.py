@@ -731,7 +731,7 @@ def test_a_quantisation_that_does_not_exist_is_refused_when_the_recipe_is_loaded
 
 def test_a_warm_up_in_steps_becomes_a_share_when_a_rehearsal_has_fewer_steps():
     recipe = Recipe.load(LLAMANTINO, ["adapt.training.warmup_steps=750"]).rehearse()
-    assert recipe.stages[1].options.training["warmup_steps"] == 0.03
+    assert stage(recipe, "adapt").options.training["warmup_steps"] == 0.03
 
 
 def test_a_rehearsals_own_recipe_is_the_same_rehearsal_again(tmp_path):
