@@ -487,7 +487,7 @@ def test_a_column_that_is_mapped_but_not_there_is_named_with_those_that_are(lang
 def test_a_corpus_that_must_be_brought_says_how_to_get_it(langadapt: Command, recipe: Any) -> None:
     changes = {"[{ path =": '["ultrachat-it", { path ='}
     outcome = langadapt("run", recipe(changes), "--out", "out")
-    assert_refused(outcome, "ultrachat-it", "translate stingning/ultrachat", '[data] "ultrachat-it" =')
+    assert_refused(outcome, "ultrachat-it", "let a translate stage make it", '[data] "ultrachat-it" =')
     assert not Path("out").exists()
 
 
