@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, TrainingArguments
 
 from langadapt import loading
 from langadapt.errors import UserError
 from langadapt.models import ModelShape
-from langadapt.peft import full, lora, qlora
+from langadapt.peft import STRATEGIES, full, lora, others, qlora
 from langadapt.rounding import stochastic_round
 from langadapt.testing import tiny_model
+from langadapt.training import Prepared, SeededTrainer
 
 LORA = lora.DEFAULTS | {"r": 4, "lora_alpha": 8}
 QLORA = LORA | qlora.QUANTISATION
@@ -32,16 +34,116 @@ def shape_of(model) -> ModelShape:
     return ModelShape.from_config(model.config.to_dict())
 
 
-@pytest.mark.parametrize(
-    ("strategy", "options"),
-    [(lora.STRATEGY, LORA), (qlora.STRATEGY, QLORA), (full.STRATEGY, {})],
-    ids=["lora", "qlora", "full"],
-)
-def test_the_plan_counts_the_weights_that_really_learn(folder: Path, strategy, options) -> None:
+# What the tiny model needs beside a strategy's own defaults.
+SMALL: dict[str, dict] = {
+    **{name: {"r": 4, "lora_alpha": 8} for name in ("lora", "rslora", "dora", "pissa", "lora+", "qlora", "qdora")},
+    "layers": {"first": 1, "last": 0},
+    "c3a": {"block_size": 16}, "fourierft": {"n_frequency": 50}, "road": {"group_size": 16}, "shira": {"r": 2},
+    "vblora": {"vector_length": 16, "num_vectors": 8}, "waveft": {"n_frequency": 50},
+}  # fmt: skip
+BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
+
+
+def options_of(name: str) -> dict:
+    return {**BY_NAME[name].defaults, **SMALL.get(name, {})}
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name not in others.METHODS])
+def test_the_plan_counts_the_weights_that_really_learn(folder: Path, name: str) -> None:
     model = load(folder)
-    expected = strategy.trainable(shape_of(model), options)
-    prepared = strategy.prepare(model, options)
+    expected = BY_NAME[name].trainable(shape_of(model), options_of(name))
+    prepared = BY_NAME[name].prepare(model, options_of(name))
     assert sum(p.numel() for p in prepared.parameters() if p.requires_grad) == expected
+
+
+def test_the_names_of_weights_are_those_of_the_family(folder: Path) -> None:
+    model = load(folder)
+    assert shape_of(model).weights == {name: p.numel() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_what_is_saved_on_the_untouched_base_is_what_was_trained(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.float32)  # so that sums are exact enough to compare
+    strategy, options = BY_NAME[name], options_of(name)
+    trained = strategy.prepare(load(folder), options)
+    trained.eval()  # no dropout, so that both see the same
+    learning = {n for n, p in trained.named_parameters() if p.requires_grad}
+    before = {n: p.detach().clone() for n, p in trained.named_parameters()}
+    step(trained, rate=0.05)
+    for n, p in trained.named_parameters():
+        assert n in learning or torch.equal(before[n], p), f"{n} does not learn and has moved"
+    assert any(not torch.equal(before[n], p) for n, p in trained.named_parameters()), "nothing has learnt"
+    ids = torch.randint(3, 300, (1, 30), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = trained(ids).logits
+    if strategy.trains_base:
+        trained.save_pretrained(tmp_path / "model")
+        found = load(tmp_path / "model")
+    else:
+        if strategy.save:
+            strategy.save(trained, options, tmp_path / "adapter")
+        else:
+            trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+        found = load(folder)
+        if strategy.freeze:
+            strategy.freeze(found, options)
+            found = PeftModel.from_pretrained(found, str(tmp_path / "adapter")).eval()
+        else:
+            found = loading.merge_adapter(found, tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(found(ids).logits, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"bnb_4bit_quant_type": "fp4"}, {"bnb_4bit_use_double_quant": True}, {"load_in_8bit": True}],
+                         ids=["nf4", "fp4", "double", "int8"])  # fmt: skip
+def test_gradients_beside_quantised_weights_are_those_beside_the_same_weights_in_double_precision(
+    folder: Path, options: dict
+) -> None:
+    """The reference model gets, as plain float64 matrices, what the quantised layers give for unit vectors."""
+    options = QLORA | options
+    quantised = qlora.prepare(load(folder), options)
+    reference = lora.prepare(load(folder).double(), LORA)
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(
+                    quantised.get_parameter(name) if "lora_A" in name else torch.randn_like(parameter) * 0.02
+                )
+                quantised.get_parameter(name).copy_(parameter)
+            elif "base_layer.weight" in name:
+                layer = quantised.get_submodule(name.rpartition(".")[0])
+                parameter.copy_(layer(torch.eye(layer.in_features)).T)
+    ids = torch.randint(3, 300, (2, 24), generator=torch.Generator().manual_seed(3))
+    for model in (quantised, reference):
+        model(input_ids=ids, labels=ids).loss.backward()
+    for name, parameter in reference.named_parameters():
+        if parameter.grad is not None:
+            found = quantised.get_parameter(name).grad.double()
+            assert (found - parameter.grad).norm() <= (
+                0.02 if options["load_in_8bit"] else 1e-4
+            ) * parameter.grad.norm(), name
+
+
+def test_lora_plus_has_b_learn_faster(folder: Path, tmp_path: Path) -> None:
+    strategy, options = BY_NAME["lora+"], options_of("lora+") | {"loraplus_lr_ratio": 8.0}
+    model = strategy.prepare(load(folder), options)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), learning_rate=1e-3, weight_decay=0.1, use_cpu=True, report_to=[]
+    )
+    prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=strategy, options=options)
+    optimizer = SeededTrainer(prepared=prepared, args=arguments).create_optimizer()
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(rates) == len(learning)
+    for name, parameter in learning.items():
+        assert rates[id(parameter)] == pytest.approx(8e-3 if "lora_B" in name else 1e-3), name
+
+
+def test_a_fixed_option_of_a_variant_says_where_it_can_be_set() -> None:
+    assert BY_NAME["dora"].owns["use_dora"] == 'it is what "dora" is; use "lora" to set it'
+    assert "use_dora" not in BY_NAME["dora"].defaults
 
 
 def test_the_plan_counts_all_parameters(folder: Path) -> None:
@@ -75,7 +177,7 @@ def test_nf4_gradients_on_a_cpu_are_those_of_the_dequantised_matrix_also_after_a
     torch.manual_seed(0)
     holder = torch.nn.Sequential(torch.nn.Linear(128, 64, bias=False).to(dtype))
     holder.get_output_embeddings = lambda: None
-    qlora.quantise(holder, **qlora.QUANTISATION)
+    qlora.quantise(holder, **qlora.FOUR_BITS)
     layer = holder[0]
     matrix = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
     x = torch.randn(8, 128, dtype=dtype)
@@ -111,7 +213,7 @@ def test_qlora_still_learns_after_an_evaluation(folder: Path) -> None:
 
 def test_only_the_blocks_are_quantised(folder: Path) -> None:
     model = load(folder, torch.bfloat16)
-    qlora.quantise(model, **qlora.QUANTISATION)
+    qlora.quantise(model, **qlora.FOUR_BITS)
     names = {name for name, layer in model.named_modules() if type(layer).__name__ == "Linear4bit"}
     assert names == {f"model.layers.{i}.{part}.{name}" for i in range(2) for part, name in (
         ("self_attn", "q_proj"), ("self_attn", "k_proj"), ("self_attn", "v_proj"), ("self_attn", "o_proj"),

@@ -31,6 +31,7 @@ from langadapt.prompts.rendering import encode_pair
 from langadapt.records import Document, Message
 from langadapt.stages import preference as stage
 from langadapt.testing import tiny_model
+from langadapt.training import Prepared
 
 RECIPE = """
 schema = 1
@@ -254,7 +255,8 @@ def trainer_of(model, tmp_path: Path, **options) -> PairTrainer:
         output_dir=str(tmp_path), report_to=[], bf16=False, use_cpu=True, activation_checkpointing=False,
         remove_unused_columns=False, disable_tqdm=True, **options,
     )  # fmt: skip
-    return PairTrainer(model=model, args=arguments, train_dataset=[0], data_collator=collate)
+    prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=lora.STRATEGY, options={})
+    return PairTrainer(prepared=prepared, args=arguments, train_dataset=[0], data_collator=collate)
 
 
 def log_probs(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:

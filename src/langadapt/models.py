@@ -58,6 +58,20 @@ class ModelShape:
         }  # fmt: skip
 
     @property
+    def weights(self) -> dict[str, int]:
+        """Sizes of all weights by the names that the Llama family gives them."""
+        hidden = self.hidden_size
+        found = {"model.embed_tokens.weight": self.vocab_size * hidden}
+        for number in range(self.num_hidden_layers):
+            block = f"model.layers.{number}"
+            for name, (inputs, outputs) in self.linears.items():
+                part = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
+                found[f"{block}.{part}.{name}.weight"] = inputs * outputs
+            found |= {f"{block}.{norm}.weight": hidden for norm in ("input_layernorm", "post_attention_layernorm")}
+        found["model.norm.weight"] = hidden
+        return found if self.tie_word_embeddings else found | {"lm_head.weight": self.vocab_size * hidden}
+
+    @property
     def linear_parameters(self) -> int:
         """Weights of the linear layers of all blocks; what quantisation shrinks."""
         return self.num_hidden_layers * sum(i * o for i, o in self.linears.values())

@@ -67,7 +67,7 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
     reference = _frozen_copy(prepared)
     pairs = packed.rows
     trainer = PairTrainer(
-        model=prepared.model, args=arguments, train_dataset=pairs, data_collator=collate, reference=reference
+        prepared=prepared, args=arguments, train_dataset=pairs, data_collator=collate, reference=reference
     )
     tokens_per_pair = packed.accounting.tokens.trained / len(pairs)
     progress = Progress(context, trainer, tokens_per_step=round(rows_per_step(arguments) * tokens_per_pair))

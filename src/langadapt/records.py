@@ -222,21 +222,32 @@ class PeftStrategy:
         owns: upstream fields that the strategy sets itself, with the reason.
         choices: the words that an option may have, where there are only some.
         prepare: 16-bit or 32-bit model and options in; model with its trainable parameters marked out.
-        trainable: number of parameters that learn, from the model's shape and the options.
+        trainable: number of parameters that learn, from the model's shape and the options; None when that shows in the
+            run alone.
         weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
-        trains_base: whether the base weights themselves learn.
+        freeze: what `prepare` does to the base before it adds an adapter, such as quantising it, in place; a saved
+            adapter on a base that went through it is the model as it was trained. None when nothing is done to it.
+        save: trained model, options and folder in; writes the adapter, for the base as it was before `prepare`. None
+            when PEFT's own `save_pretrained` does that.
+        rate: name of a parameter and options in; its factor on the learning rate out. None when all have the same.
+        decay: name of a parameter and options in; whether weight decay may move it. None when it may move all.
+        trains_base: whether base weights themselves learn, so that the stage saves the whole model.
     """
 
     name: str
     description: str
     source: str
     prepare: Callable[[Any, Mapping[str, Any]], Any]
-    trainable: Callable[[Any, Mapping[str, Any]], int]
+    trainable: Callable[[Any, Mapping[str, Any]], int | None]
     weight_bits: Callable[[Mapping[str, Any]], float]
     upstream: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     owns: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    freeze: Callable[[Any, Mapping[str, Any]], None] | None = None
+    save: Callable[[Any, Mapping[str, Any], Path], None] | None = None
+    rate: Callable[[str, Mapping[str, Any]], float] | None = None
+    decay: Callable[[str, Mapping[str, Any]], bool] | None = None
     trains_base: bool = False
 
 

@@ -26,6 +26,7 @@ from langadapt.run import StageContext, StageResult
 
 if TYPE_CHECKING:
     from langadapt.corpus.tokenising import Packed
+    from langadapt.records import PeftStrategy
     from langadapt.stages.trained import TrainedOptions
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
@@ -50,7 +51,7 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
     rows = packed.rows
     prepared = prepare(context, options.peft)
     arguments = make_arguments(context, {k: v for k, v in options.training.items() if k not in OURS}, TrainingArguments)
-    trainer = SeededTrainer(model=prepared.model, args=arguments, train_dataset=rows, data_collator=_collate)
+    trainer = SeededTrainer(prepared=prepared, args=arguments, train_dataset=rows, data_collator=_collate)
     progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
     with fused_loss(prepared.plain):
         run_trainer(context, trainer, progress)
@@ -74,12 +75,16 @@ class Prepared:
         model: what is trained: the same with its adapter around it, or the same.
         adapter: whether an adapter is saved and not the weights themselves.
         trainable: number of weights that learn.
+        strategy: what marked them.
+        options: of the strategy.
     """
 
     plain: Any
     model: Any
     adapter: bool
     trainable: int
+    strategy: PeftStrategy
+    options: Mapping[str, Any]
 
 
 def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
@@ -90,15 +95,23 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     """
     strategy = context.registry.peft_strategies[peft["method"]]
     transformers.set_seed(context.seed)
-    plain = loading.load_model(context.model, torch.float32 if strategy.trains_base else None)
-    model = strategy.prepare(plain, {k: v for k, v in peft.items() if k != "method"})
+    options = {k: v for k, v in peft.items() if k != "method"}
+    plain = loading.load_model(context.model, torch.float32 if strategy.weight_bits(options) == 32 else None)
+    model = strategy.prepare(plain, options)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")
     context.log.info(
         f"{trainable:,} of {sum(p.numel() for p in model.parameters()):,} stored weights learn ({strategy.name})"
     )
-    return Prepared(plain=plain, model=model, adapter=not strategy.trains_base, trainable=trainable)
+    return Prepared(
+        plain=plain,
+        model=model,
+        adapter=not strategy.trains_base,
+        trainable=trainable,
+        strategy=strategy,
+        options=options,
+    )
 
 
 def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progress) -> None:
@@ -157,7 +170,21 @@ class _Permutation(torch.utils.data.Sampler[int]):
 
 
 class SeededTrainer(Trainer):  # type: ignore[misc]
-    """transformers' Trainer with our order of rows."""
+    """transformers' Trainer with our order of rows, and each weight at the pace that its strategy gives it.
+
+    Args:
+        prepared: the model with its strategy.
+        options: of transformers' Trainer, without the model.
+    """
+
+    def __init__(self, *, prepared: Prepared, **options: Any):
+        super().__init__(model=prepared.model, **options)
+        self.prepared = prepared
+
+    def create_optimizer(self, *args: Any, **options: Any) -> Any:
+        optimizer = super().create_optimizer(*args, **options)
+        pace(optimizer, self.prepared)
+        return optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
         return _Permutation(len(self.train_dataset), self.args.data_seed)
@@ -167,6 +194,26 @@ class SeededTrainer(Trainer):  # type: ignore[misc]
         batch = {k: v.to(self.args.device) for k, v in self.data_collator([self.train_dataset[0]]).items()}
         with torch.no_grad(), self.accelerator.autocast():
             return float(self.compute_loss(self.model, batch))
+
+
+def pace(optimizer: Any, prepared: Prepared) -> None:
+    """Splits the groups of a fresh optimizer where a strategy has weights learn faster, or not decay."""
+    strategy, options = prepared.strategy, prepared.options
+    if strategy.rate is None and strategy.decay is None:
+        return
+    names = {id(parameter): name for name, parameter in prepared.model.named_parameters()}
+    split: dict[tuple[float, float], list[Any]] = {}
+    given = list(optimizer.param_groups)
+    for group in given:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            rate = group["lr"] * (strategy.rate(name, options) if strategy.rate else 1.0)
+            decay = group["weight_decay"] if strategy.decay is None or strategy.decay(name, options) else 0.0
+            split.setdefault((rate, decay), []).append(parameter)
+    shared = {key: value for key, value in given[0].items() if key not in ("params", "lr", "weight_decay")}
+    optimizer.param_groups.clear()
+    for (rate, decay), parameters in split.items():
+        optimizer.add_param_group({**shared, "params": parameters, "lr": rate, "weight_decay": decay})
 
 
 def make_arguments(context: StageContext, training: Mapping[str, Any], kind: type[Arguments]) -> Arguments:
@@ -223,7 +270,9 @@ def _last_checkpoint(folder: Path) -> Path | None:
 def save(prepared: Prepared, context: StageContext) -> None:
     """Writes `adapter/`, or `model/` with its tokenizer, into the stage's folder."""
     folder = context.folder
-    if prepared.adapter:
+    if prepared.strategy.save:
+        prepared.strategy.save(prepared.model, prepared.options, folder / "adapter")
+    elif prepared.adapter:
         # "auto" would look the base model up on the hub; the vocabulary is unchanged, so no embedding needs saving.
         prepared.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
     else:

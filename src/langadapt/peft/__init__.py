@@ -1,5 +1,13 @@
 """PEFT strategies of the core: which weights learn, and how. Each module has the same order: defaults, prepare, sizes."""
 
-from langadapt.peft import full, lora, qlora
+from langadapt.peft import full, lora, lora_variants, others, partial, qlora
 
-STRATEGIES = (lora.STRATEGY, qlora.STRATEGY, full.STRATEGY)
+STRATEGIES = (
+    lora.STRATEGY,
+    *lora_variants.STRATEGIES,
+    qlora.STRATEGY,
+    qlora.DORA,
+    full.STRATEGY,
+    *partial.STRATEGIES,
+    *others.STRATEGIES,
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from langadapt.models import ModelShape
@@ -13,6 +15,7 @@ UPSTREAM = "peft.tuners.lora.config:LoraConfig"
 DEFAULTS: dict[str, Any] = {
     "r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none", "target_modules": "all-linear", "use_rslora": False,
 }  # fmt: skip
+MOVING = ("pissa", "olora", "corda")  # values of init_lora_weights that take a part of the base into the adapter
 OWNS = {
     "task_type": "it is always CAUSAL_LM",
     "peft_type": "it follows from the method",
@@ -39,7 +42,7 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
             "merged, the adapter would give another model; leave them out"
         )
     try:
-        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
+        adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
     except ValueError as error:
         if "target modules" in str(error).lower() or "target_modules" in str(error):
             raise UserError(
@@ -47,13 +50,36 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
                 'use "all-linear" or names such as "q_proj"'
             ) from None
         raise UserError(f"peft refuses the options of [stage.peft]: {error}") from None
+    if str(options.get("init_lora_weights")).startswith(MOVING):
+        _keep_start(adapted)
+    return adapted
+
+
+def _keep_start(adapted: Any) -> None:
+    """Sets a fresh adapter aside in a folder that goes with the model."""
+    adapted.langadapt_start = TemporaryDirectory(prefix="langadapt-")
+    config = adapted.peft_config["default"]
+    init, config.init_lora_weights = config.init_lora_weights, True  # as a plain adapter, which loads without a start
+    adapted.save_pretrained(adapted.langadapt_start.name, save_embedding_layers=False)
+    config.init_lora_weights = init
+
+
+def save(model: Any, options: Mapping[str, Any], folder: Path) -> None:
+    """Writes the adapter for the base as it was. Where the start took a part of the weights into the adapter, that is
+    the difference to the start, a plain LoRA of twice the rank (Meng et al. 2024, arXiv 2404.02948, appendix C).
+    """
+    # "auto" would look the base model up on the hub; the vocabulary is unchanged, so no embedding needs saving.
+    start = getattr(model, "langadapt_start", None)
+    more = {"path_initial_model_for_weight_conversion": start.name} if start else {}
+    model.save_pretrained(folder, save_embedding_layers=False, **more)
 
 
 def trainable(shape: ModelShape, options: Mapping[str, Any]) -> int:
-    """r · (inputs + outputs) for every linear layer that is adapted."""
+    """r · (inputs + outputs) for every linear layer that is adapted; under DoRA one length more for each output."""
     targets = options["target_modules"]
     chosen = [size for name, size in shape.linears.items() if _targeted(name, targets)]
-    return int(options["r"]) * shape.num_hidden_layers * sum(i + o for i, o in chosen)
+    lengths = sum(o for _, o in chosen) if options.get("use_dora") else 0
+    return shape.num_hidden_layers * (int(options["r"]) * sum(i + o for i, o in chosen) + lengths)
 
 
 def _targeted(name: str, targets: Any) -> bool:
@@ -74,4 +100,5 @@ STRATEGY = PeftStrategy(
     prepare=prepare,
     trainable=trainable,
     weight_bits=lambda options: 16,
+    save=save,
 )

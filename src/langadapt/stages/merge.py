@@ -111,7 +111,7 @@ def _save(model: Any, tokenizer: Any, context: StageContext) -> None:
 
 def _with_adapter(context: StageContext, *, quantised: bool) -> Any:
     """The last adapter beside its base instead of inside it: as it was trained, or on 16-bit weights."""
-    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+    from peft import PeftModel
 
     from langadapt import loading
     from langadapt.artifacts import ModelRef
@@ -120,13 +120,11 @@ def _with_adapter(context: StageContext, *, quantised: bool) -> Any:
     model = loading.load_model(
         ModelRef(weights=context.model.weights, revision=context.model.revision, adapters=tuple(earlier))
     )
-    if not quantised:
-        return PeftModel.from_pretrained(model, str(last)).eval()
     peft: Mapping[str, Any] = context.stage.work
     strategy = context.registry.peft_strategies[peft["method"]]
-    prepared = strategy.prepare(model, {k: v for k, v in peft.items() if k != "method"})
-    set_peft_model_state_dict(prepared, load_peft_weights(str(last)))
-    return prepared.eval()
+    if quantised and strategy.freeze:
+        strategy.freeze(model, peft)
+    return PeftModel.from_pretrained(model, str(last)).eval()
 
 
 def _distributions(model: Any, texts: list[list[int]]) -> list[Any]:

@@ -154,7 +154,11 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     trainable = strategy.trainable(shape, options.peft)
     if options.asks_reference and strategy.trains_base:
         stage.notes.append("the base learns, so a frozen copy of it is kept in memory as the reference")
-    stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
+    if trainable is None:
+        stage.notes.append("how many weights learn shows in the run; the estimates leave them out")
+        trainable = 0
+    else:
+        stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
     stage.estimate.memory = _memory(shape, trainable, strategy.weight_bits(options.peft), options, strategy.trains_base)
     checkpoint = trainable * 12
     stage.estimate.disk = (2 * shape.parameters if strategy.trains_base else 4 * trainable) + 2 * checkpoint
@@ -162,7 +166,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         # Forward 2 FLOPs a weight and token, the same again for the input's gradient, and for the weights' own where
         # they
         # learn; checkpointing repeats the forward pass.
-        per_token = 2 * shape.parameters * (3 if strategy.trains_base else 2 + trainable / shape.parameters)
+        per_token = 2 * shape.parameters * (2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
         per_token += 2 * shape.parameters if options.asks_reference else 0
         stage.estimate.seconds = planner.seconds(stage.tokens * per_token)
@@ -241,9 +245,12 @@ def _memory(
     block = 2 * tokens * (10 * hidden + 4 * inner) + (0 if trains_base else 2 * tokens * (4 * hidden + 3 * inner))
     layers = shape.num_hidden_layers
     kept = 2 * tokens * hidden * layers + block if options.training["activation_checkpointing"] else block * layers
-    embedding_bytes = 4 if trains_base else 2
+    if trains_base:
+        weights = 4 * trainable + 2 * (shape.parameters - trainable)
+    else:
+        weights = int(shape.linear_parameters * weight_bits / 8) + 2 * shape.embedding_parameters
     return {
-        "weights": int(shape.linear_parameters * weight_bits / 8) + shape.embedding_parameters * embedding_bytes,
+        "weights": weights,
         **({"reference": 4 * shape.parameters} if options.asks_reference and trains_base else {}),
         "adapters": 0 if trains_base else 4 * trainable,
         "gradients": 4 * trainable,
