@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from langadapt import loading
 from langadapt.errors import UserError
 from langadapt.models import ModelShape
-from langadapt.peft import STRATEGIES, full, lora, others, qlora
+from langadapt.peft import STRATEGIES, lora, others, qlora
 from langadapt.rounding import stochastic_round
 from langadapt.testing import tiny_model
 from langadapt.training import Prepared, SeededTrainer
@@ -96,8 +96,11 @@ def test_what_is_saved_on_the_untouched_base_is_what_was_trained(
         torch.testing.assert_close(found(ids).logits, expected, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"bnb_4bit_quant_type": "fp4"}, {"bnb_4bit_use_double_quant": True}, {"load_in_8bit": True}],
-                         ids=["nf4", "fp4", "double", "int8"])  # fmt: skip
+QUANTISED = {"nf4": {}, "fp4": {"bnb_4bit_quant_type": "fp4"}, "double": {"bnb_4bit_use_double_quant": True},
+             "int8": {"load_in_8bit": True}}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", QUANTISED.values(), ids=list(QUANTISED))
 def test_gradients_beside_quantised_weights_are_those_beside_the_same_weights_in_double_precision(
     folder: Path, options: dict
 ) -> None:
