@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from langadapt import loading
+from langadapt import checkpoints, loading
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.loss import fused_loss
 from langadapt.machine import optimizer, peak_memory, this_machine
@@ -115,7 +115,7 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
 
 
 def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progress) -> None:
-    """Trains to the last step, from the last whole checkpoint when there is one.
+    """Trains to the last step, from the newest whole checkpoint when there is one.
 
     Raises:
         RunError: the loss is not a number.
@@ -123,7 +123,7 @@ def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progres
     """
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(progress)
-    checkpoint = _last_checkpoint(Path(trainer.args.output_dir))
+    checkpoint = checkpoints.newest(Path(trainer.args.output_dir), context.log.info)
     if checkpoint:
         context.log.info(f"goes on from {checkpoint.name}")
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -180,6 +180,11 @@ class SeededTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, *, prepared: Prepared, **options: Any):
         super().__init__(model=prepared.model, **options)
         self.prepared = prepared
+
+    def _save_checkpoint(self, *args: Any, **options: Any) -> None:
+        super()._save_checkpoint(*args, **options)
+        if self.args.should_save:
+            checkpoints.seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
     def create_optimizer(self, *args: Any, **options: Any) -> Any:
         optimizer = super().create_optimizer(*args, **options)
@@ -259,12 +264,6 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     batch = {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]}
     # Labels are aligned with the token they follow from, hence upstream's name for that; it counts tokens in `labels`.
     return {**batch, "shift_labels": batch["labels"]}
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; the Trainer writes its state last, so a folder without it was cut short."""
-    whole = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    return max(whole, key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
 def save(prepared: Prepared, context: StageContext) -> None:
