@@ -123,10 +123,3 @@ def test_instructions_take_alpacas_values_for_each_size(data):
         ).options.training
         found[size] = (training["learning_rate"], training["num_train_epochs"], training["max_length"])
     assert found == {"7b": (2e-5, 3.0, 512), "13b": (1e-5, 5.0, 512)}
-
-
-@pytest.mark.parametrize(("name", "asked"), [("anita", False), ("llamantino", True)])
-def test_a_rehearsal_asks_the_base_only_the_tasks_that_a_stage_learns(name, asked, tmp_path):
-    plan = Recipe.load(ROOT / f"recipes/{name}.toml").rehearse().plan(tmp_path)
-    left_out = [note for note in plan.stage("evaluate-base").notes if "tasks that are not learnt here" in note]
-    assert bool(left_out) != asked

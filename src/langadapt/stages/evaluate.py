@@ -122,23 +122,24 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
 
 
 def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -> list[Measure]:
-    """Without the tasks that the model did not learn from; the base is asked those that any stage learns from.
+    """Without the tasks that the model did not learn from; those are asked of the base model, which shows that they work.
 
     The few items of a rehearsal measure nothing, and asking every model every task would take most of its minutes.
     """
     stages = {s.id: s for s in planner.recipe.stages}
-    road = set(stages) if stage.parent == BASE else _road(stage.parent, stages)
-    learnt = [ref.name for id in road for ref in getattr(stages[id].options, "corpus", ())]
+    learnt = [ref.name for id in _road(stage.parent, stages) for ref in getattr(stages[id].options, "corpus", ())]
     known = planner.registry.corpora
     corpora = {known[name].name for name in learnt if name}
 
     def asked(measure: Measure) -> bool:
         of = measure.evaluation.corpus if measure.evaluation else ""
-        return measure.method != "task" or of in corpora or of.partition("/")[0] in corpora
+        return measure.method != "task" or stage.parent == BASE or of in corpora or of.partition("/")[0] in corpora
 
     kept = [m for m in measures if asked(m)]
     if len(kept) < len(measures):
-        stage.notes.append(f"a rehearsal leaves out the {len(measures) - len(kept)} tasks that are not learnt here")
+        stage.notes.append(
+            f"a rehearsal asks only the base model the {len(measures) - len(kept)} tasks not learnt here"
+        )
     return kept
 
 
