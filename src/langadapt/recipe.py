@@ -10,9 +10,9 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from langadapt import recipe_text, toml_lines, upstream
 from langadapt.errors import Problem, RecipeError, nearest
@@ -64,6 +64,47 @@ class FilterRef(Table):
         return dict(self.model_extra or {})
 
 
+class NearDuplicates(Table):
+    """What counts as a near duplicate; see `langadapt.corpus.duplicates`.
+
+    Texts are compared by the share s of runs of `ngram` words that they have in common, of all different runs in the
+    two of them (Jaccard's index). A pair is found with probability `found(s)`, which rises steeply about `threshold`.
+    The default is FineWeb-2's (arXiv 2506.20920).
+    """
+
+    ngram: int = Field(5, ge=1, le=100, description="Words in a run.")
+    bands: int = Field(14, ge=1, le=256, description="Bands, of which one must agree: more of them find more.")
+    rows: int = Field(8, ge=1, le=64, description="Values in a band, which must all agree: more of them find less.")
+
+    @property
+    def threshold(self) -> float:
+        """The share about which the chance to be found rises most steeply: (1 / bands) ^ (1 / rows)."""
+        return (1 / self.bands) ** (1 / self.rows)
+
+    def found(self, share: float) -> float:
+        """Probability that two texts with a share of their runs in common are found."""
+        return 1 - (1 - share**self.rows) ** self.bands
+
+    def explain(self) -> str:
+        """The settings in words, with what they find."""
+        curve = ", ".join(f"{self.found(share):.0%} at {share:.0%}" for share in (0.5, 0.6, 0.7, 0.8, 0.9))
+        return (
+            f"texts that share about {self.threshold:.0%} of their runs of {self.ngram} words "
+            f"({self.bands} bands of {self.rows} values find {curve})"
+        )
+
+
+def _as_settings(value: Any) -> Any:
+    return NearDuplicates() if value == "near" else value
+
+
+Deduplicate = Annotated[
+    Annotated[Literal["exact", "near", "none"], Tag("tag-word")] | Annotated[NearDuplicates, Tag("tag-table")],
+    Discriminator(lambda value: "tag-table" if isinstance(value, (dict, NearDuplicates)) else "tag-word"),
+    AfterValidator(_as_settings),
+]
+
+
 class CorpusRef(Table):
     """One corpus of a stage: a registered name, the user's own files, a registered name with the user's copy, or what
     an earlier stage made.
@@ -78,6 +119,9 @@ class CorpusRef(Table):
     weight: float = Field(1.0, gt=0, description="Share of this corpus in the mix, relative to the others.")
     held_out: float = Field(0.05, ge=0, lt=1, description="Share of documents, chosen by hash, never trained on.")
     max_documents: int = Field(0, ge=0, description="Read at most so many documents; 0 for all.")
+    deduplicate: Deduplicate = Field(
+        "exact", description='Repeated documents to drop: "exact", "near" (or its table), "none".'
+    )
     filters: list[Annotated[FilterRef, BeforeValidator(_as_filter)]] = Field(
         [], description='Cleaning steps beyond the corpus\'s own: names, or { name = "…", its options }.'
     )
@@ -86,6 +130,11 @@ class CorpusRef(Table):
     def label(self) -> str:
         """What messages and reports call it."""
         return self.name or self.path or self.stage
+
+    @property
+    def near(self) -> NearDuplicates | None:
+        """The settings by which near duplicates are looked for; None where they are not."""
+        return self.deduplicate if isinstance(self.deduplicate, NearDuplicates) else None
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         """What is wrong with it: place inside, message, hint."""
@@ -454,7 +503,7 @@ class _Check:
             sound = copy.deepcopy(raw)
             for detail in error.errors(include_url=False):
                 inner = tuple(
-                    part for part in detail["loc"] if not str(part).startswith(("function-", "list[", "nullable"))
+                    part for part in detail["loc"] if not str(part).startswith(("function-", "list[", "nullable", "tag-"))
                 )
                 message, hint = _in_words(detail, model, inner)
                 self.report((*place, *inner), ".".join([*([key] if key else []), *map(str, inner)]), message, hint)
