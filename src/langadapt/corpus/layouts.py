@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,11 @@ def text(row: Row, id: str) -> Document:
     return Document(id=id, text=_string(row, "text"))
 
 
+def oscar(row: Row, id: str) -> Document:
+    """`{"content", "warc_headers", "metadata"}` (OSCAR 22.01 and later); earlier versions have a `text`."""
+    return Document(id=id, text=_string(row, "content"))
+
+
 def messages(row: Row, id: str) -> Document:
     """`{"messages": [{"role": …, "content": …}]}`: OpenAI's and trl's chat layout."""
     turns = _list(row, "messages")
@@ -27,10 +33,28 @@ def messages(row: Row, id: str) -> Document:
 
 
 def sharegpt(row: Row, id: str) -> Document:
-    """`{"conversations": [{"from": "human", "value": …}]}`."""
-    roles = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-    turns = [(_string(t, "from"), _string(t, "value")) for t in _list(row, "conversations")]
-    return _dialogue(id, [(roles.get(who, who), content) for who, content in turns])
+    """`{"conversations": [{"from": "human", "value": …}]}`, or one of its variants.
+
+    The column may be called `conversation`, a turn may be `{"role", "content"}`, and it may be a whole exchange
+    `{"human": …, "assistant": …}`. Whatever a speaker is called, it is the user, the assistant or the system.
+    """
+    key = "conversation" if row.get("conversations") is None and "conversation" in row else "conversations"
+    turns: list[tuple[str, str]] = []
+    for turn in _list(row, key):
+        if isinstance(turn, Mapping) and "human" in turn and "assistant" in turn:
+            turns += [("user", _string(turn, "human")), ("assistant", _string(turn, "assistant"))]
+        elif isinstance(turn, Mapping) and "from" not in turn and "role" in turn:
+            turns.append((_string(turn, "role"), _string(turn, "content")))
+        else:
+            turns.append((_string(turn, "from"), _string(turn, "value")))
+    return _dialogue(id, [(_SPEAKERS.get(who.lower(), who), content) for who, content in turns])
+
+
+_SPEAKERS = {
+    **dict.fromkeys(("human", "user", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model", "chatbot"), "assistant"),
+    "system": "system",
+}
 
 
 def ultrachat(row: Row, id: str) -> Document:
@@ -90,22 +114,78 @@ def document(row: Row, id: str) -> Document:
 
 
 LAYOUTS: dict[str, Callable[[Row, str], Document]] = {
-    "text": text, "messages": messages, "sharegpt": sharegpt, "ultrachat": ultrachat, "dolly": dolly, "alpaca": alpaca,
-    "preference": preference, "document": document,
+    "text": text, "oscar": oscar, "messages": messages, "sharegpt": sharegpt, "ultrachat": ultrachat, "dolly": dolly,
+    "alpaca": alpaca, "preference": preference, "document": document,
 }  # fmt: skip
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "text": ("text",), "messages": ("messages",), "sharegpt": ("conversations",), "ultrachat": ("data",),
-    "dolly": ("instruction", "response"), "alpaca": ("instruction", "output"), "preference": ("chosen", "rejected"),
-    "document": ("id",),
+    "text": ("text",), "oscar": ("content", "warc_headers"), "messages": ("messages",),
+    "sharegpt": ("conversations",), "ultrachat": ("data",), "dolly": ("instruction", "response"),
+    "alpaca": ("instruction", "output"), "preference": ("chosen", "rejected"), "document": ("id",),
+}  # fmt: skip
+
+_INSTEAD = {"conversations": "conversation"}  # what a needed column is also called
+
+
+def lacking(layout: str, columns: Iterable[str]) -> list[str]:
+    """Columns that the layout needs and that are not there under any name."""
+    have = set(columns)
+    return [column for column in COLUMNS[layout] if not have & {column, _INSTEAD.get(column, column)}]
+
+
+def recognise(columns: Iterable[str]) -> str:
+    """The layout whose columns are all there; "" when none fits. Running text comes last: some sets of instructions
+    repeat the whole prompt in a column `text`."""
+    have = set(columns)
+    names = sorted((n for n in COLUMNS if n != "document"), key=lambda name: (name == "text", name != "preference"))
+    return next((name for name in names if not lacking(name, have)), "")
+
+
+# Where data sets say what is known of a row: a column, or a path into nested ones.
+_ORIGIN: dict[str, tuple[tuple[str, ...], ...]] = {
+    "id": (("id",), ("warc_headers", "warc-record-id")),
+    "url": (("url",), ("warc_headers", "warc-target-uri"), ("metadata", "url"), ("meta", "url"),
+            ("meta", "warc_headers", "warc-target-uri")),
+    "language": (("language",), ("lang",), ("metadata", "identification", "label"), ("meta", "identification", "label")),
+    "licence": (("license",), ("licence",), ("metadata", "license"), ("meta", "license")),
+    "revision": (("dump",), ("revision",), ("metadata", "dump")),
 }  # fmt: skip
 
 
-def recognise(columns: set[str]) -> str:
-    """The layout whose columns are all there; "" when none fits. Running text comes last: some sets of instructions
-    repeat the whole prompt in a column `text`."""
-    names = sorted((n for n in COLUMNS if n != "document"), key=lambda name: (name == "text", name != "preference"))
-    return next((name for name in names if columns.issuperset(COLUMNS[name])), "")
+def origin(row: Row) -> dict[str, str]:
+    """What a row says of where its text is from: `id`, `url`, `language`, `licence`, `revision`, as far as it does.
+
+    Follows the cards of OSCAR, FineWeb and FineWeb-2, CulturaX, mC4, Wikipedia and RedPajama. What is no text, or
+    empty, is left out; nothing here is a reason to refuse a row.
+    """
+    if len(row) == 1:
+        return {}
+    if isinstance(row.get("origin"), Mapping):  # a document that was written by us
+        return {str(k): v for k, v in row["origin"].items() if k in _ORIGIN and isinstance(v, str)}
+    known = {}
+    for name, paths in _ORIGIN.items():
+        for path in paths:
+            value: Any = row.get(path[0])
+            for key in path[1:]:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if value and isinstance(value, str):
+                known[name] = value
+                break
+    return known
+
+
+def as_row(document: Document) -> dict[str, Any]:
+    """A document as the layout `document` reads it back."""
+    about: dict[str, Any] = {"id": document.id}
+    if document.messages:
+        about["messages"] = [
+            {"role": m.role, "content": m.content} | ({"context": m.context} if m.context else {})
+            for m in document.messages
+        ]
+    else:
+        about["text"] = document.text
+    about |= {"rejected": document.rejected} if document.rejected else {}
+    return about | ({"origin": dict(document.origin)} if document.origin else {})
 
 
 def _turns(row: Row, key: str) -> list[tuple[str, str]]:
@@ -155,6 +235,11 @@ def _optional(row: Row, key: str) -> str:
 
 def _list(row: Row, key: str) -> list[Any]:
     value = row.get(key)
+    if isinstance(value, str) and value[:1] == "[":  # Parquet files hold lists as JSON at times
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise BadRow(f"{key} is not a list") from None
     if not isinstance(value, list):
         raise BadRow(f"no {key}" if value is None else f"{key} is not a list")
     return value
