@@ -188,6 +188,7 @@ class Filter:
             step can prepare itself. A reason is a fixed phrase: documents are counted by it.
         source: paper or documentation that it follows; "" for none.
         options: what a recipe may tune, `{ name = "long-enough", characters = 500 }`, with the default values.
+        files: those of the options that name a file of the user's; caches go by its content.
         version: raised when the step would decide otherwise, so that caches notice.
     """
 
@@ -196,6 +197,7 @@ class Filter:
     make: Callable[[Mapping[str, Any], Language | None], Callable[[Document], Document | str]]
     source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
     version: int = 1
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
+
+from langadapt import KnownPieces
 
 LEAST = 2  # different words that speak for a language, at least,
 SHARE = 0.06  # and at least so large a part of all words
@@ -83,11 +86,12 @@ def tell_apart(text: str) -> str:
     Meant for a sentence or more; a proverb or a line of dialogue in dialect does not outvote the Italian around it.
     """
     text = text.replace("’", "'")
-    counts = Counter(_WORD.findall(text.lower()))
+    lowered = text.lower()
+    if not _may_be_regional(lowered):
+        return ""
+    counts = Counter(_WORD.findall(lowered))
     # A language needs a frequent word of its own: spellings alone are found in names and loans.
     named = sorted({tag for word in counts.keys() & _TAGS.keys() for tag in _TAGS[word]})
-    if not named:
-        return ""
     italian = sum(counts[word] for word in counts.keys() & _ITALIAN)
     names = counts.keys() - set(_WORD.findall(text))  # what is never written small; it is spelt as it likes
     votes = {}
@@ -97,6 +101,42 @@ def tell_apart(text: str) -> str:
             votes[tag] = sum(counts[word] for word in words)
     tag = max(votes, key=votes.__getitem__, default="")
     return tag if tag and votes[tag] >= max(SHARE * counts.total(), italian) else ""
+
+
+def _may_be_regional(lowered: str) -> bool:
+    """Whether some language could win if every word were spelt as it likes; nearly all Italian is settled here."""
+    words = italian = 0
+    named: set[str] = set()
+    votes: dict[str, int] = {}
+    for piece, times in Counter(lowered.split()).items():
+        found = _PIECES[piece]
+        words += times * found.words
+        italian += times * found.italian
+        if found.votes:
+            named |= found.named
+            for tag, number in found.votes.items():
+                votes[tag] = votes.get(tag, 0) + times * number
+    least = max(SHARE * words, italian)
+    return any(votes[tag] >= least for tag in named)
+
+
+class _Piece(NamedTuple):
+    """What stands between two blanks: how many words, how many of them Italian alone, and what speaks for others."""
+
+    words: int
+    italian: int
+    named: frozenset[str]
+    votes: Mapping[str, int]
+
+
+def _look_at(piece: str) -> _Piece:
+    words = _WORD.findall(piece)
+    votes = Counter(tag for word in words for tag in _WORDS if _speaks_for(word, tag, is_name=False))
+    named = frozenset(tag for word in words for tag in _TAGS.get(word, ()))
+    return _Piece(len(words), sum(word in _ITALIAN for word in words), named, votes)
+
+
+_PIECES = KnownPieces(_look_at)
 
 
 def _speaks_for(word: str, tag: str, *, is_name: bool) -> bool:
