@@ -22,7 +22,7 @@ from langadapt.errors import UserError
 
 VARIABLE = "LANGADAPT_CACHE"
 ABOUT = "about.json"
-KINDS = ("prepared", "packed")
+KINDS = ("prepared", "packed", "evaluations")
 TRANSLATIONS = "translations"
 DAY = 24 * 3600.0
 _SAID = 4  # changes that a miss names
