@@ -258,11 +258,13 @@ def run(context: StageContext) -> StageResult:
 
 def _chunks(context: StageContext, accounting: Accounting) -> Iterator[tuple[str, list[Document]]]:
     """Source tag and documents, `CHUNK` at a time; the same ones every time the stage runs."""
+    from langadapt.corpus.duplicates import NearSeen, Seen
     from langadapt.corpus.preparing import clean
 
-    seen: set[bytes] = set()
+    seen, near = Seen(), NearSeen()
     for found, tag in context.stage.work.parts:
-        documents = (document for _, document in clean(found.source(), accounting, seen))
+        cleaned = clean(found.source(), accounting, seen, near, say=context.log.info)
+        documents = (document for _, document in cleaned)
         while chunk := list(islice(documents, CHUNK)):
             yield tag, chunk
 
