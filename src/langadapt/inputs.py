@@ -105,6 +105,7 @@ class Input:
             epochs=self.ref.epochs,
             held_out=self.ref.held_out,
             max_documents=limit,
+            repeats=self.ref.deduplicate == "none",
         )
 
     def documents(self) -> Iterable[Document | Rejected]:

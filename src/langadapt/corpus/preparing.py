@@ -251,6 +251,7 @@ class Source:
         epochs: how often its documents may be drawn, see `langadapt.corpus.mixing`.
         held_out: share of its documents that is never trained on.
         max_documents: how many are read at most, refused ones included; 0 for all.
+        repeats: whether documents that repeat an earlier one stay.
     """
 
     label: str
@@ -261,11 +262,12 @@ class Source:
     epochs: float = 1.0
     held_out: float = 0.0
     max_documents: int = 0
+    repeats: bool = False
 
 
 def prepared(
     source: Source, workers: int = 0, *, say: Callable[[str], None] | None = None
-) -> Iterator[Prepared | Rejected]:
+) -> Generator[Prepared | Rejected, None, None]:
     """Everything in a source in reading order, each document cleaned or with the reason for which it is dropped.
 
     What comes does not depend on the number of processes, nor on what an earlier run left in the cache.
@@ -323,17 +325,17 @@ def _is_installed(package: str) -> bool:
 
 
 def admit(
-    items: Iterable[Prepared | Rejected], seen: Seen, near: NearSeen | None = None
+    items: Iterable[Prepared | Rejected], seen: Seen | None, near: NearSeen | None
 ) -> Iterator[Prepared | Rejected]:
     """Turns documents that repeat an earlier one into rejected ones; the first stays.
 
     Args:
         items: prepared documents in the order in which they are to be taken.
-        seen: digests of what was admitted so far, over all sources that share it; added to.
+        seen: digests of what was admitted so far, over all sources that share it; added to. None lets everything in.
         near: the same for signatures.
     """
     for item in items:
-        if isinstance(item, Prepared):
+        if seen is not None and isinstance(item, Prepared):
             where, size = item.document.id, item.size
             if not seen.add(item.digest):
                 item = Rejected(reason="exact duplicate", where=where, size=size)
@@ -364,13 +366,14 @@ def clean(
     """
     from langadapt.corpus.duplicates import NearSeen, Seen
 
-    items = prepared(source, say=say)
-    for item in admit(items, Seen() if seen is None else seen, NearSeen() if near is None else near):
-        if isinstance(item, Rejected):
-            accounting.drop(item.reason, item.size)
-        else:
-            accounting.keep(item.size)
-            yield ("held_out" if is_held_out(item.digest, source.held_out) else "train"), item.document
+    tables = (None, None) if source.repeats else (seen or Seen(), near or NearSeen())
+    with closing(prepared(source, say=say)) as items:
+        for item in admit(items, *tables):
+            if isinstance(item, Rejected):
+                accounting.drop(item.reason, item.size)
+            else:
+                accounting.keep(item.size)
+                yield ("held_out" if is_held_out(item.digest, source.held_out) else "train"), item.document
 
 
 def content_hash(document: Document) -> bytes:
