@@ -456,9 +456,9 @@ def test_both_answers_share_their_prompts_tokens_and_the_last_answer_alone_is_le
 
 def test_the_last_answer_is_the_last_stretch() -> None:
     marks = [False, True, True, False, False, True, True, False]
-    assert Sequence_(range(8), marks).last_answer().learn == [False] * 5 + [True, True, False]
-    assert Sequence_(range(3), [False] * 3).last_answer().learn == [False] * 3
-    assert Sequence_(range(2), [True] * 2).last_answer().learn == [True] * 2
+    assert Sequence_.of(range(8), marks).last_answer().learn.tolist() == [False] * 5 + [True, True, False]
+    assert Sequence_.of(range(3), [False] * 3).last_answer().learn.tolist() == [False] * 3
+    assert Sequence_.of(range(2), [True] * 2).last_answer().learn.tolist() == [True] * 2
 
 
 # --- what a recipe may say -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from langadapt.report import findings
 from langadapt.translation.checking import SAYS
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
     from langadapt.plan import Plan, PlannedStage
@@ -31,19 +32,7 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
         state: what `run.json` says.
         rows: what `report.json` says.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(findings.TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    environment.filters |= {
-        f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)
-    }
-    return environment.get_template("page.html.jinja").render(
+    return environment().get_template("page.html.jinja").render(
         **findings.words(plan, state, rows),
         rows=rows,
         verdicts=findings.VERDICTS,
@@ -57,10 +46,26 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
         signal_words=SAYS,
         curves=training_curves(plan),
         flows=flows(state),
+        mixes=mixes(state),
         examples=examples(plan),
         tree=list(tree(plan, state)),
         languages={row["task"]: row.get("language") or "" for row in rows},
     )
+
+
+def environment() -> Environment:
+    """What pages are made with: the templates beside this file, and the words for figures as filters."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(findings.TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    made.filters |= {f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)}
+    return made
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -166,9 +171,21 @@ def flows(state: Mapping[str, Any]) -> dict[str, list[Flow]]:
     """Documents, bytes and tokens of every stage that kept accounts."""
     made = {}
     for stage in state["stages"]:
-        counted = [_flow(unit, counts) for unit, counts in (stage.get("accounting") or {}).items()]
+        accounting = stage.get("accounting") or {}
+        counted = [_flow(unit, counts) for unit, counts in accounting.items() if "read" in counts]
         if counted:
             made[stage["id"]] = counted
+    return made
+
+
+def mixes(state: Mapping[str, Any]) -> dict[str, list[tuple[Mapping[str, Any], float]]]:
+    """What each corpus gave to every stage that mixed several, with its share of what all of them gave."""
+    made = {}
+    for stage in state["stages"]:
+        given = (stage.get("accounting") or {}).get("mix", [])
+        if len(given) > 1:
+            total = sum(one["drawn"] for one in given) or 1
+            made[stage["id"]] = [(one, one["drawn"] / total) for one in given]
     return made
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from langadapt import KnownPieces
 
@@ -105,37 +104,24 @@ def tell_apart(text: str) -> str:
 
 def _may_be_regional(lowered: str) -> bool:
     """Whether some language could win if every word were spelt as it likes; nearly all Italian is settled here."""
-    words = italian = 0
-    named: set[str] = set()
-    votes: dict[str, int] = {}
-    for piece, times in Counter(lowered.split()).items():
-        found = _PIECES[piece]
-        words += times * found.words
-        italian += times * found.italian
-        if found.votes:
-            named |= found.named
-            for tag, number in found.votes.items():
-                votes[tag] = votes.get(tag, 0) + times * number
-    least = max(SHARE * words, italian)
-    return any(votes[tag] >= least for tag in named)
+    total = sum(map(_PIECES.__getitem__, lowered.split()))
+    words, italian, votes = total & _FIELD, total >> _BITS & _FIELD, total >> 2 * _BITS
+    return len(lowered) > _FIELD or votes >= max(SHARE * words, italian)
 
 
-class _Piece(NamedTuple):
-    """What stands between two blanks: how many words, how many of them Italian alone, and what speaks for others."""
+def _look_at(piece: str) -> int:
+    """Of what stands between two blanks: words, how many of them Italian alone has, votes for any one language.
 
-    words: int
-    italian: int
-    named: frozenset[str]
-    votes: Mapping[str, int]
-
-
-def _look_at(piece: str) -> _Piece:
+    All three in one number, so that the numbers of a text can be summed up at once.
+    """
     words = _WORD.findall(piece)
-    votes = Counter(tag for word in words for tag in _WORDS if _speaks_for(word, tag, is_name=False))
-    named = frozenset(tag for word in words for tag in _TAGS.get(word, ()))
-    return _Piece(len(words), sum(word in _ITALIAN for word in words), named, votes)
+    italian = sum(word in _ITALIAN for word in words)
+    votes = max(sum(_speaks_for(word, tag, is_name=False) for word in words) for tag in _WORDS)
+    return len(words) + (italian << _BITS) + (votes << 2 * _BITS)
 
 
+_BITS = 21
+_FIELD = (1 << _BITS) - 1  # more words than that, no field can hold
 _PIECES = KnownPieces(_look_at)
 
 
