@@ -240,7 +240,7 @@ def test_any_row_becomes_a_document_or_a_reason(layout_and_row):
     assert isinstance(document.content, str)
     spoken = [m for m in document.messages if m.role != "system"]
     if not document.messages:
-        assert layout in ("text", "document")
+        assert layout in ("text", "oscar", "document")
     else:
         assert [m.role for m in spoken] == ["user", "assistant"] * (len(spoken) // 2) and spoken
         assert document.messages[-1].role != "user"

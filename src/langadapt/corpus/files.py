@@ -107,7 +107,7 @@ class Content:
     def _next(self, stream: IO[bytes]) -> bytes:
         damage: tuple[type[Exception], ...] = (gzip.BadGzipFile, zlib.error)
         if self.file.suffix.lower() == ".zst":
-            damage = (*damage, _zstd().ZstdError)
+            damage = (*damage, zstd().ZstdError)
         try:
             return cast(bytes, stream.read1(_PIECE))  # type: ignore[attr-defined]
         except EOFError:
@@ -156,14 +156,14 @@ def _opened(file: Path) -> IO[bytes]:
     if file.suffix.lower() == ".gz":
         return cast(IO[bytes], gzip.open(file, "rb"))
     if file.suffix.lower() == ".zst":
-        return cast(IO[bytes], _zstd().open(file, "rb"))
+        return cast(IO[bytes], zstd().open(file, "rb"))
     return file.open("rb")
 
 
-def _zstd() -> Any:
+def zstd() -> Any:
     """Python's own module, which older Pythons have from elsewhere under another name."""
     if sys.version_info >= (3, 14):
-        from compression import zstd
+        from compression import zstd as module
     else:
-        from backports import zstd
-    return zstd
+        from backports import zstd as module
+    return module

@@ -132,6 +132,21 @@ def documents(block: Block, layout: str, columns: Mapping[str, str]) -> Iterator
         yield replace(document, origin=known) if known else document
 
 
+def unless_bad(items: Iterable[Document | Rejected], label: str) -> Iterator[Document]:
+    """The documents of a corpus in which every record is to be good.
+
+    Raises:
+        UserError: one is not.
+    """
+    for item in items:
+        if isinstance(item, Rejected):
+            raise UserError(
+                f'corpus {label}: {item.where}: {item.reason}; mend it, or leave such records out with '
+                'on_bad_record = "drop"'
+            )
+        yield item
+
+
 def _checked_layout(file: Path, layout: str, row: Row, columns: Mapping[str, str]) -> str:
     """The layout of a file by its first row."""
     have = ", ".join(sorted(map(str, row))) or "none"
@@ -254,7 +269,7 @@ def _cut_array(place: str, file: Path, size: int) -> Iterator[Block]:
 
 
 class _Elements:
-    """The elements of a JSON array, found by their marks alone, so that a bad one costs no other.
+    """The elements of a JSON array, found by their marks alone, so that a bad one whose brackets match costs no other.
 
     Attributes:
         flaw: after the last element: why what follows is not read, or "".
@@ -281,7 +296,7 @@ class _Elements:
                 if token[0] in (b"[", b"{"):
                     depth += 1
                     start = at if depth == 1 else start
-                elif token[0] in (b"]", b"}"):
+                elif token[0] == b"]" or (token[0] == b"}" and depth > 1):
                     depth -= 1
                     closed = depth == 0
                 if closed or (token[0] == b"," and depth == 1):
@@ -352,14 +367,13 @@ class _Table:
     def rows(self, place: str) -> Iterator[tuple[int, Row | Rejected, int]]:
         """Line that it begins at, the row, and its bytes."""
         header: list[str] = []
+        number, flawed = 1, False
         for number, cells, line in self._records():
             size = len(line.encode("utf-8", "surrogateescape"))
-            try:
-                line.encode("utf-8")
-            except UnicodeEncodeError:
+            if self._breaks_off(line):
+                cells, flawed = self.content.flaw, True
+            elif not _is_utf8(line):
                 cells = "not UTF-8"
-            if self.content.flaw and self.ended and not self.again and not line.endswith(("\n", "\r")):
-                cells = self.content.flaw
             if not header:
                 header = self._header(cells)
             elif isinstance(cells, str):
@@ -368,6 +382,13 @@ class _Table:
                 yield number, Rejected(reason="wrong number of columns", where=f"{place}:{number}", size=size), size
             else:
                 yield number, dict(zip(header, cells, strict=True)), size
+        if self.content.flaw and not flawed:
+            number += 1
+            yield number, Rejected(reason=self.content.flaw, where=f"{place}:{number}"), 0
+
+    def _breaks_off(self, line: str) -> bool:
+        """Whether this is the record that the file breaks off in."""
+        return bool(self.content.flaw) and not self.again and not line.endswith(("\n", "\r"))
 
     def _header(self, cells: list[str] | str) -> list[str]:
         if isinstance(cells, str):
@@ -412,6 +433,15 @@ class _Table:
         if len(self.taken) > 1 and sum(map(len, self.taken)) > LONGEST_QUOTED:
             raise csv.Error
         return line
+
+
+def _is_utf8(line: str) -> bool:
+    """Whether the bytes that a line was decoded from were text."""
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Raw(io.RawIOBase):
