@@ -93,9 +93,8 @@ def measured(side: str, given: dict[str, Any], options: argparse.Namespace, fold
 
 def environment(work: str) -> dict[str, str]:
     """Both sides see langadapt and the plugin as this process does, keep caches apart, and compute with one thread."""
-    import langadapt_italian
-
     import langadapt
+    import langadapt_italian
 
     sources = [Path(module.__file__).parents[1] for module in (langadapt, langadapt_italian) if module.__file__]
     path = os.pathsep.join([*map(str, sources), os.environ.get("PYTHONPATH", "")])
@@ -176,7 +175,8 @@ def report(found: list[dict[str, dict[str, Any]]], sides: list[str], size: int) 
     for side in sides:
         speeds = [size / 1e6 / turn[side]["seconds"] for turn in found]
         print(
-            f"{side:10} median {statistics.median(speeds):.2f} MB/s of {len(speeds)} ({min(speeds):.2f} to {max(speeds):.2f})"
+            f"{side:10} median {statistics.median(speeds):.2f} MB/s of {len(speeds)} rounds "
+            f"({min(speeds):.2f} to {max(speeds):.2f})"
         )
     if len(sides) == 2:
         ratios = [turn["datatrove"]["seconds"] / turn["langadapt"]["seconds"] for turn in found]

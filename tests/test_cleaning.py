@@ -533,6 +533,9 @@ def test_words_are_found_once_for_all_steps_of_a_document():
 
 WEB = dataclasses.replace(TOY, boilerplate=("tutti i diritti riservati", "accetta i cookie"))
 BODY = "Il primo paragrafo dice qualcosa.\nIl secondo lo conferma, e poi tace."
+IN_PASSING = (
+    "Chi scrive che tutti i diritti riservati ad altri spettano a lui solo non ha capito che cosa sia la legge."
+)
 MENU = ["Home", "Notizie", "Sport", "Contatti"]
 
 
@@ -552,14 +555,7 @@ def left_of(lines: list[str], **options: object) -> str:
         (["Home › Notizie › Sport › " + "Approfondimenti e analisi " * 3, *MENU[:3], BODY], f"Sport\n{BODY}"),
         ([BODY, "© 2020 Editore. Tutti i diritti riservati", "Fine della storia."], f"{BODY}\nFine della storia."),
         ([BODY, "ACCETTA I COOKIE"], BODY),
-        (
-            [
-                "Chi scrive che tutti i diritti riservati agli altri spettano a lui solo non ha capito che cosa sia la legge.",
-                BODY,
-            ],
-            "Chi scrive che tutti i diritti riservati agli altri spettano a lui solo non ha capito che cosa sia la legge."
-            f"\n{BODY}",
-        ),
+        ([IN_PASSING, BODY], f"{IN_PASSING}\n{BODY}"),
         (MENU, "[only boilerplate]"),
         (MENU[:2], "\n".join(MENU[:2])),
         (["Accetta i cookie"], "[only boilerplate]"),

@@ -50,7 +50,7 @@ def test_italian_stays_italian_whatever_it_quotes(text: str) -> None:
 
 
 MIXED = st.lists(
-    st.sampled_from(" ".join([*SENTENCES.values(), *ITALIAN]).split() + ["Las", "VEGAS", "sos,", "(unu", "dell’unu"]),
+    st.sampled_from([*" ".join([*SENTENCES.values(), *ITALIAN]).split(), "Las", "VEGAS", "sos,", "(unu", "dell’unu"]),
     max_size=40,
 ).map(" ".join)
 

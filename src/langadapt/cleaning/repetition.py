@@ -7,10 +7,8 @@ them, even if it comes only once; runs of 5 to 10 words count without, each word
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langadapt.cleaning.running_text import Rule, RunningText, step
 from langadapt.records import Filter
@@ -37,9 +35,6 @@ OPTIONS: Mapping[str, float] = {
     "repeated_10": 0.1,
 }
 
-_PARAGRAPH = re.compile(r"\n{2,}")
-_LINE = re.compile(r"\n+")
-
 
 def rule(limits: Mapping[str, Any]) -> Rule:
     """Whether a text repeats itself: the first limit of `OPTIONS` that it exceeds; a limit of 0 is off."""
@@ -49,9 +44,9 @@ def rule(limits: Mapping[str, Any]) -> Rule:
 
     def judge(running: RunningText) -> str:
         text = running.text
-        if exceeds(_PARAGRAPH.split(text.strip()), len(text), *paragraphs):
+        if any(paragraphs) and exceeds(_parts(text.strip(), "\n\n"), len(text), *paragraphs):
             return "repeated paragraphs"
-        if exceeds(_LINE.split(text), len(text), *lines):
+        if any(lines) and exceeds(_parts(text, "\n"), len(text), *lines):
             return "repeated lines"
         n = first_exceeded(running, runs_of) if runs_of else 0
         return f"repeated runs of {n} words" if n else ""
@@ -61,6 +56,14 @@ def rule(limits: Mapping[str, Any]) -> Rule:
 
 def _name(n: int) -> str:
     return f"top_{n}" if n in TOP else f"repeated_{n}"
+
+
+def _parts(text: str, mark: str) -> list[str]:
+    """A text cut at marks, or at any longer series of line breaks, which counts as one."""
+    if "\n" + mark not in text:
+        return text.split(mark)
+    inner = [part for piece in text.split(mark) if (part := piece.lstrip("\n"))]
+    return [*inner, *[""] * (text.startswith(mark) + text.endswith(mark))]
 
 
 def exceeds(parts: Sequence[str], size: int, most: float, most_characters: float) -> bool:
@@ -84,11 +87,13 @@ def first_exceeded(running: RunningText, limits: Mapping[int, float]) -> int:
     """
     size = len(running.text)
     last_top = max((n for n in limits if n in TOP), default=0)
-    ends = _ends(running.lengths)
+    lengths = running.lengths
+    ends, longest_word = _ends(lengths), int(lengths.max(initial=0))
     for runs in find_runs(running.numbers, max(limits)):
         n, limit = runs.words, limits.get(runs.words, 0)
-        if n in TOP and limit and runs.most_frequent(ends) / size > limit:
-            return n
+        if n in TOP and limit and runs.times() * (n * longest_word + n - 1) / size > limit:
+            if runs.most_frequent(ends) / size > limit:
+                return n
         if n < last_top:
             continue
         # Longer runs that come again begin where these do, so what these cover at most bounds what those cover.
@@ -112,44 +117,48 @@ def _ends(lengths: np.ndarray) -> np.ndarray:
     """Characters before each word and, at last, of all words together; blanks don't count."""
     import numpy as np
 
-    return np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    ends = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    return ends
 
 
-@dataclass(frozen=True)
-class Runs:
+class Runs(NamedTuple):
     """The runs of so many words that come more than once in a text.
 
     Attributes:
         words: how many words a run has.
         places: where they begin, equal runs together, the first of them first; int64.
         again: whether it is not the first of its kind.
+        kinds: the number of the run, from 1.
     """
 
     words: int
     places: np.ndarray
     again: np.ndarray
+    kinds: np.ndarray
+
+    def times(self) -> int:
+        """How often the most frequent run comes."""
+        import numpy as np
+
+        return int(np.bincount(self.kinds).max()) if len(self.kinds) else 1
 
     def most_frequent(self, ends: np.ndarray) -> int:
         """Characters of all occurrences of the most frequent run; of the first one in the text where none comes twice."""
         import numpy as np
 
-        if not len(self.places):
-            return int(ends[self.words]) + self.words - 1
-        starts = np.flatnonzero(~self.again)
-        times = np.diff(starts, append=len(self.places))
-        most = int(times.max())
-        place = int(self.places[starts[times == most]].min())
-        return most * int(ends[place + self.words] - ends[place] + self.words - 1)
+        place, times = 0, self.times()
+        if times > 1:
+            first = self.places[~self.again]
+            place = int(first[np.bincount(self.kinds)[1:] == times].min())
+        return times * int(ends[place + self.words] - ends[place] + self.words - 1)
 
     def covered(self, ends: np.ndarray) -> int:
         """Characters in runs that stood there before; a run that is counted covers its words, and none begins in it."""
-        import numpy as np
-
-        kinds = np.cumsum(~self.again)
-        order = np.argsort(self.places)
+        order = self.places.argsort()
         seen: set[int] = set()
         characters = free = 0
-        for place, kind in zip(self.places[order].tolist(), kinds[order].tolist(), strict=True):
+        for place, kind in zip(self.places[order].tolist(), self.kinds[order].tolist(), strict=True):
             if place < free:
                 continue
             if kind in seen:
@@ -163,11 +172,10 @@ class Runs:
         """Characters in all runs that are not the first of their kind: no less than `covered`, and quickly found."""
         import numpy as np
 
-        begin = np.sort(self.places[self.again])
-        if not len(begin):
-            return 0
+        begin = self.places[self.again]
+        begin.sort()
         end = begin + self.words
-        begin[1:] = np.maximum(begin[1:], end[:-1])
+        np.maximum(begin[1:], end[:-1], out=begin[1:])
         return int((ends[end] - ends[begin]).sum())
 
 
@@ -178,35 +186,37 @@ def find_runs(numbers: np.ndarray, longest: int) -> Iterator[Runs]:
     the one before has left; runs are numbered, and a longer one is known by the number of a shorter one and a word.
 
     Args:
-        numbers: the number of each word, int64.
+        numbers: the number of each word, int64, from 0 and below 2 ** 29.
         longest: words of the longest runs.
     """
     import numpy as np
 
-    size, base = len(numbers), int(numbers.max(initial=0)) + 1
+    size = len(numbers)
+    none = int(numbers.max(initial=0)) + 1
+    words = np.concatenate((numbers, np.arange(none, none + longest)))  # past the end no word is like another
+    base = none + longest
+    bits = size.bit_length()
     places, kinds = np.arange(size), numbers
     for n in range(2, min(longest, size) + 1):
-        fits = places <= size - n
-        places, kinds = places[fits], kinds[fits]
-        keys, places = _together(kinds * base + numbers[places + n - 1], places, (max(size, base) + 1) * base)
-        same = keys[1:] == keys[:-1]
-        again, often = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
-        again[1:], often[:-1] = same, same
-        often |= again
-        places, again = places[often], again[often]
-        kinds = np.cumsum(~again)
-        yield Runs(n, places, again)
+        keys = kinds * base + words[places + (n - 1)]
+        keys, places = _together(keys, places, bits, max(size, base) * base)
+        same = np.zeros(len(keys) + 1, bool)  # whether a key is that of the one before
+        np.equal(keys[1:], keys[:-1], out=same[1:-1])
+        often = (same[1:] | same[:-1]).nonzero()[0]
+        places, again = places[often], same[often]
+        kinds = (~again).cumsum()
+        yield Runs(n, places, again, kinds)
 
 
-def _together(keys: np.ndarray, places: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys below `bound` in order, and their places; those of equal keys in order too."""
+def _together(keys: np.ndarray, places: np.ndarray, bits: int, bound: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys below `bound` in order, and their places of `bits` bits; those of equal keys in order too."""
     import numpy as np
 
-    bits = int(places.max(initial=0)).bit_length()
     if bound.bit_length() + bits > 63:
         order = np.lexsort((places, keys))
         return keys[order], places[order]
-    both = np.sort(keys << bits | places)  # much faster than sorting one by the other
+    both = keys << bits | places  # much faster to sort than one by the other
+    both.sort()
     return both >> bits, both & ((1 << bits) - 1)
 
 
