@@ -38,6 +38,8 @@ MOST_TEXT = 64_000_000  # characters of an evaluation of running text that are i
 ANYWHERE = 4  # words that a whole question needs to be looked for within lines; a shorter one must be a line of its own
 COMMON, COMMON_SHARE = 3, 0.05  # an n-gram in more questions than both of these is part of the instruction
 LABEL = 8  # words that a label at the start of a line has at most, as in "Frase 1:"
+MUCH = 0.1  # share of an evaluation's items of which the user is warned
+DONE = {"drop": "dropped", "mask": "their lines were cut out, dialogues dropped", "report": "kept"}  # by action
 SHOWN = 25  # matched words that an example shows
 PIECE = 1 << 20  # characters that are cut into words at once, so that memory does not grow with the document
 
@@ -648,12 +650,18 @@ class Finding:
 class Findings:
     """What was found of every evaluation in the corpora of a stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: Path | None):
+        """Begins to count; `index` is what `build` returned, None where nothing is looked for."""
+        self.about = artifacts.read_json(index / INDEX) if index else {}
+        self.documents = 0
         self.by_evaluation: dict[str, Finding] = defaultdict(Finding)
 
     def add(self, place: str, found: str) -> None:
         """Counts a document, given by its place, and what `judge` found in it."""
-        for evaluation, leak in json.loads(found).items() if found else ():
+        if not found:
+            return
+        self.documents += 1
+        for evaluation, leak in json.loads(found).items():
             finding = self.by_evaluation[evaluation]
             finding.items.update(leak["items"])
             finding.documents += 1
@@ -661,18 +669,39 @@ class Findings:
                 finding.words = leak["words"]
                 finding.example = {"item": leak["item"], "document": place, "text": leak["text"]}
 
-    def to_json(self, index: Path) -> dict[str, Any]:
-        """The `contamination` of a stage's metrics: every evaluation of the index with what was found of it."""
-        about = artifacts.read_json(index / INDEX)
+    def to_json(self) -> dict[str, Any]:
+        """The `contamination` of a stage's accounting: every evaluation that was looked for; {} for none."""
+        if not self.about:
+            return {}
         table = {}
-        for name, counts in about["evaluations"].items():
+        for name, counts in self.about["evaluations"].items():
             finding = self.by_evaluation.get(name, Finding())
             table[name] = {
                 "items": counts["items"],
                 "not_indexed": counts["not_indexed"],
-                "items_found": len(finding.items),
+                "found": len(finding.items),
                 "documents": finding.documents,
                 "longest": finding.words,
                 "example": finding.example,
             }
-        return {"action": about["action"], "evaluations": table}
+        return {"action": self.about["action"], "documents": self.documents, "evaluations": table}
+
+
+def in_words(table: Mapping[str, Any]) -> list[str]:
+    """What `Findings.to_json` says, in a line, and a line more for each evaluation of which much was found."""
+    if not table:
+        return []
+    hit = {name: row for name, row in table["evaluations"].items() if row["found"]}
+    if not hit:
+        items = sum(row["items"] for row in table["evaluations"].values())
+        return [
+            f"decontamination: none of {items:,} items of {len(table['evaluations'])} evaluations is in what was read"
+        ]
+    which = ", ".join(f"{name} ({row['found']:,} of {row['items']:,})" for name, row in hit.items())
+    said = [f"decontamination: {table['documents']:,} documents hold items of {which}: {DONE[table['action']]}"]
+    return said + [
+        f"{row['found'] / row['items']:.0%} of the items of {name} are in the corpora; "
+        "if one of them is made from what it asks, leave that out"
+        for name, row in hit.items()
+        if row["found"] > max(COMMON, MUCH * row["items"])
+    ]

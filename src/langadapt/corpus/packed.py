@@ -57,7 +57,7 @@ class Place:
         with FileLock(self.folder / ".making"):
             yield
 
-    def read(self) -> tuple[PackedRows, Accounting, list[Given]] | None:
+    def read(self) -> tuple[PackedRows, Accounting, list[Given], dict[str, Any]] | None:
         """The rows of an earlier run with what was counted then; None when there are none."""
         if self.entry is None:
             return None
@@ -68,16 +68,18 @@ class Place:
                 PackedRows(self.folder),
                 Accounting.from_json(counts["accounting"]),
                 [Given(**given) for given in counts["mix"]],
+                counts["contamination"],
             )
         why = self.entry.explain() or "an earlier run was stopped while it packed them"
         self.context.log.info(f"to be packed: {why}")
         self.entry.describe()
         return None
 
-    def keep(self, accounting: Accounting, given: list[Given]) -> None:
+    def keep(self, accounting: Accounting, given: list[Given], contamination: dict[str, Any]) -> None:
         """Makes the rows that were written to the folder fit to be read again."""
         if self.entry is not None:
             counts = {"accounting": accounting.to_json(), "mix": [vars(one) for one in given]}
+            counts["contamination"] = contamination
             artifacts.write_json(self.folder / _COUNTS, counts)
 
 

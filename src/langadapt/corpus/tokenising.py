@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langadapt.corpus.contamination import Findings, in_words
 from langadapt.corpus.duplicates import NearSeen, Seen
 from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.mixing import Given, Marks, Mix, is_in_pass, mix
@@ -30,16 +31,26 @@ TOO_LONG_PART = "exchange longer than max_length"  # of a dialogue that is split
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Rows or pairs ready for training, what became of everything that was read for them, and what each corpus gave."""
+    """Rows or pairs ready for training, and what became of everything that was read for them.
+
+    Attributes:
+        rows: what is trained on.
+        accounting: where everything went.
+        given: what each corpus gave.
+        contamination: what was found of evaluations, see `langadapt.corpus.contamination.Findings`.
+        place: where the rows are.
+    """
 
     rows: PackedRows | PairedRows
     accounting: Accounting
     given: list[Given] = field(default_factory=list)
+    contamination: dict[str, Any] = field(default_factory=dict)
     place: Place | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The `accounting` of `run.json`."""
-        return self.accounting.to_json() | {"mix": [given.to_json() for given in self.given]}
+        found = {"contamination": self.contamination} if self.contamination else {}
+        return self.accounting.to_json() | {"mix": [given.to_json() for given in self.given]} | found
 
 
 def pack(
@@ -111,19 +122,24 @@ def _packed(
     place = place_of(context, encoder, wanted=reading.wanted, length=length)
     with place.alone():
         if found := place.read():
-            rows, reading.accounting, reading.given = found
+            rows, reading.accounting, reading.given, contamination = found
         else:
             writer = Writer(place.folder, length, pad=tokenizer.pad_token_id)
             write(reading.sequences(), writer)
             rows = writer.close()
             _some(context, reading, rows)
-            place.keep(reading.accounting, reading.given)
+            contamination = reading.findings.to_json()
+            place.keep(reading.accounting, reading.given, contamination)
     pairs = PairedRows(rows) if write is pair_up else rows
     documents = reading.accounting.documents
     context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {len(pairs):,} {what}")
     for given in reading.given if len(reading.given) > 1 else ():
         context.log.info(given.sentence(sum(g.drawn for g in reading.given), reading.plan.by))
-    return Packed(rows=pairs, accounting=reading.accounting, given=reading.given, place=place)
+    for line in in_words(contamination):
+        context.log.info(line)
+    return Packed(
+        rows=pairs, accounting=reading.accounting, given=reading.given, contamination=contamination, place=place
+    )
 
 
 def _some(context: StageContext, reading: _Reading, rows: PackedRows) -> None:
@@ -183,6 +199,8 @@ class _Reading:
         self.context, self.encode, self.split = context, encode, split
         self.longest, self.wanted, self.measure = longest, wanted, measure
         self.accounting, self.seen, self.near = Accounting(), Seen(), NearSeen()
+        screens = [found.screen for found in context.stage.inputs if found.screen]
+        self.findings = Findings(screens[0].index() if screens else None)
         self.sources: list[Source] = [found.source() for found in context.stage.inputs]
         self.plan: Mix = context.stage.work
         self.given = [
@@ -268,6 +286,7 @@ class _Reading:
 
         stream = self._encoded(source, due, pool)
         for place, item, encoded in stream:
+            self.findings.add(item.document.id if isinstance(item, Prepared) else item.where, item.found)
             if isinstance(item, Prepared):
                 if encoded is None:
                     item = Rejected(reason="beyond epochs", where=item.document.id, size=item.size)

@@ -32,24 +32,29 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
         state: what `run.json` says.
         rows: what `report.json` says.
     """
-    return environment().get_template("page.html.jinja").render(
-        **findings.words(plan, state, rows),
-        rows=rows,
-        verdicts=findings.VERDICTS,
-        limited=[row for row in rows if row.get("limited")],
-        failed=[stage for stage in state["stages"] if stage["status"] == "failed"],
-        cached=sum(stage["status"] == "cached" for stage in state["stages"]),
-        notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
-        certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
-        forests=forests(plan, rows),
-        spreads=spreads(plan),
-        signal_words=SAYS,
-        curves=training_curves(plan),
-        flows=flows(state),
-        mixes=mixes(state),
-        examples=examples(plan),
-        tree=list(tree(plan, state)),
-        languages={row["task"]: row.get("language") or "" for row in rows},
+    return (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            **findings.words(plan, state, rows),
+            rows=rows,
+            verdicts=findings.VERDICTS,
+            limited=[row for row in rows if row.get("limited")],
+            failed=[stage for stage in state["stages"] if stage["status"] == "failed"],
+            cached=sum(stage["status"] == "cached" for stage in state["stages"]),
+            notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
+            certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
+            forests=forests(plan, rows),
+            spreads=spreads(plan),
+            signal_words=SAYS,
+            curves=training_curves(plan),
+            flows=flows(state),
+            mixes=mixes(state),
+            screened=screened(state),
+            examples=examples(plan),
+            tree=list(tree(plan, state)),
+            languages={row["task"]: row.get("language") or "" for row in rows},
+        )
     )
 
 
@@ -64,7 +69,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         autoescape=True,
     )
-    made.filters |= {f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)}
+    made.filters |= {
+        f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)
+    }
     return made
 
 
@@ -187,6 +194,12 @@ def mixes(state: Mapping[str, Any]) -> dict[str, list[tuple[Mapping[str, Any], f
             total = sum(one["drawn"] for one in given) or 1
             made[stage["id"]] = [(one, one["drawn"] / total) for one in given]
     return made
+
+
+def screened(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What was found of evaluations in the corpora of every stage that trained, see `contamination.Findings`."""
+    found = {stage["id"]: (stage.get("accounting") or {}).get("contamination") for stage in state["stages"]}
+    return {stage: table for stage, table in found.items() if table}
 
 
 def _flow(unit: str, counts: Mapping[str, Any]) -> Flow:
