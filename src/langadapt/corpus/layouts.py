@@ -10,6 +10,7 @@ from typing import Any
 from langadapt.records import Document, Message
 
 Row = Mapping[str, Any]
+Names = Mapping[str, "str | Names"]
 
 
 class BadRow(ValueError):
@@ -18,18 +19,18 @@ class BadRow(ValueError):
 
 def text(row: Row, id: str) -> Document:
     """`{"text": …}`: running text."""
-    return Document(id=id, text=_string(row, "text"))
+    return Document(id=id, text=_string(row, "text"), origin=origin(row))
 
 
 def oscar(row: Row, id: str) -> Document:
     """`{"content", "warc_headers", "metadata"}` (OSCAR 22.01 and later); earlier versions have a `text`."""
-    return Document(id=id, text=_string(row, "content"))
+    return Document(id=id, text=_string(row, "content"), origin=origin(row))
 
 
 def messages(row: Row, id: str) -> Document:
     """`{"messages": [{"role": …, "content": …}]}`: OpenAI's and trl's chat layout."""
     turns = _list(row, "messages")
-    return _dialogue(id, [(_string(t, "role"), _string(t, "content")) for t in turns])
+    return _dialogue(row, id, [(_string(t, "role"), _string(t, "content")) for t in turns])
 
 
 def sharegpt(row: Row, id: str) -> Document:
@@ -47,7 +48,7 @@ def sharegpt(row: Row, id: str) -> Document:
             turns.append((_string(turn, "role"), _string(turn, "content")))
         else:
             turns.append((_string(turn, "from"), _string(turn, "value")))
-    return _dialogue(id, [(_SPEAKERS.get(who.lower(), who), content) for who, content in turns])
+    return _dialogue(row, id, [(_SPEAKERS.get(who.lower(), who), content) for who, content in turns])
 
 
 _SPEAKERS = {
@@ -62,17 +63,17 @@ def ultrachat(row: Row, id: str) -> Document:
     turns = _list(row, "data")
     if any(not isinstance(turn, str) for turn in turns):
         raise BadRow("a turn is not text")
-    return _dialogue(id, [("user" if i % 2 == 0 else "assistant", turn) for i, turn in enumerate(turns)])
+    return _dialogue(row, id, [("user" if i % 2 == 0 else "assistant", turn) for i, turn in enumerate(turns)])
 
 
 def dolly(row: Row, id: str) -> Document:
     """`{"instruction", "context", "response"}` (databricks-dolly-15k)."""
-    return _instruction(id, _string(row, "instruction"), _optional(row, "context"), _string(row, "response"))
+    return _instruction(row, id, _string(row, "instruction"), _optional(row, "context"), _string(row, "response"))
 
 
 def alpaca(row: Row, id: str) -> Document:
     """`{"instruction", "input", "output"}` (Stanford Alpaca)."""
-    return _instruction(id, _string(row, "instruction"), _optional(row, "input"), _string(row, "output"))
+    return _instruction(row, id, _string(row, "instruction"), _optional(row, "input"), _string(row, "output"))
 
 
 def preference(row: Row, id: str) -> Document:
@@ -95,22 +96,24 @@ def preference(row: Row, id: str) -> Document:
         raise BadRow("chosen and rejected are the same")
     if not rejected[-1][1].strip():
         raise BadRow("empty turn")
-    made = _dialogue(id, [*prompt, ("assistant", chosen[-1][1])])
+    made = _dialogue(row, id, [*prompt, ("assistant", chosen[-1][1])])
     return replace(made, rejected=rejected[-1][1])
 
 
 def document(row: Row, id: str) -> Document:
     """What langadapt's own stages write: `{"id", "text"}` or `{"id", "messages": [{"role", "content", "context"}],
-    "rejected"}`.
+    "rejected"}`, perhaps with an `origin`.
     """
     own = _optional(row, "id") or id
+    known = row.get("origin")
+    kept = {k: v for k, v in known.items() if isinstance(v, str)} if isinstance(known, Mapping) else {}
     if row.get("messages") is None:
-        return Document(id=own, text=_string(row, "text"))
+        return Document(id=own, text=_string(row, "text"), origin=kept)
     turns = _list(row, "messages")
-    made = _dialogue(own, [(_string(t, "role"), _string(t, "content")) for t in turns])
+    made = _dialogue(row, own, [(_string(t, "role"), _string(t, "content")) for t in turns])
     contexts = [_optional(t, "context") for t in turns]
     messages = tuple(replace(m, context=c) for m, c in zip(made.messages, contexts, strict=False))
-    return replace(made, messages=messages, rejected=_optional(row, "rejected"))
+    return replace(made, messages=messages, rejected=_optional(row, "rejected"), origin=kept)
 
 
 LAYOUTS: dict[str, Callable[[Row, str], Document]] = {
@@ -141,14 +144,13 @@ def recognise(columns: Iterable[str]) -> str:
     return next((name for name in names if not lacking(name, have)), "")
 
 
-# Where data sets say what is known of a row: a column, or a path into nested ones.
-_ORIGIN: dict[str, tuple[tuple[str, ...], ...]] = {
-    "id": (("id",), ("warc_headers", "warc-record-id")),
-    "url": (("url",), ("warc_headers", "warc-target-uri"), ("metadata", "url"), ("meta", "url"),
-            ("meta", "warc_headers", "warc-target-uri")),
-    "language": (("language",), ("lang",), ("metadata", "identification", "label"), ("meta", "identification", "label")),
-    "licence": (("license",), ("licence",), ("metadata", "license"), ("meta", "license")),
-    "revision": (("dump",), ("revision",), ("metadata", "dump")),
+# What data sets call that which is known of a row, nested as in the row.
+_WARC = {"warc-record-id": "id", "warc-target-uri": "url"}
+_META = {"url": "url", "license": "licence", "licence": "licence", "dump": "revision", "warc_headers": _WARC,
+         "identification": {"label": "language"}}  # fmt: skip
+_COLUMNS_OF_ORIGIN: Names = {
+    "id": "id", "url": "url", "language": "language", "lang": "language", "license": "licence", "licence": "licence",
+    "dump": "revision", "revision": "revision", "warc_headers": _WARC, "metadata": _META, "meta": _META,
 }  # fmt: skip
 
 
@@ -158,20 +160,21 @@ def origin(row: Row) -> dict[str, str]:
     Follows the cards of OSCAR, FineWeb and FineWeb-2, CulturaX, mC4, Wikipedia and RedPajama. What is no text, or
     empty, is left out; nothing here is a reason to refuse a row.
     """
-    if len(row) == 1:
-        return {}
-    if isinstance(row.get("origin"), Mapping):  # a document that was written by us
-        return {str(k): v for k, v in row["origin"].items() if k in _ORIGIN and isinstance(v, str)}
-    known = {}
-    for name, paths in _ORIGIN.items():
-        for path in paths:
-            value: Any = row.get(path[0])
-            for key in path[1:]:
-                value = value.get(key) if isinstance(value, Mapping) else None
-            if value and isinstance(value, str):
-                known[name] = value
-                break
+    known: dict[str, str] = {}
+    _gather(row, _COLUMNS_OF_ORIGIN, known)
     return known
+
+
+def _gather(row: Row, names: Names, known: dict[str, str]) -> None:
+    for column, value in row.items():
+        name = names.get(column)
+        if name is None or not value:
+            continue
+        if isinstance(name, str):
+            if isinstance(value, str):
+                known.setdefault(name, value)
+        elif isinstance(value, Mapping):
+            _gather(value, name, known)
 
 
 def as_row(document: Document) -> dict[str, Any]:
@@ -198,7 +201,7 @@ def _turns(row: Row, key: str) -> list[tuple[str, str]]:
     return [(_string(t, "role"), _string(t, "content")) for t in turns]
 
 
-def _dialogue(id: str, turns: list[tuple[str, str]]) -> Document:
+def _dialogue(row: Row, id: str, turns: list[tuple[str, str]]) -> Document:
     if any(role not in ("system", "user", "assistant") for role, _ in turns):
         raise BadRow("unknown role")
     spoken = [role for role, _ in turns if role != "system"]
@@ -210,14 +213,15 @@ def _dialogue(id: str, turns: list[tuple[str, str]]) -> Document:
         turns = turns[: max(i for i, (role, _) in enumerate(turns) if role == "user")]
     if any(not content.strip() for _, content in turns):
         raise BadRow("empty turn")
-    return Document(id=id, messages=tuple(Message(role=r, content=c) for r, c in turns))  # type: ignore[arg-type]
+    messages = tuple(Message(role=r, content=c) for r, c in turns)  # type: ignore[arg-type]
+    return Document(id=id, messages=messages, origin=origin(row))
 
 
-def _instruction(id: str, instruction: str, context: str, response: str) -> Document:
+def _instruction(row: Row, id: str, instruction: str, context: str, response: str) -> Document:
     if not instruction.strip() or not response.strip():
         raise BadRow("empty instruction or answer")
     asked = Message(role="user", content=instruction, context=context)
-    return Document(id=id, messages=(asked, Message(role="assistant", content=response)))
+    return Document(id=id, messages=(asked, Message(role="assistant", content=response)), origin=origin(row))
 
 
 def _string(row: Row, key: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any, cast
 import orjson
 
 from langadapt.corpus.files import CUT_SHORT, DAMAGED, Content, Watch, ending, placed, unreadable
-from langadapt.corpus.layouts import LAYOUTS, BadRow, Row, lacking, origin, recognise
+from langadapt.corpus.layouts import LAYOUTS, BadRow, Row, lacking, recognise
 from langadapt.errors import UserError
 from langadapt.records import Document, Rejected
 
@@ -123,13 +123,10 @@ def documents(block: Block, layout: str, columns: Mapping[str, str]) -> Iterator
         if columns:
             row = {**row, **{ours: row[theirs] for ours, theirs in columns.items() if theirs in row}}
         try:
-            document = convert(row, where)
+            yield convert(row, where)
         except BadRow as problem:
             size = len(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace"))
             yield Rejected(reason=str(problem), where=where, size=size)
-            continue
-        known = origin(row)
-        yield replace(document, origin=known) if known else document
 
 
 def unless_bad(items: Iterable[Document | Rejected], label: str) -> Iterator[Document]:
@@ -141,7 +138,7 @@ def unless_bad(items: Iterable[Document | Rejected], label: str) -> Iterator[Doc
     for item in items:
         if isinstance(item, Rejected):
             raise UserError(
-                f'corpus {label}: {item.where}: {item.reason}; mend it, or leave such records out with '
+                f"corpus {label}: {item.where}: {item.reason}; mend it, or leave such records out with "
                 'on_bad_record = "drop"'
             )
         yield item
