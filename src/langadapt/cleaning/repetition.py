@@ -91,9 +91,9 @@ def first_exceeded(running: RunningText, limits: Mapping[int, float]) -> int:
     ends, longest_word = _ends(lengths), int(lengths.max(initial=0))
     for runs in find_runs(running.numbers, max(limits)):
         n, limit = runs.words, limits.get(runs.words, 0)
-        if n in TOP and limit and runs.times() * (n * longest_word + n - 1) / size > limit:
-            if runs.most_frequent(ends) / size > limit:
-                return n
+        longest_run = n * longest_word + n - 1
+        if n in TOP and limit and limit < runs.times() * longest_run / size and limit < runs.most_frequent(ends) / size:
+            return n
         if n < last_top:
             continue
         # Longer runs that come again begin where these do, so what these cover at most bounds what those cover.

@@ -77,6 +77,7 @@ _TAGS = {
     if word not in _ITALIAN
 }
 _SPELT = {tag: re.compile(pattern) for tag, pattern in _SPELLINGS.items()}
+_SPELT_SOMEHOW = re.compile("|".join(_SPELLINGS.values()))
 
 
 def tell_apart(text: str) -> str:
@@ -116,7 +117,8 @@ def _look_at(piece: str) -> int:
     """
     words = _WORD.findall(piece)
     italian = sum(word in _ITALIAN for word in words)
-    votes = max(sum(_speaks_for(word, tag, is_name=False) for word in words) for tag in _WORDS)
+    strange = [word for word in words if word in _TAGS or _SPELT_SOMEHOW.search(word)]
+    votes = max(sum(_speaks_for(word, tag, is_name=False) for word in strange) for tag in _WORDS) if strange else 0
     return len(words) + (italian << _BITS) + (votes << 2 * _BITS)
 
 
