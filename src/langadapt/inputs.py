@@ -178,6 +178,7 @@ class Input:
             **self.cleaners,
             "near duplicates": near,
             **self.screened(),
+            "portions": f"{SIZE} bytes",
             "code": code(),
         }
 
@@ -187,7 +188,7 @@ class Input:
             assert self.record and self.record.source
             return f"{self.record.source.repo_id}@{self.fingerprint} {self.record.source.pattern}"
         places, files = zip(*self._places(), strict=True)
-        return artifacts.digest([artifacts.digest_files(files), places])
+        return artifacts.digest([artifacts.digest_files(files, digests()), places])
 
     def screened(self) -> dict[str, str]:
         """What is looked for in it, as ingredients of digests; a value is "" while it is not known."""
@@ -311,7 +312,7 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
         files = _all_files(made.path) if made.record and made.record.read else files_of(path)
         if not files:
             raise UserError(f"corpus {made.label}: there is no such file or folder: {path}")
-        made.fingerprint = artifacts.digest_files(files)
+        made.fingerprint = artifacts.digest_files(files, digests())
         _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:
         made.problem = str(error)

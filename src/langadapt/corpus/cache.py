@@ -7,6 +7,7 @@ alone for as long as that process lives.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -73,10 +74,8 @@ class Entry:
 
     def describe(self, folder: Path | None = None) -> None:
         """Writes `about.json`: into the entry itself, or into a folder that will be put in its place."""
-        folder = folder or self.path
-        folder.mkdir(parents=True, exist_ok=True)
         about = {"kind": self.kind, "label": self.label, "made": time.time(), "ingredients": dict(self.ingredients)}
-        artifacts.write_json(folder / ABOUT, about)
+        put((folder or self.path) / ABOUT, json.dumps(about, indent=2, ensure_ascii=False).encode("utf-8"))
 
     @contextmanager
     def used(self) -> Iterator[Path]:
@@ -111,6 +110,17 @@ def entry(kind: str, label: str, ingredients: Mapping[str, str]) -> Entry:
     """The place for what is made of these ingredients."""
     key = artifacts.digest([kind, dict(ingredients)])[:32]
     return Entry(kind=kind, label=label, ingredients=dict(ingredients), path=cache_folder() / kind / key)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Writes a file of an entry so that no reader ever sees a part of it, though several processes may write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

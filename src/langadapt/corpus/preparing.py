@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langadapt.plugins import Registry
     from langadapt.recipe import NearDuplicates
 
-VERSION = 1  # raised when a document would be prepared otherwise, so that caches notice
+VERSION = 1  # raised when a document would be prepared or written otherwise, so that caches notice
 LIBRARIES = ("eldc", "py3langid", "ftfy")  # whose versions decide what cleaning steps make of a text
 
 Step = Callable[[Document], Document | str]  # a cleaning step, made ready: see `langadapt.records.Filter`
@@ -387,20 +387,27 @@ def is_held_out(digest: bytes, share: float) -> bool:
 
 
 def _cleaned(document: Document, steps: Iterable[Step]) -> Document | str:
-    document = document.edited(lambda text: unicodedata.normalize("NFC", text))
-    if reason := _unusable(document):
+    document = _composed(document)
+    if reason := _unusable(document.content):
         return reason
     for step in steps:
         outcome = step(document)
         if isinstance(outcome, str):
             return outcome
         document = outcome
-    return _unusable(document) or document
+    return (_unusable(document.content) if steps else "") or document
 
 
-def _unusable(document: Document) -> str:
-    content = document.content
-    if not content.strip():
+def _composed(document: Document) -> Document:
+    """The document in NFC; the very same where it is composed already, as most are."""
+    if document.messages or document.rejected:
+        return document.edited(lambda text: unicodedata.normalize("NFC", text))
+    text = unicodedata.normalize("NFC", document.text)
+    return document if text is document.text else replace(document, text=text)
+
+
+def _unusable(content: str) -> str:
+    if not content or content.isspace():
         return "empty"
     try:
         content.encode("utf-8")

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from langadapt import artifacts
-from langadapt.corpus.cache import Entry
+from langadapt.corpus.cache import Entry, put
 from langadapt.corpus.preparing import Prepared, Shared
 from langadapt.records import Document, Message, Rejected
 
-FORMAT = 1  # raised when shards are written otherwise
 WHOLE = "whole.json"  # says how many shards there are, once the corpus was read to its end
 _SEAL = 16  # bytes of the digest behind a shard
 
@@ -89,7 +87,7 @@ class _Keeper:
 
     def whole(self, number: int) -> None:
         """Notes that there are so many shards and no more."""
-        self._try(lambda: artifacts.write_json(self._entry.path / WHOLE, {"shards": number}))
+        self._try(lambda: put(self._entry.path / WHOLE, json.dumps({"shards": number}).encode()))
 
     def _try(self, act: Callable[[], None]) -> None:
         if self._on:
@@ -106,16 +104,8 @@ def name(number: int) -> str:
 
 
 def write(path: Path, shard: bytes) -> None:
-    """Writes a shard and its seal so that no reader ever sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(shard + _seal(shard))
-        aside.replace(path)
-    except OSError:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
+    """Writes a shard and its seal."""
+    put(path, shard + _seal(shard))
 
 
 def read(path: Path) -> bytes | None:
