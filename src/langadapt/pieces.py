@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LIMIT = 1 << 16  # pieces remembered; then all are forgotten, and the frequent ones are soon back
+LIMIT = 1 << 17  # pieces remembered; then all are forgotten, and the frequent ones are soon back
 LONGEST = 40  # characters of a piece that is worth remembering
 
 

@@ -60,6 +60,12 @@ def test_the_quick_look_settles_only_what_the_long_one_would(text: str) -> None:
     assert tell_apart(text) == (_tell_apart_slowly(text) if text else "")
 
 
+@given(st.text(st.sampled_from("abcdeghijlmnoprstuvzxùàèâêïłöḍœ-"), min_size=1, max_size=9))
+def test_a_word_that_is_spelt_like_a_relative_is_looked_at(word: str) -> None:
+    spelt = any(pattern.search(word) for pattern in regional._SPELT.values())
+    assert regional._STRANGE.search(word) or not spelt
+
+
 def _tell_apart_slowly(text: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regional, "_may_be_regional", lambda lowered: True)
