@@ -27,9 +27,10 @@ from langadapt.corpus.reading import read_documents
 from langadapt.corpus.sampling import Sample
 from langadapt.corpus.statistics import Funnel, count, script_of, statistics
 from langadapt.corpus.tokens import TokenMeasure, parts_of_words
-from langadapt.corpus.tracing import Trace, tracer, without_duplicates
+from langadapt.corpus.tracing import Trace, of_sample, outcomes
 from langadapt.corpus.writing import SHARD, write_clean
 from langadapt.errors import UserError
+from langadapt.inputs import Input
 from langadapt.plugins import registry
 from langadapt.records import Document, Message, Rejected
 
@@ -268,7 +269,7 @@ def test_a_trace_decides_as_the_stages_do(texts: list[str], tmp_path_factory: py
     accounting = Accounting()
     kept = [document for _, document in clean(found.input.source(), accounting)]
     sample = Sample(found.input.documents(), 0)
-    traces = list(without_duplicates(map(tracer(found.steps), sample)))
+    traces = list(of_sample(found, sample))
     assert [trace.last for trace in traces if trace.kept] == kept
     assert Counter(t.reason for t in traces if not t.kept) + sample.refused == accounting.documents.dropped
 
@@ -285,11 +286,26 @@ def test_the_counts_of_steps_add_up(texts: list[str]) -> None:
         size -= step.cut + sum(drop.bytes for drop in step.dropped.values())
 
 
+@pytest.mark.parametrize("deduplicate", ["exact", "near", "none"])
+def test_workers_trace_as_this_process_does(
+    deduplicate: str, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langadapt.inputs.SIZE", 1000)
+    monkeypatch.setattr(Input.portions, "__defaults__", (1000,))
+    texts = [f"{n % 30} {PROSE}" if n % 3 else f"Nota {n}" for n in range(100)]
+    path = write("a.jsonl", jsonl(*texts) + "bad\n")
+    found = chosen(path, "min-length,characters=60", deduplicate=deduplicate, max_documents=90)
+    one, two = (list(outcomes(found, workers)) for workers in (1, 2))
+    assert one == two and len(one) == 90
+    sample = [d for d in found.input.documents() if isinstance(d, Document)][:90]
+    assert one == list(of_sample(found, sample))
+
+
 def test_a_step_that_is_used_twice_has_two_names(mine: Path) -> None:
     found = chosen(mine, "min-length,characters=5", "min-length,characters=100")
     assert [step.name for step in found.steps] == ["min-length", "min-length (2)"]
     funnel = {step.name: Funnel(step=step.name) for step in found.steps}
-    count(funnel, tracer(found.steps)(Document(id="a", text=SHORT)))
+    count(funnel, next(of_sample(found, [Document(id="a", text=SHORT)])))
     assert funnel["min-length"].dropped == {} and funnel["min-length (2)"].dropped["too short"].documents == 1
 
 

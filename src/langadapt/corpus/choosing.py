@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -177,14 +177,22 @@ def _copies(recipe: Recipe | None, known: Registry) -> dict[str, str]:
 
 
 def _named_steps(found: Input, known: Registry) -> tuple[NamedStep, ...]:
+    steps = found.preparation.steps
+    return tuple(
+        NamedStep(name=name, filter=known.filters[key], options={**known.filters[key].options, **tuned}, run=run)
+        for name, (key, tuned), run in zip(names_of(steps, known), steps, found.steps, strict=True)
+    )
+
+
+def names_of(steps: Iterable[tuple[str, Any]], known: Registry) -> list[str]:
+    """What the steps of a preparation are called; a filter that is used again is called `NAME (2)`."""
     times: Counter[str] = Counter()
-    made = []
-    for (name, tuned), run in zip(found.preparation.steps, found.steps, strict=True):
-        step = known.filters[name]
-        times[step.name] += 1
-        shown = step.name if times[step.name] == 1 else f"{step.name} ({times[step.name]})"
-        made.append(NamedStep(name=shown, filter=step, options={**step.options, **tuned}, run=run))
-    return tuple(made)
+    names = []
+    for key, _ in steps:
+        name = known.filters[key].name
+        times[name] += 1
+        names.append(name if times[name] == 1 else f"{name} ({times[name]})")
+    return names
 
 
 def place_of(found: Input, name: Callable[[str], str] = str) -> str:

@@ -91,7 +91,7 @@ def curves(asked: Sequence[str], chosen: Chosen, known: Registry, documents: Ite
         UserError: there is no such filter or option, or the option is no number.
     """
     tried = [trial for text in asked for trial in _trials(text, chosen, known)]
-    traces = {trial.name: tracer(trial.before) for trial in tried}
+    traces = {trial.name: tracer((step.name, step.run) for step in trial.before) for trial in tried}
     for document in documents:
         came = {name: trace for name, tracing in traces.items() if (trace := tracing(document)).kept}
         for trial in tried:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from langadapt.corpus.choosing import Chosen, place_of
 from langadapt.corpus.sampling import Sample
-from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, tracer, without_duplicates
+from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, of_sample
 from langadapt.errors import UserError, nearest
 from langadapt.records import Document
 
@@ -155,7 +155,7 @@ def look(chosen: Chosen, sample: Sample, *, only: str = "", count: int = 6) -> D
         raise UserError(f'--only {only}: neither "changed" nor "dropped" nor a step; {nearest(only, words)}')
     made = Differences(chosen=chosen, sample=sample)
     kinds: dict[str, list[Difference]] = {}
-    for trace in without_duplicates(map(tracer(chosen.steps), sample), chosen.input.ref.deduplicate):
+    for trace in of_sample(chosen, sample):
         made.looked += 1
         if found := difference(trace, only):
             made.counts[found.what] += 1

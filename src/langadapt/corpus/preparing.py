@@ -217,10 +217,12 @@ class Preparation:
 
         return unless_bad(items, self.good)
 
-    def of_portions(self, known: Registry) -> Callable[[Portion], Iterator[Prepared | Rejected]]:
-        """A pure function from a portion of a corpus to what is in it."""
+    def of_portions(self, known: Registry) -> Callable[[Portion], bytes]:
+        """A pure function from a portion of a corpus to the shard of what is in it."""
+        from langadapt.corpus.shards import to_bytes
+
         work = self.around(self.make_steps(known))
-        return lambda portion: (prepare(item, work) for item in self.read(portion))
+        return lambda portion: to_bytes(prepare(item, work) for item in self.read(portion))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from langadapt.corpus.choosing import Chosen, place_of
 from langadapt.corpus.distribution import Distribution
 from langadapt.corpus.sampling import Sample, hash_of
 from langadapt.corpus.tokens import TokenMeasure
-from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, size_of, tracer, without_duplicates
+from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, of_sample, size_of
 from langadapt.identification import identify
 from langadapt.recipe import NearDuplicates
 from langadapt.records import Document
@@ -260,7 +260,7 @@ def statistics(
     before, after = (Texts(segment, tokens() if tokens else None) for _ in range(2))
     names = [UNICODE, *(step.name for step in chosen.steps), DUPLICATES]
     funnel = {name: Funnel(step=name) for name in names}
-    for trace in without_duplicates(map(tracer(chosen.steps), documents), chosen.input.ref.deduplicate):
+    for trace in of_sample(chosen, documents):
         before.add(trace.before)
         if trace.kept:
             after.add(trace.last)

@@ -21,26 +21,34 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, islice
-from typing import IO, Any
+from typing import IO, Protocol
 
 from langadapt.corpus.portions import Portion
-from langadapt.corpus.preparing import Preparation
-from langadapt.corpus.shards import to_bytes
 from langadapt.errors import RunError, UserError
-from langadapt.plugins import registry
+from langadapt.plugins import Registry, registry
 
 VARIABLE = "LANGADAPT_WORKERS"
 _SPARE = 2  # portions that wait for a free worker
 
 
-def in_order(preparation: Preparation, portions: Iterator[Portion], workers: int = 0) -> Generator[bytes, None, None]:
+class Job(Protocol):
+    """What is done to a corpus, in names and values alone, so that any process can do it; a `Preparation` is one."""
+
+    def unknown(self, known: Registry) -> list[str]:
+        """Steps that no plugin of this process offers."""
+
+    def of_portions(self, known: Registry) -> Callable[[Portion], bytes]:
+        """A pure function from a portion of the corpus to what it becomes, a shard."""
+
+
+def in_order(job: Job, portions: Iterator[Portion], workers: int = 0) -> Generator[bytes, None, None]:
     """The shards of portions, in the order of the portions; only a few are made ahead of what is taken.
 
     The first portion is prepared here: many a corpus or reader ends with it. Then the number of portions that are made
     ahead doubles with each one taken, up to a few more than there are workers.
 
     Args:
-        preparation: what is to be done.
+        job: what is to be done.
         portions: what to do it to; drawn as they are needed.
         workers: processes; 0 for one on each core of the machine or what `LANGADAPT_WORKERS` says.
 
@@ -49,21 +57,21 @@ def in_order(preparation: Preparation, portions: Iterator[Portion], workers: int
         RunError: a worker died.
     """
     number = workers or count_workers()
-    make = _here(preparation)
+    make = _here(job)
     for portion in islice(portions, None if number == 1 else 1):
         yield make(portion)
     for second in portions:
         with _pool(number) as pool:
-            yield from _ahead(pool, preparation, chain([second], portions), number + _SPARE)
+            yield from _ahead(pool, job, chain([second], portions), number + _SPARE)
 
 
-def _ahead(pool: _Pool, preparation: Preparation, portions: Iterator[Portion], most: int) -> Iterator[bytes]:
+def _ahead(pool: _Pool, job: Job, portions: Iterator[Portion], most: int) -> Iterator[bytes]:
     """Shards from the workers, of which two and then more, up to `most`, are under way."""
     waiting: deque[Future[bytes]] = deque()
     ahead = 2
     while True:
         for portion in islice(portions, ahead - len(waiting)):
-            waiting.append(pool.submit(preparation, portion))
+            waiting.append(pool.submit(job, portion))
         if not waiting:
             return
         yield waiting.popleft().result()
@@ -86,14 +94,14 @@ def count_workers() -> int:
     return int(chosen)
 
 
-def _here(preparation: Preparation) -> Callable[[Portion], bytes]:
-    """Preparation in this process, made ready when it is first asked for."""
+def _here(job: Job) -> Callable[[Portion], bytes]:
+    """The job in this process, made ready when it is first asked for."""
     work = None
 
     def make(portion: Portion) -> bytes:
         nonlocal work
-        work = work or preparation.of_portions(registry())
-        return to_bytes(work(portion))
+        work = work or job.of_portions(registry())
+        return work(portion)
 
     return make
 
@@ -112,9 +120,9 @@ class _Pool:
         self._workers: list[_Worker] = []
         self._closed = False
 
-    def submit(self, preparation: Preparation, portion: Portion) -> Future[bytes]:
+    def submit(self, job: Job, portion: Portion) -> Future[bytes]:
         """Has a portion prepared by the next free worker."""
-        return self._threads.submit(self._prepared, preparation, portion)
+        return self._threads.submit(self._prepared, job, portion)
 
     def close(self) -> None:
         """Ends all workers, whatever they are at; what they make has no use any more."""
@@ -125,11 +133,11 @@ class _Pool:
             worker.end()
         self._threads.shutdown()
 
-    def _prepared(self, preparation: Preparation, portion: Portion) -> bytes:
-        shard = self._worker().prepare(preparation, portion)
+    def _prepared(self, job: Job, portion: Portion) -> bytes:
+        shard = self._worker().prepare(job, portion)
         if shard is None:  # a step that is known to this process alone
             with self._lock:
-                return _here(preparation)(portion)
+                return _here(job)(portion)
         return shard
 
     def _worker(self) -> _Worker:
@@ -158,16 +166,16 @@ class _Worker:
             start_new_session=True,
         )
 
-    def prepare(self, preparation: Preparation, portion: Portion) -> bytes | None:
+    def prepare(self, job: Job, portion: Portion) -> bytes | None:
         """The shard of a portion; None when the worker's plugins lack one of the steps.
 
         Raises:
             RunError: it died.
-            Exception: whatever the preparation raised there.
+            Exception: whatever the job raised there.
         """
         assert self._process.stdin and self._process.stdout
         try:
-            pickle.dump((pickle.dumps(preparation), portion), self._process.stdin, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((pickle.dumps(job), portion), self._process.stdin, pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
             answer = pickle.load(self._process.stdout)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
@@ -220,24 +228,24 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Prepares what it is sent until there is no more."""
     while True:
         try:
-            preparation, portion = pickle.load(requests)
+            job, portion = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(_answer(preparation, portion), answers, pickle.HIGHEST_PROTOCOL)
+        pickle.dump(_answer(job, portion), answers, pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
 
-def _answer(preparation: bytes, portion: Portion) -> bytes | Exception | None:
+def _answer(job: bytes, portion: Portion) -> bytes | Exception | None:
     try:
-        work = _ready(preparation)
-        return None if work is None else to_bytes(work(portion))
+        work = _ready(job)
+        return None if work is None else work(portion)
     except Exception as error:
         return _portable(error)
 
 
 @lru_cache(maxsize=64)
-def _ready(preparation: bytes) -> Callable[[Portion], Any] | None:
-    wanted: Preparation = pickle.loads(preparation)
+def _ready(job: bytes) -> Callable[[Portion], bytes] | None:
+    wanted: Job = pickle.loads(job)
     return None if wanted.unknown(registry()) else wanted.of_portions(registry())
 
 

@@ -16,9 +16,9 @@ from langadapt import artifacts
 from langadapt.corpus.choosing import Chosen
 from langadapt.corpus.layouts import as_row
 from langadapt.corpus.preparing import Accounting
-from langadapt.corpus.tracing import Trace, tracer, without_duplicates
+from langadapt.corpus.tracing import Trace, outcomes
 from langadapt.errors import UserError
-from langadapt.records import Document, Rejected
+from langadapt.records import Rejected
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 SHARD = 256 << 20  # bytes of text in a file of a folder, before compression
@@ -81,10 +81,10 @@ def write_clean(
     written = Written(out=out)
     try:
         with ExitStack() as stack:
-            target: AbstractContextManager[_Single | _Shards] = _folder(out) if _is_folder(out) else _single(out)
-            keep = stack.enter_context(target)
+            files: AbstractContextManager[_Single | _Shards] = _folder(out) if _is_folder(out) else _single(out)
+            keep = stack.enter_context(files)
             drop = stack.enter_context(_file(rejects)) if rejects else None
-            for outcome in watch(_outcomes(chosen)):
+            for outcome in watch(outcomes(chosen)):
                 _account(written, outcome)
                 if isinstance(outcome, Trace) and outcome.kept:
                     keep.write(as_row(outcome.last))
@@ -99,33 +99,6 @@ def write_clean(
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
     return written
-
-
-def _outcomes(chosen: Chosen) -> Iterator[Outcome]:
-    """Everything that is read, in order, with what became of it."""
-    refused: list[Rejected] = []
-    trace = tracer(chosen.steps)
-
-    def traces() -> Iterator[Trace]:
-        for document in _limited(chosen):
-            if isinstance(document, Rejected):
-                refused.append(document)
-            else:
-                yield trace(document)
-
-    for outcome in without_duplicates(traces(), chosen.input.ref.deduplicate):
-        yield from refused
-        refused.clear()
-        yield outcome
-    yield from refused
-
-
-def _limited(chosen: Chosen) -> Iterator[Document | Rejected]:
-    source = chosen.input.source()
-    for number, document in enumerate(source.read(), start=1):
-        yield document
-        if source.max_documents and number >= source.max_documents:
-            return
 
 
 def _account(written: Written, outcome: Outcome) -> None:
