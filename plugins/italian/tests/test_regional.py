@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langadapt_italian import regional
@@ -61,6 +61,7 @@ def test_the_quick_look_settles_only_what_the_long_one_would(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("abcdeghijlmnoprstuvzxùàèâêïłöḍœ-"), min_size=1, max_size=9))
+@example("zzi")
 def test_a_word_that_is_spelt_like_a_relative_is_looked_at(word: str) -> None:
     spelt = any(pattern.search(word) for pattern in regional._SPELT.values())
     assert regional._STRANGE.search(word) or not spelt
