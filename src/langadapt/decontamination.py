@@ -13,7 +13,7 @@ from langadapt import artifacts
 from langadapt.recipe import CorpusRef, Decontamination
 
 if TYPE_CHECKING:
-    from langadapt.corpus.contamination import Asked
+    from langadapt.corpus.questions import Asked
     from langadapt.inputs import Input
     from langadapt.plan import PlannedStage, Planner
     from langadapt.records import Evaluation
@@ -43,7 +43,7 @@ class Measured:
 
     def asked(self) -> Asked:
         """Its items, or the text that it scores, as they are read."""
-        from langadapt.corpus.contamination import Asked
+        from langadapt.corpus.questions import Asked
 
         items = self.evaluation.items
         if items is None:
@@ -77,7 +77,7 @@ class Screen:
         if self._index is None:
             from filelock import FileLock
 
-            from langadapt.corpus import cache, contamination
+            from langadapt.corpus import cache, questions
 
             entry = cache.entry("evaluations", ", ".join(m.evaluation.name for m in self.measured), self.ingredients())
             held = ExitStack()  # nobody prunes it while workers may still open it
@@ -85,7 +85,7 @@ class Screen:
             atexit.register(held.close)
             with FileLock(entry.path / ".making"):
                 if not entry.is_there:
-                    contamination.build((m.asked() for m in self.measured), self.options, entry.path)
+                    questions.build((m.asked() for m in self.measured), self.options, entry.path)
                     entry.describe()
             self._index = entry.path
         return self._index
