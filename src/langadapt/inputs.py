@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langadapt import artifacts
 from langadapt.corpus import portions
-from langadapt.corpus.cache import entry
+from langadapt.corpus.cache import cache_folder, entry
 from langadapt.corpus.files import files_of, placed
 from langadapt.corpus.portions import Portion
 from langadapt.corpus.preparing import Preparation, Shared, Source, Step, code
@@ -88,8 +89,10 @@ class Input:
         """The input as the corpus steps take it; the index of what is looked for in it is made now.
 
         Raises:
-            UserError: an evaluation cannot be read.
+            UserError: an evaluation cannot be read, or the files are no longer those that the plan found.
         """
+        if self.where in ("local", "sample") and self._places() and self.fingerprint != self._digest():
+            raise UserError(f"corpus {self.label}: {self.path} changed since the plan was made; run again")
         if self.screen is not None:
             self.preparation = replace(self.preparation, index=self.screen.index())
         limit = self.ref.max_documents
@@ -142,6 +145,7 @@ class Input:
         if self.where == "hub":
             assert self.record
             files: Iterable[tuple[str, Path]] = hub_places(self.record, self.fingerprint)
+            size = 1  # a portion of several files would have the next file fetched before this one is used up
         else:
             files = self._places()
         return portions.of_blocks(blocks_of(files, layout=self.layout, columns=self.preparation.columns), size)
@@ -187,8 +191,10 @@ class Input:
         if self.where == "hub":
             assert self.record and self.record.source
             return f"{self.record.source.repo_id}@{self.fingerprint} {self.record.source.pattern}"
-        places, files = zip(*self._places(), strict=True)
-        return artifacts.digest([artifacts.digest_files(files, digests()), places])
+        return artifacts.digest([self._digest(), [place for place, _ in self._places()]])
+
+    def _digest(self) -> str:
+        return _digest(file for _, file in self._places())
 
     def screened(self) -> dict[str, str]:
         """What is looked for in it, as ingredients of digests; a value is "" while it is not known."""
@@ -312,7 +318,7 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
         files = _all_files(made.path) if made.record and made.record.read else files_of(path)
         if not files:
             raise UserError(f"corpus {made.label}: there is no such file or folder: {path}")
-        made.fingerprint = artifacts.digest_files(files, digests())
+        made.fingerprint = _digest(files)
         _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:
         made.problem = str(error)
@@ -334,6 +340,10 @@ def _look_into(made: Input) -> None:
     raise UserError(f"corpus {made.label}: no document in {made.path} can be read ({reasons})")
 
 
+def _digest(files: Iterable[Path]) -> str:
+    return artifacts.digest_files(files, memory=cache_folder() / "digests")
+
+
 def _all_files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file())
@@ -346,20 +356,33 @@ def hub_places(record: Corpus, commit: str) -> Iterator[tuple[str, Path]]:
 
 
 def hub_files(record: Corpus, commit: str) -> list[str]:
-    """Names of the repository's files that belong to the corpus, in order."""
+    """Names of the repository's files that belong to the corpus, in order.
+
+    What a commit holds does not change, so the hub is asked once, and a later run needs no network.
+    """
+    assert record.source is not None
+    repo = record.source.repo_id
+    place = cache_folder() / "hub" / f"{artifacts.digest([repo, commit])[:32]}.json"
+    names = artifacts.read_json(place) if commit else None
+    if names is None:
+        names = _listed(repo, commit or record.source.revision)
+        if commit:
+            with suppress(OSError):  # a cache that cannot be written costs a question to the hub and nothing else
+                place.parent.mkdir(parents=True, exist_ok=True)
+                artifacts.write_json(place, names)
+    found = sorted(n for n in names if fnmatch(n, record.source.pattern))
+    if not found:
+        raise UserError(f"corpus {record.name}: {repo} has no file like {record.source.pattern}")
+    return found
+
+
+def _listed(repo: str, revision: str) -> list[str]:
     from huggingface_hub import HfApi
 
     from langadapt.hub import in_words
 
-    assert record.source is not None
-    with in_words(record.source.repo_id, revision=commit or record.source.revision, dataset=True):
-        names = HfApi().list_repo_files(
-            record.source.repo_id, repo_type="dataset", revision=commit or record.source.revision
-        )
-    found = sorted(n for n in names if fnmatch(n, record.source.pattern))
-    if not found:
-        raise UserError(f"corpus {record.name}: {record.source.repo_id} has no file like {record.source.pattern}")
-    return found
+    with in_words(repo, revision=revision, dataset=True):
+        return list(HfApi().list_repo_files(repo, repo_type="dataset", revision=revision))
 
 
 def fetch_hub_file(record: Corpus, name: str, commit: str) -> Path:

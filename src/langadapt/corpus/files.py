@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import gzip
-import os
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from langadapt import artifacts
 from langadapt.errors import UserError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".md", ".parquet")
@@ -136,15 +136,9 @@ class Watch:
 
     def _stamp(self) -> tuple[int, int, int]:
         try:
-            return stamp(self.file)
+            return artifacts.stamp_of(self.file)
         except OSError as error:
             raise unreadable(self.file, error) from None
-
-
-def stamp(file: Path) -> tuple[int, int, int]:
-    """Size, time of the last change and inode: what differs when a file was written to or replaced."""
-    about = os.stat(file)
-    return about.st_size, about.st_mtime_ns, about.st_ino
 
 
 def unreadable(file: Path, error: OSError) -> UserError:
