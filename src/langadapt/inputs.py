@@ -117,26 +117,26 @@ class Input:
         Raises:
             UserError: it cannot be read, or nothing is in it.
         """
+        found = False
         for portion in self.portions(size=1):
-            yield from self.preparation.read(portion)
+            for item in self.preparation.read(portion):
+                found = True
+                yield item
+        if not found:
+            raise UserError(f"corpus {self.label}: there is no document in {self.path or self.label}")
 
     def portions(self, size: int = SIZE) -> Iterator[Portion]:
-        """The same in portions.
+        """The same in portions, to be read by any process.
 
         Args:
             size: bytes or characters of a portion, at least.
 
         Raises:
-            UserError: it cannot be read, or nothing is in it.
+            UserError: it cannot be read.
         """
         if self.problem:
             raise UserError(self.problem)
-        found = False
-        for portion in self._cut(size):
-            found = True
-            yield portion
-        if not found:
-            raise UserError(f"corpus {self.label}: there is no document in {self.path or self.label}")
+        return self._cut(size)
 
     def _cut(self, size: int) -> Iterator[Portion]:
         if self.where != "hub" and self.record and self.record.read:
