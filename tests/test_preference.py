@@ -358,9 +358,9 @@ def theirs(place: Path, tmp_path_factory: pytest.TempPathFactory):
         assert list(found.chosen.ids[:start]) == list(found.rejected.ids[:start])
         rows.append(
             {
-                "prompt_ids": list(found.chosen.ids[:start]),
-                "chosen_ids": list(found.chosen.ids[start:]),
-                "rejected_ids": list(found.rejected.ids[start:]),
+                "prompt_ids": found.chosen.ids[:start].tolist(),
+                "chosen_ids": found.chosen.ids[start:].tolist(),
+                "rejected_ids": found.rejected.ids[start:].tolist(),
             }
         )
     other = tiny_model(tmp_path_factory.mktemp("other") / "model", seed=3)
@@ -446,7 +446,7 @@ def test_both_answers_share_their_prompts_tokens_and_the_last_answer_alone_is_le
     starts = [list(side.learn).index(True) for side in (found.chosen, found.rejected)]
     assert starts[0] == starts[1] > 0
     assert list(found.chosen.ids[: starts[0]]) == list(found.rejected.ids[: starts[0]])
-    ids = list(found.chosen.ids)
+    ids = found.chosen.ids.tolist()
     assert (tokenizer.bos_token_id,) * 2 not in itertools.pairwise(ids), "begun twice"
     for side, answer in ((found.chosen, "Le undici."), (found.rejected, "It is eleven there.")):
         learnt = tokenizer.decode([i for i, learn in zip(side.ids, side.learn, strict=True) if learn])

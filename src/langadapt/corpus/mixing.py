@@ -86,11 +86,17 @@ def mix(streams: Sequence[Iterator[T]], plan: Mix, spent: Callable[[int], float]
         spent: what stream number i took so far; asked before every draw.
 
     Yields:
-        Stream number, item. A stream that runs out leaves the mix to the others, but not to the one that replays.
+        Stream number, item. A stream that runs out leaves the mix to the others in their proportion; the one that
+        replays keeps to its share of the whole.
     """
     open_ = dict(enumerate(streams))
-    while open_.keys() - {plan.replays}:
-        number = min(open_, key=lambda i: (spent(i) / plan.shares[i], i))
+    replays, others = plan.replays, [number for number in range(len(streams)) if number != plan.replays]
+    while going := [number for number in others if number in open_]:
+        number = min(going, key=lambda i: (spent(i) / plan.shares[i], i))
+        if replays is not None and replays in open_:
+            share = plan.shares[replays]
+            if spent(replays) / share < sum(map(spent, others)) / (1 - share):
+                number = replays
         for item in open_[number]:
             yield number, item
             break

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 FIRST, MOST = 2**14, 2**20  # bytes of text of a source that are tokenised together: few at first, then twice as many
 _ITEMS = 4096  # records, those that were refused included, that are looked at together
-TOO_LONG_PART = "exchange longer than max_length"  # of a dialogue that is split
+# What is dropped of a dialogue that is split, and of a pair's that is shortened.
+TOO_LONG_PART, LEFT_OUT = "exchange longer than max_length", "exchange before those that fit into max_length"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,12 +252,17 @@ class _Reading:
         return good
 
     def _parts(self, drawn: _Drawn) -> list[tuple[Any, str]]:
-        """What a document is made into, and what each part lacks."""
+        """What a document is made into, at least one part, and what each part lacks."""
         flaw = drawn.encoded.flaw(self.longest)
         if flaw != TOO_LONG or self.split is None:
             return [(drawn.encoded, flaw)]
-        self.given[drawn.source].split += not drawn.again
-        parts = self.split(drawn.item.document)
+        parts = self.split(drawn.item.document) or [drawn.encoded]
+        if not drawn.again:
+            self.given[drawn.source].split += 1
+            if isinstance(drawn.encoded, Pair):
+                left_out = drawn.encoded.size - sum(part.size for part in parts)
+                self.accounting.tokens.read += left_out
+                self.accounting.tokens.dropped.update({LEFT_OUT: left_out} if left_out else {})
         named = {TOO_LONG: TOO_LONG_PART}
         return [(part, named.get(flaw := part.flaw(self.longest), flaw)) for part in parts]
 
