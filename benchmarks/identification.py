@@ -1,8 +1,8 @@
 """How well texts are told by their language, offline: the detector alone, and the cleaning step `language` as a whole.
 
 The texts are yours, in a folder for each language that is named by its tag, as .txt, .html or .jsonl(.gz) with a field
-`text`; each line, or each paragraph of HTML, is one text. A text that occurs under two tags is left out: it isn't
-translated.
+`text`; each line, or each paragraph of HTML, is one text. Left out are texts that stand under two tags, for they are not
+translated, and those with signs of code or formulas.
 
     python benchmarks/identification.py FOLDER [--language it] [--number 1000]
 
@@ -29,9 +29,11 @@ from langadapt.cleaning import identity
 from langadapt.identification import identify, knows
 from langadapt.plugins import registry
 
+JUDGED = "40 and more"  # what the step judges
 KINDS = {"long": (300, 100_000), "short": (25, 70), "very short": (8, 22)}
 _BLOCK = re.compile(r"</?(?:p|h\d|li|td|th|dt|dd|div|tr|br|title|body)\b[^>]*>", re.IGNORECASE)
-_SILENT = re.compile(r"<(script|style|head)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
+_SILENT = re.compile(r"<(script|style|head|pre|code)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
+_CODE = re.compile(r"[][(){}<>=$_;\\/|#*+@]|[A-Z]{4}|[a-z][A-Z]")
 _TAG = re.compile(r"<[^>]+>")
 
 Texts = dict[str, dict[str, list[str]]]  # by tag, by kind
@@ -65,14 +67,15 @@ def drawn(folder: Path, number: int) -> Texts:
         own = [text for text in texts if times[text] == 1 and is_words(text)]
         random.Random(0).shuffle(own)
         result[tag] = {
-            kind: [text for text in own if least <= len(text) <= most][:number] for kind, (least, most) in KINDS.items()
+            kind: [text for text in own if least <= len(text) <= most][:number]
+            for kind, (least, most) in {**KINDS, JUDGED: (40, 100_000)}.items()
         }
     return result
 
 
 def is_words(text: str) -> bool:
-    """Whether letters make up most of it, and it is more than one word."""
-    return sum(map(str.isalpha, text)) > 0.7 * len(text) and " " in text
+    """Whether it is more than one word, mostly letters, and neither code nor a formula."""
+    return " " in text and not _CODE.search(text) and sum(map(str.isalpha, text)) > 0.7 * len(text)
 
 
 def lines(folder: Path) -> Iterator[str]:
@@ -113,11 +116,11 @@ def detector(texts: Texts, own: str) -> None:
 def step(texts: Texts, own: str, language: Language | None) -> None:
     """The step as a recipe has it: sure, and no relative."""
     judge = made(own, language, paragraphs=False)
-    print(f"\nStep `language` for {own} (documents of 40 characters and more are judged): % kept, by language")
+    print(f"\nStep `language` for {own}: % kept, by language and number of characters")
     print("| " + " | ".join(["", *texts, "docs/s"]) + " |")
     print("|---" * (len(texts) + 2) + "|")
-    for kind in ("long", "short"):
-        documents = {tag: [document(t) for t in kinds[kind] if len(t) >= 40] for tag, kinds in texts.items()}
+    for kind in ("long", JUDGED):
+        documents = {tag: [document(t) for t in kinds[kind]] for tag, kinds in texts.items()}
         kept = [f"{share(not isinstance(judge(d), str) for d in found):.2f}" for found in documents.values()]
         flat = [d for found in documents.values() for d in found]
         print("| " + " | ".join([kind, *kept, f"{speed(judge, flat):,.0f}"]) + " |")
@@ -129,7 +132,7 @@ def paragraphs(texts: Texts, own: str, language: Language | None) -> None:
     print(f"\nStep `language`, paragraphs = true: {own} and another language, paragraph by paragraph in one document")
     print(f"| other | documents | % of {own} paragraphs kept | % of the other's kept |")
     print("|---" * 4 + "|")
-    for tag in texts.keys() - {own} if own in texts else ():
+    for tag in sorted(texts.keys() - {own}) if own in texts else ():
         pairs = [*zip(*(texts[t]["long"] for t in (own, tag)), strict=False)]
         pages = [pairs[i : i + 3] for i in range(0, len(pairs), 3)]
         counts: dict[str, list[bool]] = defaultdict(list)
@@ -148,7 +151,7 @@ def passing(texts: Texts, own: str, language: Language | None) -> None:
     print(f"\nRelatives, texts of 40 characters and more: % taken for {own}")
     print("| | " + " | ".join(texts) + " |")
     print("|---" * (len(texts) + 1) + "|")
-    pools = {tag: [t for found in kinds.values() for t in found if len(t) >= 40] for tag, kinds in texts.items()}
+    pools = {tag: kinds[JUDGED] for tag, kinds in texts.items()}
     answers = {tag: [identify(text) for text in pool] for tag, pool in pools.items()}
     print("| texts | " + " | ".join(str(len(pool)) for pool in pools.values()) + " |")
     print(
