@@ -145,8 +145,8 @@ def recognise(columns: Iterable[str]) -> str:
 
 
 # What data sets call that which is known of a row, nested as in the row.
-_WARC = {"warc-record-id": "id", "warc-target-uri": "url"}
-_META = {"url": "url", "license": "licence", "licence": "licence", "dump": "revision", "warc_headers": _WARC,
+_WARC: Names = {"warc-record-id": "id", "warc-target-uri": "url"}
+_META: Names = {"url": "url", "license": "licence", "licence": "licence", "dump": "revision", "warc_headers": _WARC,
          "identification": {"label": "language"}}  # fmt: skip
 _COLUMNS_OF_ORIGIN: Names = {
     "id": "id", "url": "url", "language": "language", "lang": "language", "license": "licence", "licence": "licence",
