@@ -510,6 +510,7 @@ def test_a_dialogue_is_shown_with_its_roles() -> None:
 def test_diff_on_screen_and_as_a_page(mine: Path, tmp_path: Path) -> None:
     page = tmp_path / "d.html"
     text = corpus("diff", str(mine), *CLEANING, "--html", str(page))
+    assert "disse lei" in text and "[-PerchÃ©-]{+Perché+} no" in text, "without colours, marks say what is what"
     assert "changed by mojibake" in text and "dropped by min-length: too short" in text
     html = page.read_text(encoding="utf-8")
     assert "<del>PerchÃ©</del><ins>Perché</ins>" in html and "dropped by language: another language" in html

@@ -76,11 +76,7 @@ def _decorated(command: Command, options: Iterable[Callable[[Command], Command]]
 
 @click.group()
 def corpus() -> None:
-    """Look into corpora, and clean them.
-
-    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours. With --recipe, it is an
-    entry of the recipe, and is not needed where there is only one.
-    """
+    """Look into corpora, and clean them."""
 
 
 @corpus.command()
@@ -89,7 +85,11 @@ def corpus() -> None:
 @click.option("--count", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
 @json_option
 def preview(count: int, as_json: bool, **wish: Any) -> None:
-    """Show the first documents of a corpus, as they are read and cleaned."""
+    """Show the first documents of a corpus, as they are read and cleaned.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
     from langadapt import show
     from langadapt.corpus.preview import preview as look
     from langadapt.plugins import registry
@@ -128,7 +128,11 @@ def stats(
     as_json: bool,
     **wish: Any,
 ) -> None:
-    """Measure a corpus: sizes, languages, duplicates, tokens; what each cleaning step drops; and by which threshold."""
+    """Measure a corpus: sizes, languages, duplicates, tokens; what each cleaning step drops; and by which threshold.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
     from langadapt.corpus import curves, statistics, tokens
     from langadapt.corpus.sampling import Sample
     from langadapt.plugins import registry
@@ -170,7 +174,11 @@ def stats(
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @json_option
 def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: Any) -> None:
-    """Clean a corpus and write what is left, ready to be the corpus of a recipe."""
+    """Clean a corpus and write what is left, ready to be the corpus of a recipe.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
     from langadapt.corpus.writing import write_clean
 
     started = time.perf_counter()
@@ -192,7 +200,11 @@ def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: A
 @html_option
 @json_option
 def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_json: bool, **wish: Any) -> None:
-    """Show documents before and after cleaning, and which step changed or dropped them."""
+    """Show documents before and after cleaning, and which step changed or dropped them.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
     from langadapt.corpus.differences import look
     from langadapt.corpus.sampling import Sample
 

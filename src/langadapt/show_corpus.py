@@ -27,6 +27,7 @@ SHOWN = 6  # examples of documents that were dropped
 EXCERPT = 140  # characters of one
 LISTED = 6  # languages, scripts, domains
 
+MARKS = {"cut": ("[-", "-]"), "put": ("{+", "+}")}  # where there are no colours
 COLOURS = {"same": "dim", "cut": "red strike", "put": "green"}
 
 
@@ -225,21 +226,24 @@ def differences(seen: Differences, console: Console) -> None:
 def _difference(found: Difference, console: Console) -> None:
     what = ", ".join(filter(None, (found.what, found.also)))
     console.print(Text.assemble((f"\n{found.where}", "bold"), " ", (what, "yellow")))
-    shown = Text("  ")
+    shown = Text()
     for kind, text in shortened(found):
-        shown.append(text, style=COLOURS[kind] if found.changed_by else "")
-    console.print(shown)
+        before, after = ("", "") if console.color_system or kind == "same" else MARKS[kind]
+        shown.append(f"{before}{text}{after}", style=COLOURS[kind] if found.changed_by else "")
+    console.print(Padding(shown, (0, 0, 0, 2)))
 
 
 def shortened(found: Difference) -> list[tuple[str, str]]:
-    """The pieces of a difference with long stretches that stayed cut short in the middle, and a limit on the whole."""
+    """The pieces of a difference as they are shown: long stretches that stayed without their middle, and not too much."""
     if not found.changed_by:
         return [("same", _begin(found.before))]
     pieces = found.pieces()
     shown: list[tuple[str, str]] = []
     room = LONG
     for number, (kind, text) in enumerate(pieces):
-        if kind == "same" and len(text) > 2 * CONTEXT + 10:
+        if kind != "same":
+            text = text.replace("\n", "↵\n")  # a line's end that was cut would not be seen
+        elif len(text) > 2 * CONTEXT + 10:
             head = text[:CONTEXT] if number else ""
             tail = text[-CONTEXT:] if number < len(pieces) - 1 else ""
             text = f"{head} … {tail}"
