@@ -1,9 +1,10 @@
 """Real text made larger, for measurements: each copy says something else in the same way.
 
 In every copy a third of the longer words is replaced by others of the same length from the same texts, the same word by
-the same other one all through. So a copy is no near duplicate of its original, while its lines, its repetitions and the
-frequencies of its words are as they were. One document in ten stands there again: every other of these word for word,
-the rest with one more line.
+the same other one all through; a rare word becomes one that was never there, so that a larger text has more words, as
+real text does. A copy is no near duplicate of its original, while its lines, its repetitions and the frequencies of its
+words are as they were. One document in ten stands there again: every other of these word for word, the rest with one more
+line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from zlib import crc32
 
 _WORD = re.compile(r"[^\W\d_]{5,}")
+RARE = 2  # times that a word comes in the originals
 _REST = "\nQuesta pagina è stata aggiornata di recente."
 
 
@@ -33,17 +35,30 @@ def texts(path: Path) -> list[str]:
     return found
 
 
+class _Vocabulary:
+    """The longer words of some texts, with another one for each of them in every copy."""
+
+    def __init__(self, originals: list[str]) -> None:
+        self.times = Counter(word.lower() for text in originals for word in _WORD.findall(text))
+        self.by_length: dict[int, list[str]] = defaultdict(list)
+        for word in sorted(self.times):
+            self.by_length[len(word)].append(word)
+        self.rank = {word: number for group in self.by_length.values() for number, word in enumerate(group)}
+
+    def other(self, word: str, copy: int) -> str:
+        group = self.by_length[len(word)]
+        new = group[(self.rank[word] + copy * 37) % len(group)]
+        half = len(word) // 2
+        return word[:half] + new[half:] if self.times[word] <= RARE else new
+
+
 def enlarge(originals: list[str], size: int) -> Iterator[str]:
     """Texts of `size` bytes together, UTF-8; always the same for the same originals."""
-    words = Counter(word.lower() for text in originals for word in _WORD.findall(text))
-    by_length: dict[int, list[str]] = defaultdict(list)
-    for word in sorted(words):
-        by_length[len(word)].append(word)
-    rank = {word: number for group in by_length.values() for number, word in enumerate(group)}
+    vocabulary = _Vocabulary(originals)
     done = 0
     for copy in count():
         for number, text in enumerate(originals):
-            made = _perturbed(text, copy, by_length, rank) if copy else text
+            made = _perturbed(text, copy, vocabulary) if copy else text
             for again in _with_repeats(made, number + copy):
                 yield again
                 done += len(again.encode())
@@ -51,14 +66,13 @@ def enlarge(originals: list[str], size: int) -> Iterator[str]:
                     return
 
 
-def _perturbed(text: str, copy: int, by_length: dict[int, list[str]], rank: dict[str, int]) -> str:
+def _perturbed(text: str, copy: int, vocabulary: _Vocabulary) -> str:
     def other(found: re.Match[str]) -> str:
         word = found[0]
         lowered = word.lower()
-        if crc32(lowered.encode()) % 3 != copy % 3 or lowered not in rank:
+        if crc32(lowered.encode()) % 3 != copy % 3 or lowered not in vocabulary.rank:
             return word
-        group = by_length[len(lowered)]
-        new = group[(rank[lowered] + copy * 37) % len(group)]
+        new = vocabulary.other(lowered, copy)
         return new.upper() if word.isupper() else new.capitalize() if word[0].isupper() else new
 
     return _WORD.sub(other, text)
