@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_tokenising import packed
 
 from langadapt import inputs
 from langadapt.corpus import shards, workers
@@ -145,6 +147,24 @@ def test_any_number_of_workers_gives_the_same_items_and_the_same_bytes(corpus):
         made.append(kept_bytes(source))
         forget(source)
     assert made[0] == made[1] == made[2] and len(made[0]) > 6
+
+
+def test_rows_of_two_corpora_that_share_the_workers_are_the_same_with_any_number_of_them(corpus, tmp_path, monkeypatch):
+    made = []
+    for number in ("1", "2", "3"):
+        monkeypatch.setenv("LANGADAPT_WORKERS", number)
+        sources = (
+            source_of(corpus, weight=2.0, held_out=0.2),
+            source_of(corpus, filters=["mojibake"], max_documents=300),
+        )
+        inputs = [SimpleNamespace(source=lambda s=source: s, bytes=0, screen=None) for source in sources]
+        found = packed(tmp_path / number, *inputs, length=64)
+        found.accounting.check()
+        files = sorted((tmp_path / number / "packed").iterdir())
+        made.append((found.to_json(), {file.name: file.read_bytes() for file in files}))
+        for source in sources:
+            forget(source)
+    assert made[0] == made[1] == made[2] and made[0][1]["tokens.bin"]
 
 
 @pytest.mark.parametrize("number", [1, 2])
