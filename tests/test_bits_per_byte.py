@@ -77,7 +77,7 @@ def test_only_answers_are_scored_in_a_dialogue_and_the_question_is_their_context
     messages = [Message(role="user", content="Che ore sono?"), Message(role="assistant", content="Le tre.")]
     sequence = encode(registry().prompts["alpaca-it"], messages, tokenizer)
     scored = score_answers(model, sequence, "Le tre.")
-    losses = score_ids(model, list(sequence.ids[1:]), sequence.ids[0])
+    losses = score_ids(model, sequence.ids[1:].tolist(), int(sequence.ids[0]))
     answer = len(tokenizer("Le tre.", add_special_tokens=False)["input_ids"]) + 1  # and the end
     assert scored.tokens == answer
     assert scored.nll == pytest.approx(sum(losses[-answer:]), rel=1e-6)

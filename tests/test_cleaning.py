@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langadapt import Document, Language, Message, UserError
+from langadapt import Document, Language, Message, UserError, pieces
 from langadapt.cleaning import FILTERS, bad_words, c4, fineweb, gopher, pii, repetition, running_text
 from langadapt.plugins import registry
 
@@ -59,7 +60,9 @@ def test_steps_are_offered_with_names_of_their_own_and_said_where_they_come_from
     assert [f.name for f in FILTERS if not f.source] == ["min-length"]
 
 
-@pytest.mark.parametrize("name", ["c4-quality", "gopher-quality", "gopher-repetition", "fineweb-quality", "fineweb2"])
+@pytest.mark.parametrize(
+    "name", ["boilerplate", "c4-quality", "gopher-quality", "gopher-repetition", "fineweb-quality", "fineweb2"]
+)
 def test_rules_about_running_text_let_dialogues_pass(name: str):
     assert step(name)(DIALOGUE) is DIALOGUE
 
@@ -105,6 +108,25 @@ def test_a_repeated_run_counts_from_its_second_time_on_and_covers_its_words():
     found = dict(repetition.repeated_characters(words, 10))
     assert (found[5], found[6]) == (10, 0)
     assert found[2] == 3 * len("a b") and found[4] == 3 * len("a b c d")
+
+
+@given(
+    st.lists(st.sampled_from(["a", "bb", "ccc", "dd"]), min_size=1, max_size=80),
+    st.dictionaries(st.integers(2, 10), st.sampled_from([0.05, 0.1, 0.2, 0.5, 1.0]), min_size=1),
+)
+def test_no_text_that_repeats_itself_is_let_off_for_being_quick(words: list[str], limits: dict[int, float]):
+    text = " ".join(words)
+    shares = ((n, upstream_characters(words, n) / len(text)) for n in sorted(limits) if n <= len(words))
+    expected = next((n for n, share in shares if share > limits[n]), 0)
+    assert repetition.first_exceeded(running_text.RunningText(text, str.split), limits) == expected
+
+
+def test_runs_are_found_in_texts_too_long_to_sort_in_one_number():
+    large = (1 << 29) - 1  # no word has a greater number
+    numbers = np.concatenate((np.arange(40), [large, 5, large, 5], np.arange(40, 80)))
+    runs = {found.words: found for found in repetition.find_runs(numbers, 4)}
+    assert (runs[2].places.tolist(), runs[2].again.tolist()) == ([40, 42], [False, True])
+    assert runs[3].places.tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -463,6 +485,99 @@ def test_length_is_counted_in_characters_and_words():
 
 def test_a_language_that_no_plugin_knows_has_words_too():
     assert running_text.words("L'età: 3,5 anni... (forse)") == ["L'età", ":", "3,5", "anni", "...", "(", "forse", ")"]
+
+
+def test_words_found_piece_by_piece_are_those_of_the_whole():
+    find = re.compile(r"\w+|[^\w\s]").findall
+    assert pieces.piecewise(find)("a,b  c\u2003d\n") == find("a,b  c\u2003d\n") == ["a", ",", "b", "c", "d"]
+
+
+def test_what_is_known_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(pieces, "LIMIT", 3)
+    known = pieces.KnownPieces(lambda piece: asked.append(piece) or len(piece))
+    text = ["a", "bb", "a", "c" * 100, "c" * 100, "ddd", "eeee", "a"]
+    assert [known[piece] for piece in text] == [len(piece) for piece in text]
+    assert asked == ["a", "bb", "c" * 100, "c" * 100, "ddd", "eeee", "a"], (
+        "long ones are not kept, a full memory is emptied"
+    )
+    assert len(known) <= 3
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1), max_size=30))
+def test_what_is_known_of_words_is_what_they_are(found: list[str]):
+    running = running_text.RunningText("", lambda _: found)
+    assert running.lengths.tolist() == [len(word) for word in found]
+    assert [found[i] == found[j] for i, j in pairs(found)] == [
+        bool(running.numbers[i] == running.numbers[j]) for i, j in pairs(found)
+    ]
+    letters = (running.facts & running_text.LETTER).tolist()
+    assert letters == [any(re.match(r"[^\W\d_]", c) is not None for c in word) for word in found]
+
+
+def pairs(values: list[str]) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(len(values)) for j in range(i)]
+
+
+def test_words_are_found_once_for_all_steps_of_a_document():
+    asked: list[str] = []
+    counting = dataclasses.replace(TOY, words=lambda text: asked.append(text) or text.split())
+    text = PROSE + "\n" + LONG
+    document = Document(id="x", text=text)
+    for name in ("gopher-repetition", "fineweb-quality", "gopher-quality", "fineweb2"):
+        step(name, counting)(document)
+    assert asked == [text]
+
+
+# --- boilerplate ------------------------------------------------------------------------------------------------------
+
+WEB = dataclasses.replace(TOY, boilerplate=("tutti i diritti riservati", "accetta i cookie"))
+BODY = "Il primo paragrafo dice qualcosa.\nIl secondo lo conferma, e poi tace."
+IN_PASSING = (
+    "Chi scrive che tutti i diritti riservati ad altri spettano a lui solo non ha capito che cosa sia la legge."
+)
+MENU = ["Home", "Notizie", "Sport", "Contatti"]
+
+
+def left_of(lines: list[str], **options: object) -> str:
+    return outcome("\n".join(lines), "boilerplate", WEB, **options)
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ([*MENU, BODY], f"Contatti\n{BODY}"),  # the last one may be the title
+        (["Home", "", "Notizie", "Sport", "", "Il titolo", "", BODY], f"Il titolo\n\n{BODY}"),
+        ([*MENU[:3], BODY], "\n".join([*MENU[:3], BODY])),  # three lines are no menu
+        ([BODY, *MENU], BODY),
+        ([BODY, "Elenco:", *MENU], f"{BODY}\nElenco:"),
+        ([BODY, *MENU, BODY], "\n".join([BODY, *MENU, BODY])),  # a list within the text
+        (["Home › Notizie › Sport › " + "Approfondimenti e analisi " * 3, *MENU[:3], BODY], f"Sport\n{BODY}"),
+        ([BODY, "© 2020 Editore. Tutti i diritti riservati", "Fine della storia."], f"{BODY}\nFine della storia."),
+        ([BODY, "ACCETTA I COOKIE"], BODY),
+        ([IN_PASSING, BODY], f"{IN_PASSING}\n{BODY}"),
+        (MENU, "[only boilerplate]"),
+        (MENU[:2], "\n".join(MENU[:2])),
+        (["Accetta i cookie"], "[only boilerplate]"),
+    ],
+)
+def test_what_stands_around_a_text_goes(lines: list[str], left: str):
+    assert left_of(lines) == left
+
+
+def test_each_rule_about_boilerplate_can_be_switched_off_or_added_to():
+    lines = [*MENU, BODY, "Accetta i cookie"]
+    assert left_of(lines, stub=0) == "\n".join([*MENU, BODY])
+    assert left_of(lines, title=False) == BODY
+    assert left_of(lines, phrase_share=0, stub=0) == "\n".join(lines)
+    assert left_of([BODY, "Torna su"], phrases=["Torna su"]) == BODY
+    assert outcome("\n".join(lines), "boilerplate", language=None, stub=0) == "\n".join(lines)
+
+
+@given(st.lists(st.sampled_from([*MENU, "", BODY, "Accetta i cookie", "Una frase intera."]), max_size=14))
+def test_boilerplate_goes_at_once_or_not_at_all(lines: list[str]):
+    once = left_of(lines)
+    assert once.startswith("[") or left_of(once.split("\n")) == once
 
 
 # --- documentation ----------------------------------------------------------------------------------------------------

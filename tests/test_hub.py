@@ -282,7 +282,8 @@ def test_a_shard_that_cannot_be_fetched_fails_the_stage_and_leaves_none(place: P
 def test_a_shard_that_is_damaged_on_the_hub_is_named(place: Place, hub: HubStandIn) -> None:
     hub.datasets[CORPUS].files[SHARDS[0]] = shard(0)[:100]
     place.change("suites = []", "automatic = false")
-    assert_refused(place.run(), SHARDS[0].split("/")[-1], "is cut short or damaged")
+    place.change('config = "tiny"', 'config = "tiny", on_bad_record = "stop"')
+    assert_refused(place.run(), SHARDS[0], "file cut short")
     assert not list((place.out / "stages").iterdir())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt.corpus.layouts import COLUMNS, LAYOUTS, BadRow, recognise
+from langadapt.corpus.layouts import COLUMNS, LAYOUTS, BadRow, as_row, recognise
 from langadapt.records import Document, Message
 
 
@@ -35,6 +37,107 @@ def test_messages_keep_roles_and_order():
 def test_sharegpt_speakers_become_roles():
     names = {"system": "system", "user": "human", "assistant": "gpt"}
     assert turns("sharegpt", {"conversations": [{"from": names[r], "value": c} for r, c in CHAT]}) == CHAT
+
+
+ASKED_AND_TOLD = [("user", "Chi sei?"), ("assistant", "Un modello.")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversation": [{"from": "human", "value": "Chi sei?"}, {"from": "gpt", "value": "Un modello."}]},
+        {"conversations": [{"from": "User", "value": "Chi sei?"}, {"from": "bing", "value": "Un modello."}]},
+        {"conversations": [{"role": "user", "content": "Chi sei?"}, {"role": "assistant", "content": "Un modello."}]},
+        {"conversation": [{"human": "Chi sei?", "assistant": "Un modello."}]},
+        {"conversations": None, "conversation": [{"human": "Chi sei?", "assistant": "Un modello."}]},
+        {"conversations": '[{"from": "human", "value": "Chi sei?"}, {"from": "gpt", "value": "Un modello."}]'},
+    ],
+    ids=["conversation", "speakers", "roles", "exchanges", "one of two columns", "as JSON"],
+)
+def test_sharegpt_is_read_in_its_variants(row):
+    assert recognise(row) == "sharegpt" and turns("sharegpt", row) == ASKED_AND_TOLD
+
+
+def test_messages_that_a_parquet_file_holds_as_json_are_read():
+    row = {"messages": json.dumps([{"role": r, "content": c} for r, c in CHAT])}
+    assert turns("messages", row) == CHAT
+    with pytest.raises(BadRow, match="messages is not a list"):
+        turns("messages", {"messages": "[{"})
+
+
+# --- where a text is from ---
+
+OSCAR = {
+    "content": "Il testo.\nDue righe.",
+    "warc_headers": {
+        "warc-record-id": "<urn:uuid:1>",
+        "warc-target-uri": "http://esempio.it/a",
+        "warc-identified-content-language": "ita,eng",
+    },
+    "metadata": {"identification": {"label": "it", "prob": 0.97}, "quality_warnings": None, "categories": ["blog"]},
+}
+FINEWEB = {
+    "text": "Il testo.", "id": "<urn:uuid:2>", "dump": "CC-MAIN-2023-14", "url": "https://esempio.it/b",
+    "date": "2023-04-02T05:57:51Z", "language": "ita", "language_score": 0.99, "language_script": "Latn",
+    "minhash_cluster_size": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "origin"),
+    [
+        (OSCAR, "oscar", {"id": "<urn:uuid:1>", "url": "http://esempio.it/a", "language": "it"}),
+        ({"id": 7, "text": "Il testo."}, "text", {}),
+        (
+            {"id": 7, "text": "Il testo.", "meta": {k: v for k, v in OSCAR.items() if k != "content"}},
+            "text",
+            {"id": "<urn:uuid:1>", "url": "http://esempio.it/a"},
+        ),
+        (
+            FINEWEB,
+            "text",
+            {"id": "<urn:uuid:2>", "url": "https://esempio.it/b", "language": "ita", "revision": "CC-MAIN-2023-14"},
+        ),
+        (
+            {"text": "Il testo.", "timestamp": "2019-01-01", "url": "http://c.it", "source": "mC4"},
+            "text",
+            {"url": "http://c.it"},
+        ),
+        ({"text": "Il testo.", "url": 3, "license": "", "language": None, "metadata": "none"}, "text", {}),
+        ({"text": "Il testo.", "license": "CC-BY-4.0"}, "text", {"licence": "CC-BY-4.0"}),
+    ],
+    ids=["OSCAR", "OSCAR 2019", "OSCAR 2301 as a table", "FineWeb-2", "mC4", "nothing usable", "licence"],
+)
+def test_running_text_of_published_sets_is_recognised_and_knows_where_it_is_from(row, layout, origin):
+    assert recognise(row) == layout
+    document = LAYOUTS[layout](row, "a:1")
+    assert document.text.startswith("Il testo.") and document.id == "a:1" and document.origin == origin
+
+
+def test_a_dialogue_knows_where_it_is_from():
+    row = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "x1", "lang": "it"}
+    assert LAYOUTS["sharegpt"](row, "a:1").origin == {"id": "x1", "language": "it"}
+
+
+@settings(max_examples=200)
+@given(
+    text=st.text(max_size=5),
+    contexts=st.lists(st.text(max_size=3), max_size=3),
+    rejected=st.text(max_size=3),
+    origin=st.dictionaries(st.sampled_from(["id", "url", "language"]), st.text(max_size=3)),
+)
+def test_a_document_comes_back_from_its_row(text, contexts, rejected, origin):
+    messages = [
+        message
+        for context in contexts
+        for message in (Message(role="user", content="a", context=context), Message(role="assistant", content="b"))
+    ]
+    document = (
+        Document(id="7", messages=tuple(messages), rejected=rejected, origin=origin)
+        if messages
+        else Document(id="7", text=text, origin=origin)
+    )
+    assert LAYOUTS["document"](json.loads(json.dumps(as_row(document))), "a:1") == document
 
 
 def test_ultrachat_turns_alternate_from_the_user():
@@ -240,7 +343,7 @@ def test_any_row_becomes_a_document_or_a_reason(layout_and_row):
     assert isinstance(document.content, str)
     spoken = [m for m in document.messages if m.role != "system"]
     if not document.messages:
-        assert layout in ("text", "document")
+        assert layout in ("text", "oscar", "document")
     else:
         assert [m.role for m in spoken] == ["user", "assistant"] * (len(spoken) // 2) and spoken
         assert document.messages[-1].role != "user"

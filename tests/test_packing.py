@@ -24,7 +24,7 @@ def numbered(lengths: Sequence[int], learn: Sequence[Sequence[bool]] | None = No
     """Documents whose tokens are all different, so that a token that went astray is recognised."""
     numbers = itertools.count()
     return [
-        Sequence_([next(numbers) for _ in range(length)], list(learn[i]) if learn else [True] * length)
+        Sequence_.of([next(numbers) for _ in range(length)], list(learn[i]) if learn else [True] * length)
         for i, length in enumerate(lengths)
     ]
 
@@ -123,7 +123,7 @@ def test_documents_of_one_token_predict_nothing():
 
 def test_token_ids_of_the_largest_vocabularies_survive():
     ids = [0, 2**16, 2**18 + 7, 2**31 - 1]
-    (row,) = packed(wrap, [Sequence_(ids, [True] * 4)], 4)
+    (row,) = packed(wrap, [Sequence_.of(ids, [True] * 4)], 4)
     assert row["input_ids"] == ids and row["labels"] == [*ids[1:], IGNORE]
 
 

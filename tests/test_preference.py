@@ -360,9 +360,9 @@ def theirs(place: Path, tmp_path_factory: pytest.TempPathFactory):
         assert list(found.chosen.ids[:start]) == list(found.rejected.ids[:start])
         rows.append(
             {
-                "prompt_ids": list(found.chosen.ids[:start]),
-                "chosen_ids": list(found.chosen.ids[start:]),
-                "rejected_ids": list(found.rejected.ids[start:]),
+                "prompt_ids": found.chosen.ids[:start].tolist(),
+                "chosen_ids": found.chosen.ids[start:].tolist(),
+                "rejected_ids": found.rejected.ids[start:].tolist(),
             }
         )
     other = tiny_model(tmp_path_factory.mktemp("other") / "model", seed=3)
@@ -448,7 +448,7 @@ def test_both_answers_share_their_prompts_tokens_and_the_last_answer_alone_is_le
     starts = [list(side.learn).index(True) for side in (found.chosen, found.rejected)]
     assert starts[0] == starts[1] > 0
     assert list(found.chosen.ids[: starts[0]]) == list(found.rejected.ids[: starts[0]])
-    ids = list(found.chosen.ids)
+    ids = found.chosen.ids.tolist()
     assert (tokenizer.bos_token_id,) * 2 not in itertools.pairwise(ids), "begun twice"
     for side, answer in ((found.chosen, "Le undici."), (found.rejected, "It is eleven there.")):
         learnt = tokenizer.decode([i for i, learn in zip(side.ids, side.learn, strict=True) if learn])
@@ -458,9 +458,9 @@ def test_both_answers_share_their_prompts_tokens_and_the_last_answer_alone_is_le
 
 def test_the_last_answer_is_the_last_stretch() -> None:
     marks = [False, True, True, False, False, True, True, False]
-    assert Sequence_(range(8), marks).last_answer().learn == [False] * 5 + [True, True, False]
-    assert Sequence_(range(3), [False] * 3).last_answer().learn == [False] * 3
-    assert Sequence_(range(2), [True] * 2).last_answer().learn == [True] * 2
+    assert Sequence_.of(range(8), marks).last_answer().learn.tolist() == [False] * 5 + [True, True, False]
+    assert Sequence_.of(range(3), [False] * 3).last_answer().learn.tolist() == [False] * 3
+    assert Sequence_.of(range(2), [True] * 2).last_answer().learn.tolist() == [True] * 2
 
 
 # --- what a recipe may say -------------------------------------------------------------------------------------------

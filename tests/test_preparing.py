@@ -1,4 +1,4 @@
-"""Cleaning, deduplication, split and mix: every document is on one side, or dropped under a name."""
+"""Cleaning, deduplication and split: every document is on one side, or dropped under a name."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from langadapt.corpus.preparing import Accounting, Source, clean, content_hash, is_held_out, mix
+from langadapt.corpus.duplicates import Seen
+from langadapt.corpus.preparing import Accounting, Source, Work, clean, content_hash, is_held_out
 from langadapt.records import Document, Message, Rejected
 
 
-def source(items, **options) -> Source:
-    options.setdefault("label", "x")
-    return Source(read=lambda: iter(items), **options)
+def source(items, *, steps=(), label: str = "x", **options) -> Source:
+    return Source(label=label, read=lambda: iter(items), work=Work(steps=steps), **options)
 
 
 def documents(*texts: str) -> list[Document]:
     return [Document(id=str(i), text=text) for i, text in enumerate(texts)]
 
 
-def cleaned(*sources: Source, seen: set[bytes] | None = None):
-    """What is kept as (side, text), and the accounting."""
-    accounting, seen = Accounting(), set() if seen is None else seen
+def cleaned(*sources: Source):
+    """What is kept as (side, text), and the accounting; duplicates are looked for over all sources."""
+    accounting, seen = Accounting(), Seen()
     kept = [(side, d.text) for s in sources for side, d in clean(s, accounting, seen)]
     accounting.check()
     return kept, accounting
@@ -69,8 +69,9 @@ some_steps = st.lists(st.sampled_from([shouting, short, no_digits]), max_size=3)
 )
 def test_sums_agree_at_every_moment_whatever_is_read(sources, stop):
     made = [source(items, steps=steps, held_out=share) for items, steps, share in sources]
-    accounting = Accounting()
-    for kept, _ in enumerate(islice(mix(made, accounting, lambda i: 0), stop or None), start=1):
+    accounting, seen = Accounting(), Seen()
+    drawn = (document for one in made for document in clean(one, accounting, seen))
+    for kept, _ in enumerate(islice(drawn, stop or None), start=1):
         accounting.check()
         assert accounting.documents.kept == kept
     accounting.check()
@@ -145,7 +146,7 @@ def test_filters_see_composed_characters():
 def test_messages_are_composed_too():
     asked = Message(role="user", content="perche\u0301", context="e\u0300")
     given = Document(id="d", messages=(asked, Message(role="assistant", content="sì")), rejected="e\u0300")
-    ((_, kept),) = clean(Source(label="x", read=lambda: [given]), Accounting(), set())
+    ((_, kept),) = clean(source([given]), Accounting())
     assert [(m.content, m.context) for m in kept.messages] == [("perché", "è"), ("sì", "")] and kept.rejected == "è"
 
 
@@ -169,10 +170,14 @@ def test_dialogues_with_equal_words_are_duplicates_and_with_other_words_are_not(
 
 
 def test_duplicates_are_found_across_sources():
-    accounting = Accounting()
-    drawn = list(mix([source(documents("a", "b")), source(documents("b", "c"))], accounting, lambda i: 0))
-    assert sorted(d.text for _, _, d in drawn) == ["a", "b", "c"]
+    kept, accounting = cleaned(source(documents("a", "b")), source(documents("b", "c")))
+    assert [text for _, text in kept] == ["a", "b", "c"]
     assert accounting.documents.dropped == {"exact duplicate": 1}
+
+
+def test_a_source_that_may_repeat_itself_keeps_its_duplicates_and_all_it_shares_with_others():
+    kept, accounting = cleaned(source(documents("a", "a"), repeats=True), source(documents("a", "b")))
+    assert [text for _, text in kept] == ["a", "a", "a", "b"] and not accounting.documents.dropped
 
 
 def test_only_as_many_documents_are_read_as_asked_for_and_refused_ones_count():
@@ -184,7 +189,7 @@ def test_only_as_many_documents_are_read_as_asked_for_and_refused_ones_count():
             yield Rejected(reason="bad", where="", size=1) if number % 2 else Document(id="", text=f"testo {number}")
 
     accounting = Accounting()
-    kept = list(clean(Source(label="x", read=endless, max_documents=7), accounting, set()))
+    kept = list(clean(Source(label="x", read=endless, max_documents=7), accounting))
     assert len(kept) == 4 and accounting.documents.read == 7 and len(pulled) == 7
 
 
@@ -205,8 +210,7 @@ def test_the_same_text_is_on_the_same_side_whatever_its_file_its_place_and_its_n
         source(renamed[:cut], held_out=share, label="y"),
         source(renamed[cut:], held_out=share, weight=3, label="z"),
     ]
-    again = {d.text: side for _, side, d in mix(parts, Accounting(), lambda i: 0)}
-    assert again == first
+    assert {text: side for side, text in cleaned(*parts)[0]} == first
 
 
 @given(text=st.text(max_size=20), low=st.floats(0, 1), high=st.floats(0, 1))
@@ -227,48 +231,3 @@ def test_the_held_out_share_is_what_was_asked_for(share):
 def test_a_share_of_nothing_holds_nothing_out():
     kept, _ = cleaned(source(documents(*map(str, range(5000))), held_out=0.0))
     assert {side for side, _ in kept} == {"train"}
-
-
-# --- mix ---
-
-sizes = st.lists(st.integers(1, 40), min_size=1, max_size=40)
-
-
-@settings(max_examples=200)
-@given(streams=st.lists(st.tuples(sizes, st.sampled_from([0.1, 0.5, 0.9, 1.0, 3.0])), min_size=1, max_size=4))
-def test_the_mix_keeps_to_its_weights_within_a_document(streams):
-    """As long as no source has run out, what a source is ahead of another is less than one document of its own."""
-    made = [
-        source([Document(id=str(size), text=f"{number}/{i}") for i, size in enumerate(stream)], weight=weight)
-        for number, (stream, weight) in enumerate(streams)
-    ]
-    spent, drawn = [0] * len(made), [0] * len(made)
-    for number, side, document in mix(made, Accounting(), spent.__getitem__):
-        assert side == "train" and document.text == f"{number}/{drawn[number]}"
-        spent[number] += int(document.id)
-        drawn[number] += 1
-        progress = [s / m.weight for s, m in zip(spent, made, strict=True)]
-        slack = [max(stream) / weight for stream, weight in streams]
-        if all(d < len(stream) for d, (stream, _) in zip(drawn, streams, strict=True)):
-            for i in range(len(made)):
-                assert progress[i] - min(progress) <= slack[i] + 1e-9
-    assert drawn == [len(stream) for stream, _ in streams]
-
-
-def test_a_source_that_runs_out_leaves_the_mix_to_the_others_in_their_proportion():
-    made = [
-        source(documents("breve"), weight=10),
-        source([Document(id="", text=f"a{i}") for i in range(300)], weight=2),
-        source([Document(id="", text=f"b{i}") for i in range(300)], weight=1),
-    ]
-    spent = [0, 0, 0]
-    for number, _, _ in islice(mix(made, Accounting(), spent.__getitem__), 301):
-        spent[number] += 1
-    assert spent == [1, 200, 100]
-
-
-def test_a_source_of_nothing_but_refused_rows_does_not_stop_the_mix():
-    refused = [Rejected(reason="bad", where="", size=1)] * 3
-    accounting = Accounting()
-    drawn = list(mix([source(refused, weight=5), source(documents("a", "b"))], accounting, lambda i: 0))
-    assert [d.text for _, _, d in drawn] == ["a", "b"] and accounting.documents.dropped == {"bad": 3}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
+import re
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow
@@ -12,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt.corpus.reading import files_of, read_documents
+from langadapt.corpus import files, reading
+from langadapt.corpus.files import files_of
+from langadapt.corpus.reading import blocks, documents, read_documents, unless_bad
 from langadapt.errors import UserError
 from langadapt.records import Document, Rejected
 
@@ -39,6 +45,7 @@ def lines(*rows: object) -> bytes:
 
 
 THREE = lines({"text": "uno"}, {"text": "due\nrighe"}, {"text": "tré 🌊"})
+zstd = files.zstd()
 EXPECTED = ["uno", "due\nrighe", "tré 🌊"]
 
 
@@ -76,16 +83,29 @@ def test_things_in_a_json_array_that_are_no_objects_are_refused_one_by_one(write
     assert refused == [("not a JSON object", "a.json:2"), ("not a JSON object", "a.json:3")]
 
 
-def test_a_damaged_json_array_is_named(write):
-    path = write("a.json", b'[{"text": "uno"}, {"text": ')
-    with pytest.raises(UserError, match=r"a\.json.*not valid JSON"):
-        texts(path)
+@pytest.mark.parametrize("end", ['{"text": ', '{"text": "due"}', '"tre', ""])
+def test_a_json_array_that_breaks_off_keeps_what_stands_before(write, end):
+    read, refused = split(write("a.json", f'[{{"text": "uno"}},{end}'))
+    assert (read, refused) == (["uno"], [("file cut short", "a.json:2")])
+    read, refused = split(write("a.json", f'[{{"text": "uno"}},{{"text": "due"}},\n{end}'))
+    assert (read, refused) == (["uno", "due"], [("file cut short", "a.json:3")])
 
 
-def test_a_json_array_nested_too_deeply_is_named(write):
-    path = write("a.json", b"[" * 200_000)
-    with pytest.raises(UserError, match=r"a\.json.*not valid JSON"):
-        texts(path)
+def test_a_bad_element_of_a_json_array_costs_no_other(write):
+    read, refused = split(write("a.json", '[{"text": "uno"}, {"text": due}, {"a": 1]}, , {"text": "tre, [quattro]"}]'))
+    assert read == ["uno", "tre, [quattro]"]
+    assert refused == [("not valid JSON", f"a.json:{n}") for n in (2, 3, 4)]
+
+
+def test_a_json_array_nested_too_deeply_is_refused(write):
+    assert split(write("a.json", b"[" * 200_000)) == ([], [("file cut short", "a.json:1")])
+    assert split(write("a.json", b"[" * 9_000 + b"]" * 9_000)) == ([], [("not valid JSON", "a.json:1")])
+
+
+def test_what_follows_a_json_array_is_not_lost_in_silence(write):
+    path = write("a.json", '[{"text": "uno"}]\n[{"text": "due"}]\n')
+    assert list(read_documents(str(path)))[1] == Rejected(reason="not valid JSON", where="a.json:2", size=17)
+    assert texts(write("b.json", '[{"text": "uno"}]\n \n')) == ["uno"]
 
 
 def test_a_csv_cell_may_hold_line_breaks_delimiters_and_quotes(write):
@@ -107,10 +127,45 @@ def test_a_csv_cell_may_be_longer_than_the_parsers_own_limit(write):
     assert len(texts(write("a.csv", "text\n" + "x" * 200_000 + "\n"))[0]) == 200_000
 
 
-def test_csv_that_is_not_utf8_is_refused_with_the_place(write):
-    path = write("a.csv", "text\nperché\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"a\.csv: not UTF-8 text \(byte 10\)"):
-        texts(path)
+def test_one_latin1_byte_in_csv_costs_one_row(write):
+    path = write("a.csv", b"text\nuno\n" + "perché\n".encode("latin-1") + b"due\n")
+    assert split(path) == (["uno", "due"], [("not UTF-8", "a.csv:3")])
+
+
+def test_csv_whose_columns_cannot_be_read_is_named(write):
+    with pytest.raises(UserError, match=r"a\.csv: its first line, which names the columns, cannot be read: not UTF-8"):
+        texts(write("a.csv", "testo,id\nuno,1\n".encode("utf-16")))
+
+
+@pytest.mark.parametrize(
+    ("content", "read", "refused"),
+    [
+        ('id,text\n1,"uno\n2,due\n3,tre\n', ["due", "tre"], [2]),
+        ('id,text\n1,"uno\n2,due\n3,"tre"\n4,quattro\n', ["due", "tre", "quattro"], [2]),
+        ('id,text\n1,"uno" disse\n2,due\n', ["due"], [2]),
+        ('id,text\n1,"uno\n2,"due\n3,"tre\n4,quattro\n', ["quattro"], [2, 3, 4]),
+        ('id,text\n1,uno\n2,"', ["uno"], [3]),
+    ],
+    ids=["to the end", "to the next quote", "stray", "several", "last"],
+)
+def test_a_quote_that_is_out_of_place_costs_one_line(write, content, read, refused):
+    path = write("a.csv", content)
+    assert split(path) == (read, [("misplaced quote", f"a.csv:{number}") for number in refused])
+
+
+def test_a_row_that_goes_on_over_line_ends_for_too_long_lacks_a_quote(write, monkeypatch):
+    monkeypatch.setattr(reading, "LONGEST_QUOTED", 1000)
+    more = "".join(f"{number},riga\n" for number in range(2, 400))
+    read, refused = split(write("a.csv", f'id,text\n1,"uno\n{more}400,"fine"\n'))
+    assert read == ["riga"] * 398 + ["fine"] and refused == [("misplaced quote", "a.csv:2")]
+    assert len(texts(write("b.csv", 'text\n"' + "x" * 5000 + '"\n'))[0]) == 5000, "a long line is no such row"
+
+
+def test_csv_places_are_the_lines_where_rows_begin(write):
+    path = write("a.csv", 'id,text\r\n1,"due\r\nrighe"\r\n\r\n2\r\n3,tre\r\n')
+    found = list(read_documents(str(path)))
+    assert [d.id for d in found if isinstance(d, Document)] == ["a.csv:2", "a.csv:6"]
+    assert [r.where for r in found if isinstance(r, Rejected)] == ["a.csv:5"]
 
 
 def test_tsv_columns_are_tabs_and_commas_are_text(write):
@@ -156,27 +211,26 @@ def test_one_bad_byte_in_parquet_costs_one_row(tmp_path):
     assert split(tmp_path / "a.parquet") == (["uno", "due"], [("not UTF-8", "a.parquet:2")])
 
 
-def test_a_file_that_is_not_parquet_is_named(write):
-    path = write("a.parquet", b"PAR1 and then nothing")
-    with pytest.raises(UserError, match=r"a\.parquet: not a Parquet file"):
-        texts(path)
+def test_a_file_that_is_not_parquet_is_refused(write):
+    assert split(write("a.parquet", b"PAR1 and then nothing")) == ([], [("file damaged", "a.parquet:1")])
+    with pytest.raises(UserError, match=r"a\.parquet\.gz: files of this kind are not read"):
+        texts(write("a.parquet.gz", b"whatever"))
 
 
-def test_a_parquet_file_that_is_cut_short_is_named(tmp_path):
+def test_a_parquet_file_that_is_cut_short_is_refused(tmp_path):
     whole = tmp_path / "whole.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": ["uno"] * 100}), whole)
     (tmp_path / "a.parquet").write_bytes(whole.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"a\.parquet: not a Parquet file"):
-        texts(tmp_path / "a.parquet")
+    assert split(tmp_path / "a.parquet") == ([], [("file damaged", "a.parquet:1")])
 
 
-def test_a_parquet_file_with_a_damaged_page_is_named(tmp_path):
+def test_a_parquet_file_with_a_damaged_page_keeps_what_stands_before(tmp_path):
     path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": [f"documento {i * 7919}" for i in range(2000)]}), path)
-    content = path.read_bytes()
-    path.write_bytes(content[:200] + b"\xff" * 2000 + content[2200:])
-    with pytest.raises(UserError, match=r"a\.parquet"):
-        texts(path)
+    rows = [f"documento {i * 7919}" for i in range(4000)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": rows}), path, row_group_size=2000, use_dictionary=False)
+    content, at = path.read_bytes(), pyarrow.parquet.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    path.write_bytes(content[:at] + b"\xff" * 2000 + content[at + 2000 :])
+    assert split(path) == (rows[:2000], [("file damaged", "a.parquet:2001")])
 
 
 # --- paths ---
@@ -215,7 +269,7 @@ def test_a_path_without_files_is_named(tmp_path, path):
     assert "no such file, folder or match" in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["a.pdf", "a.bz2", "a", "a.jsonl.zst", "a.gz"])
+@pytest.mark.parametrize("name", ["a.pdf", "a.bz2", "a", "a.gz", "a.zst"])
 def test_a_kind_of_file_that_is_not_read_is_named_with_those_that_are(write, name):
     path = write(name, THREE)
     with pytest.raises(UserError) as error:
@@ -267,7 +321,7 @@ def test_malformed_lines_are_refused_with_their_line_and_size(write):
     path = write("a.jsonl", '{"text": "uno"}\n{"text": "d\n\n{"text": "tre"}\n')
     assert list(read_documents(str(path))) == [
         Document(id="a.jsonl:1", text="uno"),
-        Rejected(reason="not valid JSON", where="a.jsonl:2", size=12),
+        Rejected(reason="not valid JSON", where="a.jsonl:2", size=11),
         Document(id="a.jsonl:4", text="tre"),
     ]
 
@@ -322,26 +376,149 @@ def test_an_empty_gzip_file_holds_no_documents(write):
     assert list(read_documents(str(write("a.jsonl.gz", gzip.compress(b""))))) == []
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz", "a.txt.gz"])
-def test_a_gzip_file_that_is_cut_short_is_named(write, name):
-    content = (
-        b"text\n" * 20_000 if "csv" in name else lines(*({"text": f"documento numero {i * 7919}"} for i in range(5000)))
+# --- packed files, whole and not ---
+
+PACKERS = {".gz": lambda data: gzip.compress(data, 6), ".zst": zstd.compress}
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt"])
+def test_packed_files_are_read_like_others(write, name, packed):
+    content = {"a.csv": b'text\n"uno, due"\n', "a.txt": "città".encode(), "a.json": b'[{"text": "uno"}]'}.get(
+        name, THREE
     )
-    compressed = gzip.compress(content)
-    path = write(name, compressed[: len(compressed) // 2])
-    with pytest.raises(UserError) as error:
-        list(read_documents(str(path)))
-    assert str(path) in str(error.value) and "cut short or damaged" in str(error.value)
+    plain = texts(write(name, content))
+    assert plain and texts(write(name + packed, PACKERS[packed](content))) == plain
+    assert texts(write(name + packed.upper(), PACKERS[packed](content))) == plain
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_files_of_several_packed_parts_are_read_to_the_end(write, packed):
+    pack = PACKERS[packed]
+    assert texts(write("a.jsonl" + packed, pack(THREE) + pack(b"") + pack(THREE))) == EXPECTED * 2
+
+
+ROWS = [f"documento {i}: però" for i in range(12)]
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_packed_file_cut_at_any_place_keeps_all_rows_before_and_says_so(write, packed):
+    whole = b"".join(PACKERS[packed](lines({"text": text})) for text in ROWS[:3])
+    whole += PACKERS[packed](lines(*({"text": text} for text in ROWS[3:])))
+    ends = [len(b"".join(PACKERS[packed](lines({"text": t})) for t in ROWS[:n])) for n in (0, 1, 2, 3)]
+    counts = set()
+    for end in range(1, len(whole)):
+        found = list(read_documents(str(write("a.jsonl" + packed, whole[:end]))))
+        read = [d.text for d in found if isinstance(d, Document)]
+        assert read == ROWS[: len(read)]
+        flaws = [(item.reason, item.where) for item in found if isinstance(item, Rejected)]
+        reason = "file damaged" if packed == ".gz" and end - 1 in ends else "file cut short"  # one byte is no gzip yet
+        assert flaws == ([] if end in ends else [(reason, f"a.jsonl{packed}:{len(read) + 1}")]), end
+        counts.add(len(read))
+    assert {0, 1, 2, 3} <= counts
+
+
+def test_a_gzip_file_cut_short_keeps_every_row_that_it_still_holds(write):
+    """Against zlib itself: rows whose line end can still be unpacked."""
+    rows = [f"documento numero {i * 7919}" for i in range(5000)]
+    whole = gzip.compress(lines(*({"text": text} for text in rows)))
+    for share in (0.1, 0.5, 0.9, 0.999):
+        half = whole[: int(len(whole) * share)]
+        read, refused = split(write("a.jsonl.gz", half))
+        assert read == rows[: zlib.decompressobj(31).decompress(half).count(b"\n")]
+        assert refused == [("file cut short", f"a.jsonl.gz:{len(read) + 1}")]
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.csv.gz", "a.txt.gz", "a.json.zst"])
+def test_every_format_says_that_its_file_is_cut_short(write, name):
+    content = b"text\n" + b"".join(b"riga %d\n" % (i * 7919) for i in range(90_000))
+    if "json" in name:
+        content = json.dumps([{"text": f"riga {i * 7919}"} for i in range(90_000)]).encode()
+    packed = PACKERS[Path(name).suffix](content)
+    read, refused = split(write(name, packed[: len(packed) // 2]))
+    assert [reason for reason, _ in refused] == ["file cut short"]
+    assert read == [f"riga {i * 7919}" for i in range(len(read))] and (len(read) > 3000 or "txt" in name)
+
+
+def test_a_csv_row_that_the_file_breaks_off_in_is_one_record(write):
+    """Its lines are no rows of their own, even where they look like some."""
+    content = b'id,text\n1,uno\n2,"due\n3,tre\n4,' + bytes(range(97, 123))
+    whole = gzip.compress(content)
+    assert split(write("a.csv.gz", whole[:-8])) == (["uno"], [("file cut short", "a.csv.gz:3")])
 
 
 @pytest.mark.parametrize(
     "damage",
     [lambda c: c[:40] + bytes([c[40] ^ 255, c[41] ^ 255]) + c[42:], lambda c: b"plain text", lambda c: c + b"tail"],
 )
-def test_a_damaged_gzip_file_is_named(write, damage):
-    path = write("a.jsonl.gz", damage(gzip.compress(lines(*({"text": f"documento {i * 7919}"} for i in range(500))))))
-    with pytest.raises(UserError, match=r"a\.jsonl\.gz: is cut short or damaged"):
-        list(read_documents(str(path)))
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_damaged_packed_file_keeps_what_was_unpacked_and_says_so(write, packed, damage):
+    rows = [f"documento {i * 7919}" for i in range(500)]
+    whole = damage(PACKERS[packed](lines(*({"text": text} for text in rows))))
+    found = list(read_documents(str(write("a.jsonl" + packed, whole))))
+    assert isinstance(found[-1], Rejected) and found[-1].reason == "file damaged"
+    assert found[-1].where.startswith(f"a.jsonl{packed}:")
+    if whole.endswith(b"tail"):
+        assert [d.text for d in found[:-1] if isinstance(d, Document)] == rows
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(write):
+    path = write("a.jsonl", lines(*({"text": "x" * 1000} for _ in range(10_000))))
+    found = read_documents(str(path))
+    next(found)
+    with path.open("ab") as stream:
+        stream.write(THREE)
+    with pytest.raises(UserError, match=r"a\.jsonl: the file changed while it was read"):
+        list(found)
+
+
+# --- blocks ---
+
+
+def rebuilt(path: Path, size: int) -> list[Document | Rejected]:
+    return [
+        item for block in blocks(str(path), size=size) for item in documents(pickle.loads(pickle.dumps(block)), "", {})
+    ]
+
+
+def test_a_block_ends_with_the_line_that_fills_it(write):
+    path = write("a.jsonl", lines(*({"text": "x" * 100} for _ in range(100))))
+    found = list(blocks(str(path), size=500))
+    assert b"".join(b.raw for b in found) == path.read_bytes()
+    length = len(path.read_bytes()) // 100
+    assert {len(b.raw) // length for b in found} == {5} and found[3].first == 16
+
+
+def test_a_line_of_fifty_megabytes_is_one_block(write):
+    long = "x" * (50 << 20)
+    path = write("a.jsonl", lines({"text": "uno"}) + lines({"text": long}) + lines({"text": "due"}))
+    found = list(blocks(str(path)))
+    assert [b.first for b in found] == [1, 3]
+    assert [len(d.text) for d in read_documents(str(path))] == [3, 50 << 20, 3]
+
+
+def test_equal_names_in_several_folders_have_places_of_their_own(write, tmp_path):
+    for folder in ("it", "en"):
+        write(f"data/{folder}/part.jsonl", lines({"text": folder}) + b"x\n")
+    for path in (tmp_path / "data", tmp_path / "data" / "*" / "part.jsonl"):
+        found = list(read_documents(str(path)))
+        assert [d.id for d in found if isinstance(d, Document)] == ["en/part.jsonl:1", "it/part.jsonl:1"]
+        assert [r.where for r in found if isinstance(r, Rejected)] == ["en/part.jsonl:2", "it/part.jsonl:2"]
+
+
+def test_the_layout_of_a_file_holds_for_all_its_blocks(write):
+    """A later row that also has other columns does not change what the file is."""
+    rows = [{"text": "uno"}, {"text": "due", "instruction": "a", "output": "b"}]
+    path = write("a.jsonl", b"bad\n" * 5 + lines(*rows))
+    assert [d.text for d in rebuilt(path, 1) if isinstance(d, Document)] == ["uno", "due"]
+
+
+def test_a_bad_record_stops_what_is_to_be_good(write):
+    found = read_documents(str(write("a.jsonl", THREE + b"{\n")))
+    with pytest.raises(
+        UserError, match=r'corpus web: a\.jsonl:4: not valid JSON; mend it, or .* on_bad_record = "drop"'
+    ):
+        list(unless_bad(found, "web"))
 
 
 # --- columns and layouts ---
@@ -421,7 +598,7 @@ line = st.one_of(
 
 def is_blank(content: bytes) -> bool:
     try:
-        return not content.decode("utf-8").strip()
+        return not content.removeprefix(BOM).decode("utf-8").strip()
     except UnicodeDecodeError:
         return False
 
@@ -448,6 +625,59 @@ def test_every_line_becomes_a_document_or_is_refused_by_name(shared_folder, name
             assert item.reason and item.where.startswith(f"{name}:")
     places = [item.id if isinstance(item, Document) else item.where for item in found]
     assert places == [f"{name}:{number}" for number, part in enumerate(content, start=1) if not is_blank(part)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.jsonl.gz", "a.json.zst"])
+@settings(deadline=None, max_examples=100)
+@given(
+    content=st.lists(line | st.text("ab\",'\\[]{}\n\r\t ", max_size=8).map(str.encode), max_size=12),
+    start=st.sampled_from([b"", b"["]),
+    size=st.integers(1, 1 << 20) | st.integers(1, 40),
+)
+def test_blocks_of_any_size_give_the_same_documents(shared_folder, name, content, start, size):
+    first = b"text,id\nuno,1" if "csv" in name else b"text\tid\nuno\t1" if "tsv" in name else b'{"text": "first"}'
+    between = b"," if start else b"\n"
+    data = (start if "json" in name else b"") + between.join([first, *content])
+    path = shared_folder / name
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(data))
+
+    def outcome(read: Callable[[], Iterable[object]]) -> object:
+        try:
+            return list(read())
+        except UserError as error:
+            return str(error)
+
+    assert outcome(lambda: rebuilt(path, size)) == outcome(lambda: read_documents(str(path)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    rows=st.lists(
+        st.dictionaries(st.text(max_size=4), st.text(max_size=8) | st.lists(st.text(max_size=3))), max_size=6
+    ),
+    indent=st.sampled_from([None, 0, 2]),
+    size=st.integers(1, 60),
+)
+def test_the_elements_of_a_json_array_are_found_by_their_marks(shared_folder, rows, indent, size):
+    rows = [{"text": "first"}, *({**row, "text": f"{n}"} for n, row in enumerate(rows))]
+    path = shared_folder / "a.json"
+    path.write_text(json.dumps(rows, indent=indent, ensure_ascii=len(rows) % 2 == 0), encoding="utf-8", newline="")
+    assert [d.text for d in rebuilt(path, size) if isinstance(d, Document)] == [row["text"] for row in rows]
+
+
+@settings(deadline=None, max_examples=150)
+@given(content=st.lists(st.text('ab",\n\r', max_size=12) | st.just("x,y") | st.just('"x",y'), max_size=12))
+def test_every_line_of_a_table_is_in_a_row_or_refused(shared_folder, content):
+    """Sizes add up to the file: no line is swallowed."""
+    path = shared_folder / "b.csv"
+    data = ("text,id\n" + "\n".join(content)).encode()
+    path.write_bytes(data)
+    table = reading._Table(files.Content(path), ",")
+    found = list(table.rows("b.csv"))
+    blank = sum(len(line) for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", data.decode()) if not line.strip("\r\n"))
+    assert sum(size for *_, size in found) + len("text,id\n") + blank >= len(data)
+    assert sum(size for *_, size in found) + len("text,id\n") <= len(data)
+    assert [number for number, *_ in found] == sorted({number for number, *_ in found})
 
 
 @settings(deadline=None, max_examples=100)

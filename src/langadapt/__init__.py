@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from langadapt.pieces import KnownPieces, piecewise
 from langadapt.records import (
     Answer,
     Corpus,
@@ -67,6 +68,7 @@ __all__ = [
     "Filter",
     "HubSource",
     "Item",
+    "KnownPieces",
     "LangadaptError",
     "Language",
     "Message",
@@ -89,6 +91,7 @@ __all__ = [
     "Translator",
     "UserError",
     "hookimpl",
+    "piecewise",
 ]
 
 

@@ -6,10 +6,15 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+LARGE = 16 << 20  # bytes; less is read about as soon as its digests are looked up
+SETTLED = 5 * 10**9  # nanoseconds after which a file's time of change tells any further one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +40,59 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
-def digest_files(files: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files in order; names and places do not count."""
+def digest_files(files: Iterable[Path], memory: Path | None = None) -> str:
+    """SHA-256 over the contents of files in order; names and places do not count.
+
+    Args:
+        files: what to read.
+        memory: folder in which the digests of files that are large together are remembered, so that what did not
+            change is read once.
+    """
+    files = list(files)
     total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+    if memory is None or sum(file.stat().st_size for file in files) < LARGE:
+        for file in files:
+            total.update(_digest_file(file))
+    else:
+        for digest in _remembered(files, memory):
+            total.update(bytes.fromhex(digest))
     return total.hexdigest()
+
+
+def _digest_file(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _remembered(files: list[Path], memory: Path) -> list[str]:
+    """Digests of files by their paths, sizes, inodes and times of change.
+
+    What was written to within the last seconds is not remembered: a clock may be too coarse to tell a further change.
+    """
+    names = [str(file.resolve()) for file in files]
+    place = memory / f"{digest(os.path.commonpath(names))[:32]}.json"
+    kept = read_json(place)
+    known: dict[str, list[Any]] = kept if isinstance(kept, dict) else {}
+    before = dict(known)
+    digests = []
+    for name, file in zip(names, files, strict=True):
+        stamp = stamp_of(file)
+        if known.get(name, [])[:3] != list(stamp):
+            known[name] = [*stamp, _digest_file(file).hex()]
+        digests.append(str(known[name][3]))
+        if stamp_of(file) != stamp or time.time_ns() - stamp[1] < SETTLED:
+            del known[name]
+    if known != before:
+        with suppress(OSError):  # a cache that cannot be written makes plans slower and nothing else
+            memory.mkdir(parents=True, exist_ok=True)
+            write_json(place, known)
+    return digests
+
+
+def stamp_of(file: Path) -> tuple[int, int, int]:
+    """Size, time of the last change and inode: what differs when a file was written to or replaced."""
+    about = file.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ino
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from langadapt.cache_commands import cache
+from langadapt.corpus_commands import corpus
+
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
 
@@ -155,37 +158,8 @@ def show(folder: Path, as_json: bool) -> None:
         screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
 
 
-@cli.group()
-def corpus() -> None:
-    """Look into corpora."""
-
-
-@corpus.command()
-@click.argument("corpus", metavar="CORPUS")
-@click.option("--path", default="", help="Your copy of a registered corpus.")
-@click.option("--config", default="", help="Configuration of a registered corpus.")
-@click.option("--layout", default="", help="How rows become documents.")
-@click.option("--count", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
-@click.option("--hub", is_flag=True, help="Read it from the hub and not the bundled sample.")
-@json_option
-def preview(corpus: str, path: str, config: str, layout: str, count: int, hub: bool, as_json: bool) -> None:
-    """Show the first documents of a corpus, as they are read.
-
-    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours.
-    """
-    from langadapt import show
-    from langadapt.corpus.preview import preview as look
-    from langadapt.plugins import registry
-    from langadapt.recipe import CorpusRef, as_corpus
-
-    where = {"name": corpus, "path": path} if path else as_corpus(corpus)
-    seen = look(CorpusRef(**where, config=config, layout=layout), registry(), count=count, hub=hub)
-    if as_json:
-        _print_json(seen.to_json())
-    else:
-        from rich.console import Console
-
-        show.preview(seen, Console())
+cli.add_command(corpus)
+cli.add_command(cache)
 
 
 @cli.command()

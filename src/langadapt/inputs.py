@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langadapt import artifacts
-from langadapt.corpus.layouts import LAYOUTS, BadRow
-from langadapt.corpus.preparing import Source, Step
-from langadapt.corpus.reading import files_of, read_documents, read_rows
+from langadapt.corpus import portions
+from langadapt.corpus.cache import cache_folder, entry
+from langadapt.corpus.files import files_of, placed
+from langadapt.corpus.portions import Portion
+from langadapt.corpus.preparing import Preparation, Shared, Source, Step, code
+from langadapt.corpus.reading import SIZE, blocks_of
 from langadapt.errors import UserError
 from langadapt.plugins import Plugin, Registry
 from langadapt.recipe import CorpusRef
-from langadapt.records import Corpus, Document, Filter, Rejected
+from langadapt.records import Corpus, Document, Rejected
+
+if TYPE_CHECKING:
+    from langadapt.decontamination import Screen
+
+SMALL = 1 << 20  # bytes; of less than this, preparing is quicker than looking up what was kept
 
 Where = Literal["sample", "local", "hub", "stage", "missing"]
 
@@ -36,8 +45,11 @@ class Input:
         fingerprint: digest of the content; for the hub, the pinned commit, and for a stage, its digest, or "" until
             that is known.
         size: bytes of text that a stage is expected to make, when that is known.
+        preparation: what is done to its documents, by name.
         steps: cleaning steps, made ready.
         reader: what reads and cleans it, by versions; an ingredient of digests.
+        cleaners: what cleans it, in words: an ingredient of what is kept of it.
+        screen: the evaluations that are looked for in it; None where nobody looks.
     """
 
     label: str
@@ -49,8 +61,11 @@ class Input:
     problem: str = ""
     fingerprint: str = ""
     size: int | None = None
+    preparation: Preparation = field(default=Preparation(), repr=False)
     steps: tuple[Step, ...] = field(default=(), repr=False)
     reader: str = ""
+    cleaners: Mapping[str, str] = field(default_factory=dict, repr=False)
+    screen: Screen | None = field(default=None, repr=False)
 
     @property
     def bytes(self) -> int | None:
@@ -61,8 +76,25 @@ class Input:
             return sum(f.stat().st_size for f in _all_files(self.path))
         return self.record.bytes if self.record else None
 
+    @property
+    def layout(self) -> str:
+        """How rows become documents; "" where the columns of each file are to tell."""
+        if self.where == "stage":
+            return "document"
+        # A user's copy of a registered corpus may be in any known layout; only a sample is sure to have the corpus's.
+        certain = self.where == "hub" or (self.where == "sample" and not self.ref.columns)
+        return self.ref.layout or (self.record.layout if self.record and certain else "")
+
     def source(self) -> Source:
-        """The input as the corpus steps take it."""
+        """The input as the corpus steps take it; the index of what is looked for in it is made now.
+
+        Raises:
+            UserError: an evaluation cannot be read, or the files are no longer those that the plan found.
+        """
+        if self.where in ("local", "sample") and self._places() and self.fingerprint != self._digest():
+            raise UserError(f"corpus {self.label}: {self.path} changed since the plan was made; run again")
+        if self.screen is not None:
+            self.preparation = replace(self.preparation, index=self.screen.index())
         limit = self.ref.max_documents
         if self.where == "hub" and self.record and self.record.source:
             by_config = self.record.source.limits.get(self.ref.config, 0)
@@ -70,10 +102,13 @@ class Input:
         return Source(
             label=self.label,
             read=self.documents,
-            steps=self.steps,
+            work=self.preparation.around(self.steps),
+            shared=self._shared(),
             weight=self.ref.weight,
+            epochs=self.ref.epochs,
             held_out=self.ref.held_out,
             max_documents=limit,
+            repeats=self.ref.deduplicate == "none",
         )
 
     def documents(self) -> Iterable[Document | Rejected]:
@@ -82,29 +117,92 @@ class Input:
         Raises:
             UserError: it cannot be read, or nothing is in it.
         """
-        if self.problem:
-            raise UserError(self.problem)
         found = False
-        for document in self._read():
-            found = True
-            yield document
+        for portion in self.portions(size=1):
+            for item in self.preparation.read(portion):
+                found = True
+                yield item
         if not found:
             raise UserError(f"corpus {self.label}: there is no document in {self.path or self.label}")
 
-    def _read(self) -> Iterator[Document | Rejected]:
+    def portions(self, size: int = SIZE) -> Iterator[Portion]:
+        """The same in portions, to be read by any process.
+
+        Args:
+            size: bytes or characters of a portion, at least.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        if self.problem:
+            raise UserError(self.problem)
+        return self._cut(size)
+
+    def _cut(self, size: int) -> Iterator[Portion]:
+        if self.where != "hub" and self.record and self.record.read:
+            assert self.path
+            return portions.of_documents(self.label, self.record.read(self.path), size)
+        if self.where == "hub":
+            assert self.record
+            files: Iterable[tuple[str, Path]] = hub_places(self.record, self.fingerprint)
+            size = 1  # a portion of several files would have the next file fetched before this one is used up
+        else:
+            files = self._places()
+        return portions.of_blocks(blocks_of(files, layout=self.layout, columns=self.preparation.columns), size)
+
+    def _shared(self) -> Shared | None:
+        """The input as any process can prepare it; None where it is too small to be worth it."""
+        if self.where != "hub" and sum(file.stat().st_size for _, file in self._places()) < SMALL:
+            return None
+        return Shared(
+            cut=self.portions, preparation=self.preparation, entry=entry("prepared", self.label, self._ingredients())
+        )
+
+    def _places(self) -> list[tuple[str, Path]]:
+        """The files that are on this machine, each with its place; none of what cannot be read."""
+        if self.path is None or self.problem:
+            return []
+        if self.record and self.record.read and self.where != "stage":
+            return [(file.name, file) for file in _all_files(self.path)]
+        return placed(str(self.path))
+
+    def _ingredients(self) -> dict[str, str]:
+        """All that its prepared documents depend on, in words where there are any."""
+        near = "not looked for"
+        if self.preparation.near:
+            from langadapt.corpus import duplicates
+
+            near = f"{self.preparation.near}, version {duplicates.VERSION}"
+        return {
+            "content": self._content(),
+            "layout": self.layout or "by columns",
+            "columns": ", ".join(f"{ours} = {theirs}" for ours, theirs in sorted(self.preparation.columns.items())),
+            "bad records": self.ref.on_bad_record,
+            "language": self.preparation.language,
+            **self.cleaners,
+            "near duplicates": near,
+            **self.screened(),
+            "portions": f"{SIZE} bytes",
+            "code": code(),
+        }
+
+    def _content(self) -> str:
+        """Digest of the texts and of the names that their places begin with."""
         if self.where == "hub":
             assert self.record and self.record.source
-            yield from _read_hub(self.record, self.fingerprint, self.ref.layout or self.record.layout, self.ref.columns)
-        elif self.where == "stage":
-            yield from read_documents(str(self.path), layout="document")
-        elif self.record and self.record.read:
-            assert self.path
-            yield from self.record.read(self.path)
-        else:
-            # A user's copy of a registered corpus may be in any known layout; only a sample is sure to have the
-            # corpus's own.
-            own = self.record.layout if self.record and self.where == "sample" and not self.ref.columns else ""
-            yield from read_documents(str(self.path), layout=self.ref.layout or own, columns=self.ref.columns)
+            return f"{self.record.source.repo_id}@{self.fingerprint} {self.record.source.pattern}"
+        return artifacts.digest([self._digest(), [place for place, _ in self._places()]])
+
+    def _digest(self) -> str:
+        return _digest(file for _, file in self._places())
+
+    def screened(self) -> dict[str, str]:
+        """What is looked for in it, as ingredients of digests; a value is "" while it is not known."""
+        if self.screen is None:
+            return {}
+        skipped = self.preparation.skip
+        not_here = {f"decontamination of {self.label} not against": ", ".join(skipped)} if skipped else {}
+        return self.screen.ingredients() | not_here
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -168,18 +266,35 @@ def find_input(
 
 def prepare(made: Input, known: Registry, language: str) -> None:
     """Makes an input's cleaning steps ready: its corpus's own, then those that the recipe adds."""
-    record = made.record
-    spoken = known.languages.get(language)
-    own: list[tuple[Filter, dict[str, Any]]] = [
-        (known.filters[name], {}) for name in (record.filters if record else ())
-    ]
-    added = [(known.filters[step.name], step.options) for step in made.ref.filters]
-    made.steps = tuple(step.make({**step.options, **tuned}, spoken) for step, tuned in (*own, *added))
+    record, ref = made.record, made.ref
+    own: list[tuple[str, Mapping[str, Any]]] = [(name, {}) for name in (record.filters if record else ())]
+    steps = (*own, *((step.name, step.options) for step in ref.filters))
+    good = made.label if ref.on_bad_record == "stop" else ""
+    made.preparation = Preparation(columns=dict(ref.columns), good=good, language=language, steps=steps, near=ref.near)
+    made.steps = made.preparation.make_steps(known)
+    made.cleaners = _cleaners(steps, known)
     readers = [_version(known.corpora.owner(record.name))] if record else []
-    cleaners = [
-        f"{step.name} {step.version} of {_version(known.filters.owner(step.name))}" for step, _ in (*own, *added)
+    named = [
+        f"{known.filters[name].name} {known.filters[name].version} of {_version(known.filters.owner(name))}"
+        for name, _ in steps
     ]
-    made.reader = ", ".join([*readers, *cleaners])
+    files = [f"{option} {digest[:12]}" for option, digest in made.cleaners.items() if len(digest) == 64]
+    made.reader = ", ".join([*readers, *named, *files])
+
+
+def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry) -> dict[str, str]:
+    """What cleans a corpus, each step with its version and each option with its value, or its file's digest."""
+    said: dict[str, str] = {"filters": ", ".join(name for name, _ in steps) or "none"}
+    times: Counter[str] = Counter()
+    for name, tuned in steps:
+        step = known.filters[name]
+        times[name] += 1
+        shown = name if times[name] == 1 else f"{name} ({times[name]})"
+        said[f"filter {shown}"] = f"version {step.version} of {_version(known.filters.owner(name))}"
+        for option, value in {**step.options, **tuned}.items():
+            path = Path(str(value)).expanduser() if option in step.files and value else None
+            said[f"{shown}.{option}"] = artifacts.digest_files([path]) if path and path.is_file() else str(value)
+    return said
 
 
 def _version(owner: Plugin) -> str:
@@ -203,7 +318,7 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
         files = _all_files(made.path) if made.record and made.record.read else files_of(path)
         if not files:
             raise UserError(f"corpus {made.label}: there is no such file or folder: {path}")
-        made.fingerprint = artifacts.digest_files(files)
+        made.fingerprint = _digest(files)
         _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:
         made.problem = str(error)
@@ -225,45 +340,49 @@ def _look_into(made: Input) -> None:
     raise UserError(f"corpus {made.label}: no document in {made.path} can be read ({reasons})")
 
 
+def _digest(files: Iterable[Path]) -> str:
+    return artifacts.digest_files(files, memory=cache_folder() / "digests")
+
+
 def _all_files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file())
     return [path] if path.is_file() else sorted(files_of(str(path)))
 
 
-def _read_hub(record: Corpus, commit: str, layout: str, columns: Mapping[str, str]) -> Iterator[Document | Rejected]:
-    """Files of a hub data set, fetched one at a time, only as far as the caller reads."""
-    assert record.source is not None
-    convert: Callable[[Mapping[str, Any], str], Document] = LAYOUTS[layout]
-    for name in hub_files(record, commit):
-        file = fetch_hub_file(record, name, commit)
-        for number, row in read_rows(file):
-            where = f"{name}:{number}"
-            if isinstance(row, Rejected):
-                yield row
-                continue
-            row = {**row, **{ours: row[theirs] for ours, theirs in columns.items() if theirs in row}}
-            try:
-                yield convert(row, where)
-            except BadRow as problem:
-                yield Rejected(reason=str(problem), where=where)
+def hub_places(record: Corpus, commit: str) -> Iterator[tuple[str, Path]]:
+    """Files of a hub data set with their names in it, fetched one at a time, only as far as the caller reads."""
+    return ((name, fetch_hub_file(record, name, commit)) for name in hub_files(record, commit))
 
 
 def hub_files(record: Corpus, commit: str) -> list[str]:
-    """Names of the repository's files that belong to the corpus, in order."""
+    """Names of the repository's files that belong to the corpus, in order.
+
+    What a commit holds does not change, so the hub is asked once, and a later run needs no network.
+    """
+    assert record.source is not None
+    repo = record.source.repo_id
+    place = cache_folder() / "hub" / f"{artifacts.digest([repo, commit])[:32]}.json"
+    names = artifacts.read_json(place) if commit else None
+    if names is None:
+        names = _listed(repo, commit or record.source.revision)
+        if commit:
+            with suppress(OSError):  # a cache that cannot be written costs a question to the hub and nothing else
+                place.parent.mkdir(parents=True, exist_ok=True)
+                artifacts.write_json(place, names)
+    found = sorted(n for n in names if fnmatch(n, record.source.pattern))
+    if not found:
+        raise UserError(f"corpus {record.name}: {repo} has no file like {record.source.pattern}")
+    return found
+
+
+def _listed(repo: str, revision: str) -> list[str]:
     from huggingface_hub import HfApi
 
     from langadapt.hub import in_words
 
-    assert record.source is not None
-    with in_words(record.source.repo_id, revision=commit or record.source.revision, dataset=True):
-        names = HfApi().list_repo_files(
-            record.source.repo_id, repo_type="dataset", revision=commit or record.source.revision
-        )
-    found = sorted(n for n in names if fnmatch(n, record.source.pattern))
-    if not found:
-        raise UserError(f"corpus {record.name}: {record.source.repo_id} has no file like {record.source.pattern}")
-    return found
+    with in_words(repo, revision=revision, dataset=True):
+        return list(HfApi().list_repo_files(repo, repo_type="dataset", revision=revision))
 
 
 def fetch_hub_file(record: Corpus, name: str, commit: str) -> Path:

@@ -40,13 +40,17 @@ def compute_dtype() -> torch.dtype:
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """The tokenizer of a model folder; a pad token is set when it has none (the end token, which bears no loss there).
+    """The tokenizer of a model folder, a hub model or a GGUF file.
+
+    A pad token is set when it has none (the end token, which bears no loss there).
 
     Raises:
-        UserError: the folder holds no tokenizer.
+        UserError: there is no tokenizer.
     """
+    path = Path(folder)
+    source = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (str(folder), {})
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(source[0], **source[1])
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no tokenizer can be loaded ({str(error).splitlines()[0]})") from None
     if tokenizer.pad_token_id is None:

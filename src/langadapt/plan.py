@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langadapt import artifacts
+from langadapt import artifacts, decontamination
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, find_model
@@ -28,6 +28,8 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "A1
 UTILISATION = 0.4  # share of the peak that QLoRA training of such models is assumed to reach
 CPU_FLOPS_PER_CORE = 50e9  # assumed, with bf16 instructions; a quarter of it without
 SAID = 6  # changes that are listed when a stage runs again
+# Options that digests take from elsewhere: corpora from what is found behind their names, for paths do not count.
+_ELSEWHERE = {"corpus": True, "from_": True, "id": True, "kind": True, "replay": {"corpus"}}
 REFERENCE = ("A100 64 GB", 312e12)  # the accelerator of the LLaMAntino authors, for models beyond this machine
 
 
@@ -195,7 +197,7 @@ class Planner:
         given = {
             ref.name: ref.path
             for s in self.recipe.stages
-            for ref in getattr(s.options, "corpus", ())
+            for ref in s.options.refs
             if ref.name and ref.path
         }
         return {self.registry.corpora[name].name: path for name, path in (given | self.recipe.table.data).items()}
@@ -227,6 +229,7 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
         recipe=recipe, registry=known, machine=machine, base=base, folder=folder, pinned=lock.get("datasets", {})
     )
     stages = [_planned(stage, planner) for stage in recipe.stages]
+    decontamination.plan(stages, planner)
     plan = Plan(
         recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock
     )
@@ -242,15 +245,17 @@ def fingerprint_stages(plan: Plan) -> None:
     digests = {BASE: model}
     for stage in plan.stages:
         kind = registry().stages[stage.kind]
-        options = flatten(stage.options.model_dump(by_alias=True, exclude={"corpus", "from_", "id", "kind"}), "")
+        options = flatten(stage.options.model_dump(by_alias=True, exclude=_ELSEWHERE), "")
         for found in stage.inputs:
             if found.where == "stage":
                 found.fingerprint = digests[found.ref.stage]
         # By number, because a path is no part of the digest and one corpus may be named twice.
         inputs = {f"corpus {n} {i.ref.name}".rstrip(): i for n, i in enumerate(stage.inputs, start=1)}
         model_key = f"model of {stage.parent}"  # a stage that makes a corpus starts from no model
+        screened = {name: value for i in stage.inputs for name, value in i.screened().items()}
         stage.ingredients |= {
             **options,
+            **screened,
             **{name: _input_fingerprint(i) for name, i in inputs.items()},
             **{f"{name} reader": i.reader for name, i in inputs.items() if i.reader},
             **{
@@ -262,7 +267,8 @@ def fingerprint_stages(plan: Plan) -> None:
             **({} if kind.makes == "corpus" else {"from": stage.parent, model_key: digests.get(stage.parent, "")}),
             "code": f"langadapt {metadata.version('langadapt')}, {stage.kind} {kind.version}",
         }
-        complete = bool(stage.ingredients.get(model_key, True)) and all(_input_fingerprint(i) for i in stage.inputs)
+        known = [*map(_input_fingerprint, stage.inputs), *screened.values()]
+        complete = bool(stage.ingredients.get(model_key, True)) and all(known)
         stage.digest = artifacts.digest(stage.ingredients) if complete else ""
         digests[stage.id] = stage.digest
         stage.status, stage.reason = _cached(plan.folder, stage)

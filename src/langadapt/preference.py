@@ -86,7 +86,7 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
         "pairs_per_step": rows_per_step(arguments),
         "epochs": round(float(trainer.state.epoch or 0), 3),
     }
-    return StageResult(accounting=packed.accounting.to_json(), metrics=progress.metrics() | metrics)
+    return StageResult(accounting=packed.to_json(), metrics=progress.metrics() | metrics)
 
 
 class NoReferenceError(Exception):

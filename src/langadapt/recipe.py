@@ -10,9 +10,9 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from langadapt import recipe_text, toml_lines, upstream
 from langadapt.errors import Problem, RecipeError, nearest
@@ -47,6 +47,16 @@ def as_corpus(value: Any) -> Any:
     return {"name": value} if value in known or not looks_like_path else {"path": value}
 
 
+def _as_replay(value: Any) -> Any:
+    return {"share": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _as_replayed(value: Any) -> Any:
+    """A corpus of which nothing is held out unless that is asked for: nobody measures on it."""
+    table = as_corpus(value)
+    return {"held_out": 0.0, **table} if isinstance(table, dict) else table
+
+
 def _as_filter(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -64,6 +74,47 @@ class FilterRef(Table):
         return dict(self.model_extra or {})
 
 
+class NearDuplicates(Table):
+    """What counts as a near duplicate; see `langadapt.corpus.duplicates`.
+
+    Texts are compared by the share s of runs of `ngram` words that they have in common, of all different runs in the
+    two of them (Jaccard's index). A pair is found with probability `found(s)`, which rises steeply about `threshold`.
+    The default is FineWeb-2's (arXiv 2506.20920).
+    """
+
+    ngram: int = Field(5, ge=1, le=100, description="Words in a run.")
+    bands: int = Field(14, ge=1, le=256, description="Bands, of which one must agree: more of them find more.")
+    rows: int = Field(8, ge=1, le=64, description="Values in a band, which must all agree: more of them find less.")
+
+    @property
+    def threshold(self) -> float:
+        """The share about which the chance to be found rises most steeply: (1 / bands) ^ (1 / rows)."""
+        return (1 / self.bands) ** (1 / self.rows)
+
+    def found(self, share: float) -> float:
+        """Probability that two texts with a share of their runs in common are found."""
+        return 1 - (1 - share**self.rows) ** self.bands
+
+    def explain(self) -> str:
+        """The settings in words, with what they find."""
+        curve = ", ".join(f"{self.found(share):.0%} at {share:.0%}" for share in (0.5, 0.6, 0.7, 0.8, 0.9))
+        return (
+            f"texts that share about {self.threshold:.0%} of their runs of {self.ngram} words "
+            f"({self.bands} bands of {self.rows} values find {curve})"
+        )
+
+
+def _as_settings(value: Any) -> Any:
+    return NearDuplicates() if value == "near" else value
+
+
+Deduplicate = Annotated[
+    Annotated[Literal["exact", "near", "none"], Tag("tag-word")] | Annotated[NearDuplicates, Tag("tag-table")],
+    Discriminator(lambda value: "tag-table" if isinstance(value, (dict, NearDuplicates)) else "tag-word"),
+    AfterValidator(_as_settings),
+]
+
+
 class CorpusRef(Table):
     """One corpus of a stage: a registered name, the user's own files, a registered name with the user's copy, or what
     an earlier stage made.
@@ -71,13 +122,26 @@ class CorpusRef(Table):
 
     name: str = Field("", description="Registered corpus name; empty for files of your own.")
     stage: str = Field("", description="Id of a stage of this recipe that makes a corpus, such as a translation.")
-    path: str = Field("", description="File, folder or glob of your copy; .jsonl, .csv, .tsv, .txt, .parquet, or .gz.")
+    path: str = Field(
+        "", description="File, folder or glob of your copy; .jsonl, .csv, .tsv, .txt, .parquet, or with .gz or .zst."
+    )
     config: str = Field("", description="Configuration of a registered corpus, such as its size.")
     layout: str = Field("", description="How rows become documents; found out from the columns when empty.")
     columns: dict[str, str] = Field({}, description='Your column names, such as { text = "body" }.')
+    on_bad_record: Literal["drop", "stop"] = Field(
+        "drop", description="What a record that cannot be read does: it is dropped and counted, or stops the run."
+    )
     weight: float = Field(1.0, gt=0, description="Share of this corpus in the mix, relative to the others.")
+    epochs: float = Field(
+        1.0,
+        gt=0,
+        description="How often its documents may be drawn: 2.5 draws half of them a third time, 0.5 only half.",
+    )
     held_out: float = Field(0.05, ge=0, lt=1, description="Share of documents, chosen by hash, never trained on.")
     max_documents: int = Field(0, ge=0, description="Read at most so many documents; 0 for all.")
+    deduplicate: Deduplicate = Field(
+        "exact", description='Repeated documents to drop: "exact", "near" (or its table), "none".'
+    )
     filters: list[Annotated[FilterRef, BeforeValidator(_as_filter)]] = Field(
         [], description='Cleaning steps beyond the corpus\'s own: names, or { name = "…", its options }.'
     )
@@ -86,6 +150,11 @@ class CorpusRef(Table):
     def label(self) -> str:
         """What messages and reports call it."""
         return self.name or self.path or self.stage
+
+    @property
+    def near(self) -> NearDuplicates | None:
+        """The settings by which near duplicates are looked for; None where they are not."""
+        return self.deduplicate if isinstance(self.deduplicate, NearDuplicates) else None
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         """What is wrong with it: place inside, message, hint."""
@@ -113,6 +182,18 @@ class CorpusRef(Table):
 
 
 Corpora = Annotated[list[Annotated[CorpusRef, BeforeValidator(as_corpus)]], BeforeValidator(_as_list)]
+
+
+class Replay(Table):
+    """Text in the source language among the target's, so that a model keeps what it knows."""
+
+    share: float = Field(gt=0, lt=1, description="Share of the whole mix.")
+    corpus: Annotated[CorpusRef | None, BeforeValidator(_as_replayed)] = Field(
+        None, description="A name, a path, or a table as in corpus; not set: what the language's plugin names."
+    )
+
+
+ReplayField = Annotated[Replay | None, BeforeValidator(_as_replay)]
 
 
 class Rehearsal(Table):
@@ -147,6 +228,30 @@ class EvaluationTable(Table):
     max_new_tokens: int = Field(0, ge=0, description="Tokens of an answer, at most; 0 for each task's own room.")
 
 
+class Decontamination(Table):
+    """What becomes of training text that holds what the recipe measures on; see `langadapt.corpus.contamination`."""
+
+    enabled: bool = Field(True, description="Look for evaluations in everything that is trained on.")
+    action: Literal["drop", "mask", "report"] = Field(
+        "drop", description='Drop the document, cut the lines out of running text ("mask"), or only "report" it.'
+    )
+    ngram: int = Field(8, ge=2, le=50, description="Words in a row that both sides are compared by.")
+    longest: int = Field(13, ge=2, description="A document with so many words in a row of an item holds it.")
+    coverage: float = Field(0.7, gt=0, le=1, description="So does one with this share of its words, n-gram by n-gram.")
+    against: list[str] | None = Field(
+        None, description="Suites or single evaluations; default: all that the recipe measures."
+    )
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        """What is wrong with it: place inside, message, hint."""
+        if self.longest < self.ngram:
+            yield ("longest",), f"{self.longest} words in a row cannot be told by n-grams of {self.ngram}", ""
+        for name in self.against or ():
+            if name not in suite_names(known):
+                hint = nearest(name, suite_names(known))
+                yield ("against",), f'no plugin offers the suite or evaluation "{name}"', hint
+
+
 class RecipeTable(Table):
     """The whole file."""
 
@@ -163,6 +268,7 @@ class RecipeTable(Table):
     rehearsed: bool = Field(False, description="This file was written by a rehearsal: its values are small already.")
     data: dict[str, str] = Field({}, description="Where your copies of registered corpora lie, by corpus name.")
     evaluation: EvaluationTable = EvaluationTable()
+    decontamination: Decontamination = Decontamination()
     rehearsal: Rehearsal = Rehearsal()
     stage: list[dict[str, Any]] = Field(min_length=1)
 
@@ -173,6 +279,11 @@ class StageOptions(Table):
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     kind: str
     from_: str = Field("", alias="from", description='Stage to start from, or "base"; default: the model above.')
+
+    @property
+    def refs(self) -> tuple[CorpusRef, ...]:
+        """Every corpus that this stage names."""
+        return ()
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         """Names that this stage uses and nobody offers: place in the stage's table, message, hint."""
@@ -187,6 +298,10 @@ class ReadingOptions(StageOptions):
     """Options of a stage that reads corpora."""
 
     corpus: Corpora = Field(min_length=1, description="What to read: names, paths, or tables with weights.")
+
+    @property
+    def refs(self) -> tuple[CorpusRef, ...]:
+        return tuple(self.corpus)
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         for index, ref in enumerate(self.corpus):
@@ -387,6 +502,9 @@ class _Check:
                 if name not in suites:
                     message = f'no plugin offers the suite or evaluation "{name}"'
                     self.report(("evaluation", "suites"), "evaluation.suites", message, nearest(name, suites))
+        for inner, message, hint in table.decontamination.check(self.known):
+            key = ".".join(["decontamination", *map(str, inner)])
+            self.report(("decontamination", *inner), key, message, hint)
         return table
 
     def stages(self, raw: dict[str, Any], table: RecipeTable | None) -> tuple[Stage, ...]:
@@ -454,7 +572,9 @@ class _Check:
             sound = copy.deepcopy(raw)
             for detail in error.errors(include_url=False):
                 inner = tuple(
-                    part for part in detail["loc"] if not str(part).startswith(("function-", "list[", "nullable"))
+                    part
+                    for part in detail["loc"]
+                    if not str(part).startswith(("function-", "list[", "nullable", "tag-"))
                 )
                 message, hint = _in_words(detail, model, inner)
                 self.report((*place, *inner), ".".join([*([key] if key else []), *map(str, inner)]), message, hint)
@@ -535,7 +655,7 @@ class _Check:
 
 def read_stages(stage: Stage) -> list[str]:
     """Ids of the stages whose corpora a stage reads."""
-    return [ref.stage for ref in getattr(stage.options, "corpus", ()) if ref.stage]
+    return [ref.stage for ref in stage.options.refs if ref.stage]
 
 
 def suite_names(known: Registry) -> set[str]:

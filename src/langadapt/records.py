@@ -34,13 +34,15 @@ class Message:
 class Document:
     """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both).
 
-    In a set of preferences, `rejected` is the answer that was liked less than the last message.
+    In a set of preferences, `rejected` is the answer that was liked less than the last message. `origin` is what the
+    data set says of where it is from, as far as it does: its `id` there, `url`, `language`, `licence`, `revision`.
     """
 
     id: str
     text: str = ""
     messages: tuple[Message, ...] = ()
     rejected: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def content(self) -> str:
@@ -58,11 +60,15 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A record that could not become a document, with the reason it is counted under and the place it stands at."""
+    """A record that could not become a document, with the reason it is counted under and the place it stands at.
+
+    `found` says what a document that was dropped held of evaluations; "" for everything else.
+    """
 
     reason: str
     where: str
     size: int = 0
+    found: str = ""
 
 
 # --- what plugins offer ----------------------------------------------------------------------------------------------
@@ -83,12 +89,15 @@ class Language:
         suites: evaluation suites that a recipe gets when it names none.
         thresholds: cleaning thresholds by the name of the rule that reads them, bound to `words`.
         function_words: its most frequent words, in lower case: what running text cannot do without.
+        boilerplate: phrases of the notices and links around texts of the web ("all rights reserved"), in lower case.
         tell_apart: text that a detector takes for this language in, tag of the related language that it is in truth
             out, or "" for this language.
         address: "familiar" or "polite" by how the text addresses its reader, "mixed" for both, "" for neither.
         length_ratio: by source language, the least and the most characters that a translation may have for each
             character of its source.
         parallel_sample: bundled JSONL of translations, `{"en": …, "it": …}`, which rehearsals translate with.
+        replay: registered corpus in the source language that `replay = SHARE` mixes in; "" for none. No evaluation may
+            measure on it.
     """
 
     tag: str
@@ -101,10 +110,12 @@ class Language:
     suites: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     function_words: tuple[str, ...] = ()
+    boilerplate: tuple[str, ...] = ()
     tell_apart: Callable[[str], str] | None = None
     address: Callable[[str], str] | None = None
     length_ratio: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     parallel_sample: Path | None = None
+    replay: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +188,7 @@ class Filter:
             step can prepare itself. A reason is a fixed phrase: documents are counted by it.
         source: paper or documentation that it follows; "" for none.
         options: what a recipe may tune, `{ name = "long-enough", characters = 500 }`, with the default values.
+        files: those of the options that name a file of the user's; caches go by its content.
         version: raised when the step would decide otherwise, so that caches notice.
     """
 
@@ -185,6 +197,7 @@ class Filter:
     make: Callable[[Mapping[str, Any], Language | None], Callable[[Document], Document | str]]
     source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
     version: int = 1
 
 

@@ -179,7 +179,9 @@ class _Execution:
         lock["python"] = platform.python_version()
 
     def _hub_inputs(self) -> list[Input]:
-        return [i for s in self.plan.stages for i in s.inputs if i.where == "hub"]
+        inputs = [i for s in self.plan.stages for i in s.inputs]
+        screens = [i.screen for i in inputs if i.screen]
+        return [i for i in [*inputs, *(m.input for s in screens for m in s.measured)] if i.where == "hub"]
 
     def _check_room(self) -> None:
         free = free_disk(self.folder)

@@ -63,7 +63,7 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
         "rows_per_step": rows_per_step(arguments),
         "epochs": round(float(trainer.state.epoch or 0), 3),
     }
-    return StageResult(accounting=packed.accounting.to_json(), metrics=progress.metrics() | metrics)
+    return StageResult(accounting=packed.to_json(), metrics=progress.metrics() | metrics)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langadapt import Message
+from langadapt import Document, Message
 from langadapt.plugins import registry
-from langadapt_italian import prompts
+from langadapt_italian import language, prompts
 from langadapt_italian.language import FUNCTION_WORDS, ITALIAN, words
 
 
@@ -43,6 +43,35 @@ def test_words(text: str, expected: list[str]) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_words_are_the_text_without_its_blanks(text: str) -> None:
     assert "".join("".join(words(text)).split()) == "".join(text.split())
+
+
+@given(st.text(st.sampled_from("aàE1'’.,-:/@_… \u00a0\u2003\nhtps") | st.characters(exclude_categories=["Cs"])))
+def test_words_found_piece_by_piece_are_those_of_the_whole_text(text: str) -> None:
+    assert words(text) == language._WORD.findall(text)
+
+
+def test_phrases_of_boilerplate_are_as_the_step_compares_them() -> None:
+    assert all(phrase == phrase.lower().strip().replace("’", "'") for phrase in ITALIAN.boilerplate)
+    assert len(set(ITALIAN.boilerplate)) == len(ITALIAN.boilerplate) > 80
+
+
+@pytest.mark.parametrize(
+    ("line", "goes"),
+    [
+        ("Questo sito utilizza i cookie per migliorare la navigazione. Accetta tutto", True),
+        ("© 2021 La Voce del Borgo – Tutti i diritti riservati", True),
+        ("Iscriviti alla nostra newsletter!", True),
+        ("Condividi su Facebook", True),
+        ("I cookie sono piccoli file di testo che un sito salva nel programma di navigazione di chi lo visita.", False),
+        ("Il pittore accetta tutto quello che la committenza gli chiede, e la tela ne soffre non poco.", False),
+    ],
+)
+def test_notices_of_italian_pages_are_known(line: str, goes: bool) -> None:
+    boilerplate = registry().filters["boilerplate"]
+    step = boilerplate.make(boilerplate.options, ITALIAN)
+    body = "Il testo della pagina è questo, e finisce qui."
+    left = step(Document(id="x", text=f"{body}\n{line}"))
+    assert isinstance(left, Document) and left.text == (body if goes else f"{body}\n{line}")
 
 
 def test_thresholds_are_those_that_the_filter_reads() -> None:

@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from langadapt_italian import regional
 from langadapt_italian.corpora import SAMPLES
 from langadapt_italian.regional import tell_apart
 
@@ -44,6 +47,30 @@ def test_a_sentence_in_a_regional_language_is_named(tag: str, sentence: str) -> 
 @pytest.mark.parametrize("text", ITALIAN)
 def test_italian_stays_italian_whatever_it_quotes(text: str) -> None:
     assert tell_apart(text) == ""
+
+
+MIXED = st.lists(
+    st.sampled_from([*" ".join([*SENTENCES.values(), *ITALIAN]).split(), "Las", "VEGAS", "sos,", "(unu", "dell’unu"]),
+    max_size=40,
+).map(" ".join)
+
+
+@given(MIXED)
+def test_the_quick_look_settles_only_what_the_long_one_would(text: str) -> None:
+    assert tell_apart(text) == (_tell_apart_slowly(text) if text else "")
+
+
+@given(st.text(st.sampled_from("abcdeghijlmnoprstuvzxùàèâêïłöḍœ-"), min_size=1, max_size=9))
+@example("zzi")
+def test_a_word_that_is_spelt_like_a_relative_is_looked_at(word: str) -> None:
+    spelt = any(pattern.search(word) for pattern in regional._SPELT.values())
+    assert regional._STRANGE.search(word) or not spelt
+
+
+def _tell_apart_slowly(text: str) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regional, "_may_be_regional", lambda lowered: True)
+        return tell_apart(text)
 
 
 def test_every_text_of_the_samples_is_italian() -> None:

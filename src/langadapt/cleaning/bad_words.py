@@ -81,4 +81,5 @@ FILTER = Filter(
     make=make,
     source="arXiv 1910.10683, section 2.2",
     options={"path": "", "least": 1, "flanked": True},
+    files=("path",),
 )

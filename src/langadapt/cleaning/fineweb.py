@@ -31,14 +31,14 @@ def rule(limits: Mapping[str, Any]) -> Rule:
     `end_punctuation` is the least share of lines that end with one of `end_marks`; `short_lines` the greatest share of
     lines of at most `short_line` characters; `newlines` the most line breaks for each word or mark.
     """
-    end_marks = tuple(limits["end_marks"])
+    end_marks = frozenset(limits["end_marks"])
 
     def judge(running: RunningText) -> str:
         text = running.text
-        lines = [line for line in text.split("\n") if line.strip()]
+        lines = [line for line in text.split("\n") if line and not line.isspace()]
         if not lines:
             return "empty"
-        if sum(line.rstrip().endswith(end_marks) for line in lines) / len(lines) < limits["end_punctuation"]:
+        if sum(line.rstrip()[-1] in end_marks for line in lines) / len(lines) < limits["end_punctuation"]:
             return "too few lines end with a mark"
         if limits["short_lines"]:
             short = sum(len(line) <= limits["short_line"] for line in lines)

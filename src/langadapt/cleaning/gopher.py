@@ -7,12 +7,11 @@ all of it is in a fixed list of marks, so that a lone € is a word); the apostr
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
-from langadapt.cleaning.running_text import Rule, RunningText, step
+from langadapt.cleaning.running_text import LETTER, LETTER_OR_DIGIT, Rule, RunningText, step
 from langadapt.records import Filter, Language
 
 OPTIONS: Mapping[str, float] = {
@@ -27,9 +26,6 @@ OPTIONS: Mapping[str, float] = {
     "function_words": 2,
 }
 
-_LETTER = re.compile(r"[^\W\d_]")
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-
 
 def rule(limits: Mapping[str, Any], language: Language | None) -> Rule:
     """The first limit of `OPTIONS` that a text breaks; a limit of 0 is off.
@@ -37,18 +33,10 @@ def rule(limits: Mapping[str, Any], language: Language | None) -> Rule:
     Word counts and mean word length (characters) leave symbols out; the shares of `symbols` and `alphabetic_words` are of
     all words and marks.
     """
-    function_words = frozenset(map(_straight, language.function_words)) if language else frozenset[str]()
+    function_words = _with_either_apostrophe(language.function_words if language else ())
 
     def judge(running: RunningText) -> str:
-        counts = Counter(running.words)
-        number = len(running.words)
-        real = letters = characters = 0
-        for word, times in counts.items():
-            if _LETTER_OR_DIGIT.search(word):
-                real += times
-                characters += times * len(word)
-                if _LETTER.search(word):
-                    letters += times
+        number, real, letters, characters = _count(running)
         if real < max(limits["min_words"], 1):
             return "too few words"
         if limits["max_words"] and real > limits["max_words"]:
@@ -61,32 +49,50 @@ def rule(limits: Mapping[str, Any], language: Language | None) -> Rule:
             return reason
         if letters / number < limits["alphabetic_words"]:
             return "too few words with a letter"
-        if function_words and len(function_words.intersection(map(_straight, counts))) < limits["function_words"]:
-            return "too few function words"
+        if function_words:
+            found = {function_words[word] for word in function_words.keys() & running.words}
+            if len(found) < limits["function_words"]:
+                return "too few function words"
         return ""
 
     return judge
 
 
-def _straight(word: str) -> str:
-    return word.replace("’", "'")
+def _count(running: RunningText) -> tuple[int, int, int, int]:
+    """Words and marks, words, words with a letter, characters of words."""
+    facts = running.facts
+    real = facts & LETTER_OR_DIGIT != 0
+    return len(facts), int(real.sum()), int((facts & LETTER).sum()), int(running.lengths[real].sum())
+
+
+def _with_either_apostrophe(words: Iterable[str]) -> dict[str, str]:
+    """Every way to write the words, with ' or ’, and the word that each stands for."""
+    straight = {word.replace("’", "'") for word in words}
+    return {
+        "".join(characters): word
+        for word in straight
+        for characters in product(*("'’" if character == "'" else character for character in word))
+    }
 
 
 def _symbols(text: str, words: int, limits: Mapping[str, Any]) -> str:
+    ellipses = text.count("...") + text.count("…")
     if limits["symbols"]:
         if text.count("#") / words > limits["symbols"]:
             return "too many hash signs"
-        if (text.count("...") + text.count("…")) / words > limits["symbols"]:
+        if ellipses / words > limits["symbols"]:
             return "too many ellipses"
     lines = text.splitlines()
-    if limits["bullet_lines"]:
-        bullets = sum(line.lstrip().startswith(("•", "-")) for line in lines)
-        if bullets / len(lines) > limits["bullet_lines"]:
-            return "too many lines with a bullet"
-    if limits["ellipsis_lines"]:
-        ellipses = sum(line.rstrip().endswith(("...", "…")) for line in lines)
-        if ellipses / len(lines) > limits["ellipsis_lines"]:
-            return "too many lines end with an ellipsis"
+
+    def too_many(limit: float, signs: int, holds: Callable[[str], bool]) -> bool:
+        """Whether too many lines hold; no more do than there are `signs`, so mostly nobody has to look."""
+        return bool(limit) and signs / len(lines) > limit and sum(map(holds, lines)) / len(lines) > limit
+
+    bullets = text.count("•") + text.count("-")
+    if too_many(limits["bullet_lines"], bullets, lambda line: line.lstrip().startswith(("•", "-"))):
+        return "too many lines with a bullet"
+    if too_many(limits["ellipsis_lines"], ellipses, lambda line: line.rstrip().endswith(("...", "…"))):
+        return "too many lines end with an ellipsis"
     return ""
 
 

@@ -19,6 +19,7 @@ _IP = re.compile(
     r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"
     r"|(?<![\w:])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])"
 )
+_PERHAPS_IP = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
 _PHONE = re.compile(r"(?<![\w+])(?:\+|00)[1-9](?:[ ./-]?\(?\d\)?){6,13}(?!\w)")
 
@@ -37,21 +38,22 @@ def is_iban(text: str) -> bool:
     return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
 
 
-_KINDS: tuple[tuple[str, re.Pattern[str], str, Callable[[str], bool]], ...] = (
-    ("email", _EMAIL, "@", lambda found: True),
-    ("iban", _IBAN, "", is_iban),
-    ("ip", _IP, "", is_public),
-    ("phone", _PHONE, "", lambda found: True),
+# Kind, pattern, a quick look that spares most texts the search, and what a find must hold to count.
+_KINDS: tuple[tuple[str, re.Pattern[str], re.Pattern[str] | None, Callable[[str], bool]], ...] = (
+    ("email", _EMAIL, re.compile("@"), lambda found: True),
+    ("iban", _IBAN, None, is_iban),
+    ("ip", _IP, _PERHAPS_IP, is_public),
+    ("phone", _PHONE, None, lambda found: True),
 )
 
 
 def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Document], Document | str]:
     """Masks running text and every message; each option is the mask of a kind, "" to leave the kind alone."""
-    wanted = [(pattern, sign, holds, options[kind]) for kind, pattern, sign, holds in _KINDS if options[kind]]
+    wanted = [(pattern, perhaps, holds, options[kind]) for kind, pattern, perhaps, holds in _KINDS if options[kind]]
 
     def mask(text: str) -> str:
-        for pattern, sign, holds, put in wanted:
-            if sign in text:
+        for pattern, perhaps, holds, put in wanted:
+            if not perhaps or perhaps.search(text):
                 text = pattern.sub(lambda found, holds=holds, put=put: put if holds(found[0]) else found[0], text)  # type: ignore[misc]
         return text
 

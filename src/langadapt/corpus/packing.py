@@ -1,9 +1,10 @@
 """Packs token sequences into rows of equal length, on disk, with nothing cut away and documents kept apart.
 
-Three flat files that are memory-mapped when read: `tokens` (uint32), `positions` (uint32, the place in the document)
-and `roles` (uint8: given, to be predicted, or padding). A row is a slice of them. Running text is wrapped: a document
-that does not fit goes on in the next row, and because targets are looked up in the flat stream, the token after a row's
-end is still predicted. Dialogues stay whole: they are put into rows by best fit, and the rest of a row is padding.
+Two flat files that are memory-mapped when read: `tokens` (uint32) and `roles` (uint8: given, to be predicted, or
+padding; and whether a document begins here). A row is a slice of them, and the places in the documents follow from
+where they begin. Running text is wrapped: a document that does not fit goes on in the next row, and because targets are
+looked up in the flat stream, the token after a row's end is still predicted. Dialogues stay whole: they are put into
+rows by best fit, and the rest of a row is padding.
 """
 
 from __future__ import annotations
@@ -18,19 +19,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 IGNORE = -100  # the label that torch's cross-entropy skips
 GIVEN, LEARNT, PADDING = 0, 1, 2
+BEGINS = 4  # added to the role of a document's first token
+VERSION = 1  # raised when rows would come out otherwise, so that caches notice
+TOO_LONG, NOTHING = "longer than max_length", "nothing to learn"  # reasons that documents are dropped for
 _BUFFER = 4096  # dialogues that are fitted into rows together; bounds memory
+_CHUNK = 2**24  # tokens that are counted at a time; bounds memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sequence_:
-    """Token ids of one document, special tokens included, and which of them are to be learnt."""
+    """Token ids of one document, special tokens included, and which of them are to be learnt.
 
-    ids: Sequence[int]
-    learn: Sequence[bool]
+    Attributes:
+        ids: uint32 of shape (tokens,).
+        learn: bool of the same shape.
+    """
+
+    ids: NDArray[np.uint32]
+    learn: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, ids: ArrayLike, learn: ArrayLike) -> Sequence_:
+        """From anything that numpy takes for numbers and truth values."""
+        return cls(np.asarray(ids, np.uint32), np.asarray(learn, np.bool_))
 
     @property
     def size(self) -> int:
@@ -40,17 +55,20 @@ class Sequence_:
     def flaw(self, longest: int | None) -> str:
         """Why it cannot be trained on when at most `longest` tokens stay together, or ""."""
         if longest is not None and self.size > longest:
-            return "longer than max_length"
-        return "" if any(self.learn) else "nothing to learn"
+            return TOO_LONG
+        return "" if self.learn.any() else NOTHING
 
     def last_answer(self) -> Sequence_:
         """The same tokens, of which only the last stretch of learnt ones is still learnt."""
-        end = len(self.learn) - next((i for i, learn in enumerate(reversed(self.learn)) if learn), len(self.learn))
-        start = end - next((i for i, learn in enumerate(reversed(self.learn[:end])) if not learn), end)
-        return Sequence_(self.ids, [start <= place < end for place in range(len(self.ids))])
+        learnt = np.flatnonzero(self.learn)
+        end = int(learnt[-1]) + 1 if len(learnt) else 0
+        others = np.flatnonzero(~self.learn[:end])
+        start = int(others[-1]) + 1 if len(others) else 0
+        places = np.arange(self.size)
+        return Sequence_(self.ids, (start <= places) & (places < end))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """Two answers to one prompt, each behind the prompt's tokens: the preferred one, and the one that was liked less."""
 
@@ -64,41 +82,44 @@ class Pair:
 
     def flaw(self, longest: int | None) -> str:
         """As of a sequence; both answers must be good to train on."""
-        if not self.rejected.ids:
+        if not self.rejected.size:
             return "no rejected answer"
         return self.chosen.flaw(longest) or self.rejected.flaw(longest)
 
 
 class Writer:
-    """Appends rows to the three files of a folder."""
+    """Appends rows to the two files of a folder."""
 
     def __init__(self, folder: Path, length: int, pad: int):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.length, self.pad = folder, length, pad
-        self._files = {n: (folder / f"{n}.bin").open("wb") for n in ("tokens", "positions", "roles")}
+        self._tokens, self._roles = ((folder / f"{name}.bin").open("wb", 2**20) for name in ("tokens", "roles"))
         self.size = 0
-
-    def append(self, ids: Sequence[int], positions: Sequence[int], roles: Sequence[int]) -> None:
-        self._files["tokens"].write(np.asarray(ids, np.uint32).tobytes())
-        self._files["positions"].write(np.asarray(positions, np.uint32).tobytes())
-        self._files["roles"].write(np.asarray(roles, np.uint8).tobytes())
-        self.size += len(ids)
 
     def add(self, sequence: Sequence_) -> None:
         """Appends one document."""
-        self.append(sequence.ids, range(len(sequence.ids)), [LEARNT if learn else GIVEN for learn in sequence.learn])
+        if not sequence.size:
+            return
+        roles = sequence.learn.astype(np.uint8)  # LEARNT is 1 and GIVEN is 0
+        roles[0] |= BEGINS
+        self._append(sequence.ids, roles)
 
     def fill_row(self) -> None:
         """Pads up to the end of the row. Every pad is a document of its own, so nothing attends to it."""
         missing = -self.size % self.length
-        self.append([self.pad] * missing, [0] * missing, [PADDING] * missing)
+        self._append(np.full(missing, self.pad, np.uint32), np.full(missing, PADDING | BEGINS, np.uint8))
 
     def close(self) -> PackedRows:
         self.fill_row()
-        for file in self._files.values():
-            file.close()
+        self._tokens.close()
+        self._roles.close()
         (self.folder / "packed.json").write_text(json.dumps({"length": self.length, "rows": self.size // self.length}))
         return PackedRows(self.folder)
+
+    def _append(self, ids: NDArray[np.uint32], roles: NDArray[np.uint8]) -> None:
+        self._tokens.write(ids.data)
+        self._roles.write(roles.data)
+        self.size += len(ids)
 
 
 def wrap(sequences: Iterable[Sequence_], writer: Writer) -> None:
@@ -113,9 +134,9 @@ def fit(sequences: Iterable[Sequence_], writer: Writer) -> None:
     Every sequence must be at most a row long.
     """
     for buffer in _chunks(sequences, _BUFFER):
-        for row in best_fit([len(s.ids) for s in buffer], writer.length):
+        for row in best_fit([s.size for s in buffer], writer.length):
             for index in row:
-                assert len(buffer[index].ids) <= writer.length
+                assert buffer[index].size <= writer.length
                 writer.add(buffer[index])
             writer.fill_row()
 
@@ -155,7 +176,6 @@ class PackedRows:
         about = json.loads((folder / "packed.json").read_text())
         self.length, self._rows = int(about["length"]), int(about["rows"])
         self._tokens = np.memmap(folder / "tokens.bin", np.uint32, "r") if self._rows else np.zeros(0, np.uint32)
-        self._positions = np.memmap(folder / "positions.bin", np.uint32, "r") if self._rows else np.zeros(0, np.uint32)
         self._roles = np.memmap(folder / "roles.bin", np.uint8, "r") if self._rows else np.zeros(0, np.uint8)
 
     def __len__(self) -> int:
@@ -170,23 +190,29 @@ class PackedRows:
             across the row's end, or -100 where nothing is to be learnt.
         """
         start, end = row * self.length, (row + 1) * self.length
-        positions = self._positions[start:end].astype(np.int64)
         after = slice(start + 1, end + 1)
+        places = np.arange(self.length)
+        begins = (self._roles[start:end] & BEGINS) != 0
+        positions = places - np.maximum.accumulate(np.where(begins, places, 0))
         labels = np.full(self.length, IGNORE, np.int64)
-        tokens, roles, next_ = self._tokens[after], self._roles[after], self._positions[after].astype(np.int64)
-        goes_on = (next_ == positions[: len(next_)] + 1) & (roles == LEARNT)
-        labels[: len(next_)][goes_on] = tokens[goes_on]
-        first = int(np.argmax(positions == 0)) if (positions == 0).any() else self.length
-        positions[:first] -= positions[0]
+        learnt = np.flatnonzero(self._roles[after] == LEARNT)  # what begins a document is predicted by nothing
+        labels[learnt] = self._tokens[after][learnt]
         return {"input_ids": self._tokens[start:end].astype(np.int64), "position_ids": positions, "labels": labels}
 
     def tokens_in(self, rows: Iterable[int]) -> tuple[int, int]:
         """Tokens of documents (padding left out), and tokens that bear loss, in the given rows."""
+        chosen = np.zeros(self._rows, bool)
+        chosen[np.fromiter(rows, np.int64)] = True
         real = learnt = 0
-        for row in rows:
-            span = slice(row * self.length, (row + 1) * self.length)
-            real += int((self._roles[span] != PADDING).sum())
-            learnt += int((self[row]["labels"] != IGNORE).sum())
+        step = max(1, _CHUNK // self.length)
+        for first in range(0, self._rows, step):
+            some = chosen[first : first + step]
+            start, end = first * self.length, (first + len(some)) * self.length
+            roles = self._roles[start : end + 1]
+            after = np.zeros(end - start, np.uint8)
+            after[: len(roles) - 1] = roles[1:]
+            real += int(((roles[: end - start] & PADDING) == 0).reshape(len(some), -1)[some].sum())
+            learnt += int((after == LEARNT).reshape(len(some), -1)[some].sum())
         return real, learnt
 
 

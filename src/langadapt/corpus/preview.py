@@ -8,12 +8,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from langadapt.corpus.preparing import Accounting, clean
-from langadapt.errors import UserError
-from langadapt.inputs import Input, find_input
-from langadapt.recipe import CorpusRef
+from langadapt.inputs import Input
 from langadapt.records import Document, Evaluation, Item, Rejected
 
 if TYPE_CHECKING:
+    from langadapt.corpus.choosing import Chosen
     from langadapt.plugins import Registry
 
 
@@ -46,26 +45,20 @@ class Preview:
         }
 
 
-def preview(ref: CorpusRef, known: Registry, *, count: int, hub: bool) -> Preview:
+def preview(chosen: Chosen, known: Registry, *, count: int) -> Preview:
     """The first documents of a corpus.
 
     Args:
-        ref: a registered name, files, or both.
-        known: the registry.
+        chosen: the corpus.
+        known: the registry, for the evaluations that read it.
         count: documents to show.
-        hub: whether to read a registered corpus from the hub rather than its bundled sample.
 
     Raises:
-        UserError: there is no such corpus, or it cannot be read.
+        UserError: it cannot be read.
     """
-    for place, message, hint in ref.check(known):
-        raise UserError("; ".join(filter(None, [": ".join(map(str, (*place, message))), hint])))
-    found = find_input(ref, known, language="", data={}, rehearsal=not hub, pinned={})
-    if found.problem:
-        raise UserError(found.problem)
-    accounting = Accounting()
+    found, accounting = chosen.input, Accounting()
     shown = Preview(input=found, refused=accounting.documents.dropped)
-    shown.documents = [document for _, document in islice(clean(found.source(), accounting, set()), count)]
+    shown.documents = [document for _, document in islice(clean(found.source(), accounting), count)]
     for evaluation in known.evaluations.values():
         if found.record and found.path and evaluation.items and evaluation.corpus == found.record.name:
             items = (i for i in evaluation.items(found.path) if not isinstance(i, Rejected))

@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langadapt.corpus.packing import PackedRows, Pair, PairedRows, Sequence_, Writer, fit, pair_up, wrap
-from langadapt.corpus.preparing import Accounting, mix
+from langadapt.corpus.contamination import Findings, in_words
+from langadapt.corpus.duplicates import NearSeen, Seen
+from langadapt.corpus.encoding import Encoder
+from langadapt.corpus.mixing import Given, Marks, Mix, is_in_pass, mix
+from langadapt.corpus.packed import Place, place_of
+from langadapt.corpus.packing import TOO_LONG, PackedRows, Pair, PairedRows, Sequence_, Writer, fit, pair_up, wrap
+from langadapt.corpus.preparing import Accounting, Prepared, Source, admit, is_held_out, prepared
 from langadapt.errors import Interrupted, UserError
-from langadapt.records import Document
+from langadapt.records import Document, Rejected
 
 if TYPE_CHECKING:
     from langadapt.run import StageContext
     from langadapt.stages.trained import TrainedOptions
 
-BATCH = 64  # documents tokenised together; the tokenizer spreads them over the cores
+FIRST, MOST = 2**14, 2**20  # bytes of text of a source that are tokenised together: few at first, then twice as many
+_ITEMS = 4096  # records, those that were refused included, that are looked at together
+# What is dropped of a dialogue that is split, and of a pair's that is shortened.
+TOO_LONG_PART, LEFT_OUT = "exchange longer than max_length", "exchange before those that fit into max_length"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Rows or pairs ready for training, and what became of everything that was read for them."""
+    """Rows or pairs ready for training, and what became of everything that was read for them.
+
+    Attributes:
+        rows: what is trained on.
+        accounting: where everything went.
+        given: what each corpus gave.
+        contamination: what was found of evaluations, see `langadapt.corpus.contamination.Findings`.
+        place: where the rows are.
+    """
 
     rows: PackedRows | PairedRows
     accounting: Accounting
+    given: list[Given] = field(default_factory=list)
+    contamination: dict[str, Any] = field(default_factory=dict)
+    place: Place | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The `accounting` of `run.json`."""
+        found = {"contamination": self.contamination} if self.contamination else {}
+        return self.accounting.to_json() | {"mix": [given.to_json() for given in self.given]} | found
 
 
 def pack(
     context: StageContext,
     options: TrainedOptions,
     tokenizer: Any,
+    encoder: Encoder,
     *,
     encode: Callable[[list[Document]], list[Sequence_]],
+    split: Callable[[Document], list[Sequence_]] | None = None,
     whole: bool,
 ) -> Packed:
-    """Reads, splits, tokenises and packs the corpora of a stage.
+    """Reads, mixes, tokenises and packs the corpora of a stage, or takes what an earlier run packed of the same.
 
     Reading stops when there are rows for `max_steps` steps, so a corpus of terabytes is read only as far as needed.
 
     Args:
-        context: of the stage; rows are written to its `packed` folder.
+        context: of the stage.
         options: corpora, lengths and steps.
         tokenizer: for its padding token.
+        encoder: the same, as text goes through it.
         encode: documents to token sequences.
+        split: a document that is too long to the sequences that are made of it instead; None to drop it.
         whole: whether a sequence must stay whole in one row; one that is longer than a row is then dropped by name.
 
     Raises:
@@ -51,18 +82,21 @@ def pack(
     """
     length = int(options.training["max_length"])
     wanted = options.max_steps * options.rows_per_step * length if options.max_steps else None
-    reading = _Reading(context, encode, longest=length if whole else None, wanted=wanted, measure=lambda s: s.size)
-    rows = _written(context, reading, fit if whole else wrap, length, tokenizer)
-    _say(context, reading, len(rows), f"rows of {length} tokens")
-    return Packed(rows=rows, accounting=reading.accounting)
+    reading = _Reading(
+        context, encode, split=split, longest=length if whole else None, wanted=wanted, measure=lambda s: s.size
+    )
+    what = f"rows of {length} tokens"
+    return _packed(context, reading, tokenizer, encoder, length=length, write=fit if whole else wrap, what=what)
 
 
 def pack_pairs(
     context: StageContext,
     options: TrainedOptions,
     tokenizer: Any,
+    encoder: Encoder,
     *,
     encode: Callable[[list[Document]], list[Pair]],
+    split: Callable[[Document], list[Pair]] | None = None,
 ) -> Packed:
     """As `pack`, for pairs of answers: each answer stays whole with its prompt, a pair of a longer one is dropped.
 
@@ -71,44 +105,83 @@ def pack_pairs(
     """
     length = int(options.training["max_length"])
     wanted = options.max_steps * options.rows_per_step if options.max_steps else None
-    reading = _Reading(context, encode, longest=length, wanted=wanted, measure=lambda pair: 1)
-    rows = PairedRows(_written(context, reading, pair_up, length, tokenizer))
-    _say(context, reading, len(rows), f"pairs of at most {length} tokens an answer")
-    return Packed(rows=rows, accounting=reading.accounting)
+    reading = _Reading(context, encode, split=split, longest=length, wanted=wanted, measure=lambda pair: 1)
+    what = f"pairs of at most {length} tokens an answer"
+    return _packed(context, reading, tokenizer, encoder, length=length, write=pair_up, what=what)
 
 
-def _written(
+def _packed(
     context: StageContext,
     reading: _Reading,
-    write: Callable[[Iterable[Any], Writer], None],
-    length: int,
     tokenizer: Any,
-) -> PackedRows:
-    writer = Writer(context.folder / "packed", length, pad=tokenizer.pad_token_id)
-    write(reading.sequences(), writer)
-    rows = writer.close()
-    if not len(rows):
-        counts = reading.accounting
-        reasons = [f"{n} {reason}" for reason, n in counts.documents.dropped.most_common()]
-        reasons += [f"{counts.tokens.held_out} tokens held out"] if counts.tokens.held_out else []
-        raise UserError(
-            f"stage {context.stage.id}: no document is left to train on ({', '.join(reasons)}); "
-            "see held_out, filters and training.max_length"
-        )
-    return rows
-
-
-def _say(context: StageContext, reading: _Reading, number: int, what: str) -> None:
+    encoder: Encoder,
+    *,
+    length: int,
+    write: Callable[[Iterable[Any], Writer], None],
+    what: str,
+) -> Packed:
+    place = place_of(context, encoder, wanted=reading.wanted, length=length)
+    with place.alone():
+        if found := place.read():
+            rows, reading.accounting, reading.given, contamination = found
+        else:
+            writer = Writer(place.folder, length, pad=tokenizer.pad_token_id)
+            write(reading.sequences(), writer)
+            rows = writer.close()
+            _some(context, reading, rows)
+            contamination = reading.findings.to_json()
+            place.keep(reading.accounting, reading.given, contamination)
+    pairs = PairedRows(rows) if write is pair_up else rows
     documents = reading.accounting.documents
-    context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {number:,} {what}")
+    context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {len(pairs):,} {what}")
+    for given in reading.given if len(reading.given) > 1 else ():
+        context.log.info(given.sentence(sum(g.drawn for g in reading.given), reading.plan.by))
+    for line in in_words(contamination):
+        context.log.info(line)
+    return Packed(
+        rows=pairs, accounting=reading.accounting, given=reading.given, contamination=contamination, place=place
+    )
+
+
+def _some(context: StageContext, reading: _Reading, rows: PackedRows) -> None:
+    """
+    Raises:
+        UserError: there is nothing to train on.
+    """
+    if len(rows):
+        return
+    counts = reading.accounting
+    reasons = [f"{n} {reason}" for reason, n in counts.documents.dropped.most_common()]
+    reasons += [f"{counts.tokens.held_out} tokens held out"] if counts.tokens.held_out else []
+    raise UserError(
+        f"stage {context.stage.id}: no document is left to train on ({', '.join(reasons)}); "
+        "see held_out, filters and training.max_length"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A document that was admitted, as tokens; `again` says whether it was trained on before."""
+
+    source: int
+    item: Prepared
+    encoded: Any
+    held_out: bool = False
+    again: bool = False
+
+
+_Batch = list[tuple[int, Prepared | Rejected, bool]]  # number, record, and whether it is to be tokenised
 
 
 class _Reading:
     """Draws documents from the mix until there is enough to train on, and counts.
 
+    Documents are tokenised ahead of the draw; what was read ahead and never drawn is nowhere counted.
+
     Args:
-        context: of the stage.
+        context: of the stage; its `work` is the mix.
         encode: documents to what is trained on: sequences, or pairs of them.
+        split: see `pack`.
         longest: tokens that can stay together; None where a sequence may be cut.
         wanted: where to stop, in what `measure` gives; None to read everything.
         measure: how much one of them is.
@@ -119,34 +192,153 @@ class _Reading:
         context: StageContext,
         encode: Callable[[list[Document]], list[Any]],
         *,
+        split: Callable[[Document], list[Any]] | None,
         longest: int | None,
         wanted: int | None,
         measure: Callable[[Any], int],
     ):
-        self.context, self.encode, self.longest, self.wanted = context, encode, longest, wanted
-        self.measure, self.taken = measure, 0
-        self.accounting = Accounting()
-        self.sources = [i.source() for i in context.stage.inputs]
-        self.spent = [0] * len(self.sources)
+        self.context, self.encode, self.split = context, encode, split
+        self.longest, self.wanted, self.measure = longest, wanted, measure
+        self.accounting, self.seen, self.near = Accounting(), Seen(), NearSeen()
+        screens = [found.screen for found in context.stage.inputs if found.screen]
+        self.findings = Findings(screens[0].index() if screens else None)
+        self.sources: list[Source] = [found.source() for found in context.stage.inputs]
+        self.plan: Mix = context.stage.work
+        self.given = [
+            Given(corpus=source.label, share=share)
+            for source, share in zip(self.sources, self.plan.shares, strict=True)
+        ]
 
     def sequences(self) -> Iterator[Any]:
-        """What is to be trained on, in reading order."""
-        documents = mix(self.sources, self.accounting, self.spent.__getitem__)
-        tokens = self.accounting.tokens
-        while batch := list(islice(documents, BATCH if self.wanted is None else 8)):
-            if self.context.stop.is_set():
-                raise Interrupted(f"stopped in stage {self.context.stage.id} while reading its corpora")
-            for (number, side, document), encoded in zip(batch, self.encode([d for _, _, d in batch]), strict=True):
-                tokens.read += encoded.size
-                if side == "held_out":
-                    tokens.held_out += encoded.size
-                elif flaw := encoded.flaw(self.longest):
-                    tokens.dropped[flaw] += encoded.size
-                    self.accounting.take_back(flaw, len(document.content.encode("utf-8", "replace")))
-                else:
-                    tokens.trained += encoded.size  # put right at the end, if the steps end before the rows do
-                    self.spent[number] += encoded.size
-                    self.taken += self.measure(encoded)
+        """What is to be trained on, in the order of the draws."""
+        taken = 0
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
+            streams = [self._draws(number, pool) for number in range(len(self.sources))]
+            for _, drawn in mix(streams, self.plan, lambda number: self.given[number].drawn):
+                for encoded in self._taken(drawn):
+                    taken += self.measure(encoded)
                     yield encoded
-            if self.wanted is not None and self.taken >= self.wanted:
-                return
+                if self.wanted is not None and taken >= self.wanted:
+                    break
+            for stream in streams:
+                stream.close()
+
+    def _taken(self, drawn: _Drawn) -> list[Any]:
+        """Counts a document and gives what is trained on of it."""
+        tokens, size, given = self.accounting.tokens, drawn.item.size, self.given[drawn.source]
+        if drawn.held_out:
+            self.accounting.keep(size)
+            tokens.read += drawn.encoded.size
+            tokens.held_out += drawn.encoded.size
+            return []
+        parts = self._parts(drawn)
+        good = [encoded for encoded, flaw in parts if not flaw]
+        if drawn.again:
+            parts = [(encoded, "") for encoded in good]  # what it lacks was counted the first time
+            given.repeated += bool(good)
+        elif good:
+            self.accounting.keep(size)
+            given.documents += 1
+        else:
+            self.accounting.drop(parts[0][1], size)
+        for encoded, flaw in parts:
+            tokens.read += encoded.size
+            if flaw:
+                tokens.dropped[flaw] += encoded.size
+        trained = sum(encoded.size for encoded in good)
+        tokens.trained += trained  # put right at the end, if the steps end before the rows do
+        given.tokens += trained
+        given.drawn += self.plan.spending(trained) if good else 0
+        return good
+
+    def _parts(self, drawn: _Drawn) -> list[tuple[Any, str]]:
+        """What a document is made into, at least one part, and what each part lacks."""
+        flaw = drawn.encoded.flaw(self.longest)
+        if flaw != TOO_LONG or self.split is None:
+            return [(drawn.encoded, flaw)]
+        parts = self.split(drawn.item.document) or [drawn.encoded]
+        if not drawn.again:
+            self.given[drawn.source].split += 1
+            if isinstance(drawn.encoded, Pair):
+                left_out = drawn.encoded.size - sum(part.size for part in parts)
+                self.accounting.tokens.read += left_out
+                self.accounting.tokens.dropped.update({LEFT_OUT: left_out} if left_out else {})
+        named = {TOO_LONG: TOO_LONG_PART}
+        return [(part, named.get(flaw := part.flaw(self.longest), flaw)) for part in parts]
+
+    def _draws(self, number: int, pool: ThreadPoolExecutor) -> Iterator[_Drawn]:
+        """Everything that a source gives, pass after pass; what it refuses is counted on the way."""
+        source, trained = self.sources[number], Marks()
+        yield from self._first_pass(number, trained, pool)
+        for again in range(1, math.ceil(source.epochs)):
+
+            def due(place: int, item: Prepared, again: int = again) -> bool:
+                return place in trained and is_in_pass(item.digest, again, source.epochs)
+
+            for _, item, encoded in self._encoded(source, due, pool):
+                if encoded is not None:
+                    assert isinstance(item, Prepared)
+                    yield _Drawn(source=number, item=item, encoded=encoded, again=True)
+        self.given[number].ran_out = True
+
+    def _first_pass(self, number: int, trained: Marks, pool: ThreadPoolExecutor) -> Iterator[_Drawn]:
+        source = self.sources[number]
+
+        def held_out(item: Prepared) -> bool:
+            return is_held_out(item.digest, source.held_out)
+
+        def due(place: int, item: Prepared) -> bool:
+            return held_out(item) or is_in_pass(item.digest, 0, source.epochs)
+
+        stream = self._encoded(source, due, pool)
+        for place, item, encoded in stream:
+            self.findings.add(item.document.id if isinstance(item, Prepared) else item.where, item.found)
+            if isinstance(item, Prepared):
+                if encoded is None:
+                    item = Rejected(reason="beyond epochs", where=item.document.id, size=item.size)
+                else:
+                    (item,) = admit([item], None if source.repeats else self.seen, self.near)
+            if isinstance(item, Rejected):
+                self.accounting.drop(item.reason, item.size)
+            else:
+                if not held_out(item):
+                    trained.add(place)
+                yield _Drawn(source=number, item=item, encoded=encoded, held_out=held_out(item))
+
+    def _encoded(
+        self, source: Source, due: Callable[[int, Prepared], bool], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[int, Prepared | Rejected, Any]]:
+        """Everything in a source with its number, and as tokens where it is `due`.
+
+        While one batch is drawn, the next is tokenised in a thread: the tokenizer needs no Python for that.
+        """
+        with closing(prepared(source, say=self.context.log.info)) as items:
+            waiting: deque[tuple[_Batch, Future[list[Any]]]] = deque()
+            for batch in self._batches(items, due):
+                documents = [item.document for _, item, is_due in batch if is_due and isinstance(item, Prepared)]
+                waiting.append((batch, pool.submit(self.encode, documents)))
+                if len(waiting) > 1:
+                    yield from _done(*waiting.popleft())
+            while waiting:
+                yield from _done(*waiting.popleft())
+
+    def _batches(self, items: Iterable[Prepared | Rejected], due: Callable[[int, Prepared], bool]) -> Iterator[_Batch]:
+        batch: _Batch = []
+        size, room = 0, FIRST
+        for place, item in enumerate(items):
+            is_due = isinstance(item, Prepared) and due(place, item)
+            batch.append((place, item, is_due))
+            size += item.size if is_due else 0
+            if size >= room or len(batch) == _ITEMS:
+                if self.context.stop.is_set():
+                    raise Interrupted(f"stopped in stage {self.context.stage.id} while reading its corpora")
+                yield batch
+                batch, size, room = [], 0, min(2 * room, MOST)
+        if batch:
+            yield batch
+
+
+def _done(batch: _Batch, tokenised: Future[list[Any]]) -> Iterator[tuple[int, Prepared | Rejected, Any]]:
+    encoded = iter(tokenised.result())
+    for place, item, is_due in batch:
+        yield place, item, next(encoded) if is_due else None

@@ -83,7 +83,8 @@ def score_answers(model: Any, sequence: Any, answers: str, *, length: int = LENG
         sequence: a `Sequence_` of ids and `learn` marks, its first token is the context of the second.
         answers: the answers' text, for the bytes.
     """
-    losses = score_ids(model, list(sequence.ids[1:]), sequence.ids[0], length=length, stride=stride)
+    first, *rest = sequence.ids.tolist()
+    losses = score_ids(model, rest, first, length=length, stride=stride)
     counted = [loss for loss, learnt in zip(losses, sequence.learn[1:], strict=True) if learnt]
     return Scored(math.fsum(counted), len(answers.encode("utf-8")), len(counted))
 

@@ -33,7 +33,7 @@ def ask(
         format: how a question is put.
         advance: told how many items are done.
     """
-    prompts = [list(encode(format, item.messages, tokenizer).ids) for item in items]
+    prompts = [encode(format, item.messages, tokenizer).ids.tolist() for item in items]
     order = sorted(range(len(items)), key=lambda i: len(prompts[i]))
     texts: dict[int, str] = {}
     for start in range(0, len(order), BATCH):

@@ -2,54 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.packing import Pair, Sequence_
 from langadapt.records import Document, Message, PromptFormat, Segment
 
 
 def encode(format: PromptFormat, messages: Sequence[Message], tokenizer: Any, system_prompt: str = "") -> Sequence_:
-    """Token ids of a dialogue and which of them are learnt.
+    """Token ids of a dialogue and which of them are learnt; see `encode_all`.
+
+    Args:
+        format: the prompt format.
+        messages: a dialogue; ends with the user's message when it is a prompt to be continued.
+        tokenizer: a tokenizer of transformers that says where its tokens stand.
+        system_prompt: instead of the format's own; a system message among `messages` comes before both.
+    """
+    return encode_all(format, [messages], tokenizer, Encoder(tokenizer), system_prompt)[0]
+
+
+def encode_all(
+    format: PromptFormat,
+    dialogues: Sequence[Sequence[Message]],
+    tokenizer: Any,
+    encoder: Encoder,
+    system_prompt: str = "",
+) -> list[Sequence_]:
+    """Token ids of dialogues and which of them are learnt.
 
     Text between two special tokens is tokenised in one piece, because a tokenizer may merge across a border between
     segments; a token is learnt when any character of it belongs to an answer.
 
     Args:
         format: the prompt format.
-        messages: a dialogue; ends with the user's message when it is a prompt to be continued.
-        tokenizer: a fast tokenizer of transformers.
-        system_prompt: instead of the format's own; a system message among `messages` comes before both.
+        dialogues: as of `encode`.
+        tokenizer: for its special tokens.
+        encoder: the same tokenizer, made ready for bulk.
+        system_prompt: as of `encode`.
     """
-    ids: list[int] = []
-    learn: list[bool] = []
-    for run in _runs(format.render(messages, system_prompt or format.system_prompt)):
-        if run[0].special:
-            token = tokenizer.bos_token_id if run[0].special == "bos" else tokenizer.eos_token_id
-            if token is not None:
-                ids.append(token)
-                learn.append(run[0].loss)
-            continue
-        encoded = tokenizer("".join(s.text for s in run), add_special_tokens=False, return_offsets_mapping=True)
-        loss = [s.loss for s in run for _ in s.text]
-        ids += encoded["input_ids"]
-        learn += [any(loss[start:end]) for start, end in encoded["offset_mapping"]]
-    return Sequence_(ids, learn)
+    runs = [list(_runs(format.render(messages, system_prompt or format.system_prompt))) for messages in dialogues]
+    texts = ["".join(s.text for s in run) for dialogue in runs for run in dialogue if not run[0].special]
+    placed = iter(encoder.placed(texts))
+    special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
+    return [_sequence(dialogue, placed, special) for dialogue in runs]
 
 
 def encode_pair(format: PromptFormat, document: Document, tokenizer: Any, system_prompt: str = "") -> Pair:
-    """Both answers of a preference, each with the prompt before it; only the last answer is learnt.
+    """Both answers of a preference, each with the prompt before it; see `encode_pairs`."""
+    return encode_pairs(format, [document], tokenizer, Encoder(tokenizer), system_prompt)[0]
+
+
+def encode_pairs(
+    format: PromptFormat, documents: Sequence[Document], tokenizer: Any, encoder: Encoder, system_prompt: str = ""
+) -> list[Pair]:
+    """Both answers of preferences, each with the prompt before it; only the last answer is learnt.
 
     Args:
         format: the prompt format.
-        document: a dialogue with its `rejected` answer; without one, that side of the pair is empty.
+        documents: dialogues with a `rejected` answer; without one, that side of the pair is empty.
         tokenizer: as above.
+        encoder: as above.
         system_prompt: as above.
     """
-    *prompt, chosen = document.messages
-    last = [chosen, Message(role="assistant", content=document.rejected)]
-    sides = [encode(format, [*prompt, answer], tokenizer, system_prompt).last_answer() for answer in last]
-    return Pair(sides[0], sides[1] if document.rejected else Sequence_((), ()))
+    nothing = Message(role="assistant", content="")
+    sides = [
+        [*document.messages[:-1], answer]
+        for document in documents
+        for answer in ((document.messages or [nothing])[-1], replace(nothing, content=document.rejected))
+    ]
+    encoded = [s.last_answer() for s in encode_all(format, sides, tokenizer, encoder, system_prompt)]
+    return [
+        Pair(chosen, rejected if document.rejected else Sequence_.of([], []))
+        for document, chosen, rejected in zip(documents, encoded[::2], encoded[1::2], strict=True)
+    ]
+
+
+def _sequence(
+    runs: Iterable[list[Segment]], placed: Iterator[tuple[Any, Any]], special: Mapping[str, int | None]
+) -> Sequence_:
+    """One dialogue out of its runs; takes from `placed` what stands for those of text."""
+    ids, learn = [np.empty(0, np.uint32)], [np.empty(0, np.bool_)]
+    for run in runs:
+        if run[0].special:
+            token = special[run[0].special]
+            ids.append(np.array([] if token is None else [token], np.uint32))
+            learn.append(np.array([] if token is None else [run[0].loss], np.bool_))
+        else:
+            tokens, places = next(placed)
+            learnt = np.repeat([s.loss for s in run], [len(s.text) for s in run])  # character by character
+            before = np.concatenate([[0], np.cumsum(learnt)])
+            ids.append(tokens)
+            learn.append(before[places[:, 1]] > before[places[:, 0]])
+    return Sequence_(np.concatenate(ids), np.concatenate(learn))
 
 
 def _runs(segments: Iterable[Segment]) -> Iterable[list[Segment]]:

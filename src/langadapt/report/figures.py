@@ -116,6 +116,51 @@ def histogram(name: str, label: str, bars: Sequence[tuple[float, int]], axis: st
         return _inline(figure, name, label)
 
 
+def uneven_histogram(name: str, label: str, bars: Sequence[tuple[float, int]], axis: str) -> Markup:
+    """As `histogram`, of bars that are not equally wide: each is drawn alike and stands above its lower edge."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, 1.8), layout="constrained")
+        axes = figure.add_subplot()
+        places = range(len(bars))
+        axes.bar(places, [count for _, count in bars], width=0.9, align="edge", color=ACCENT)
+        every = max(1, -(-len(bars) // 8))
+        axes.set_xticks(places[::every], [f"{edge:,g}" for edge, _ in bars[::every]])
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.set_ylabel("documents")
+        axes.set_xlabel(axis)
+        return _inline(figure, name, label)
+
+
+def kept_shares(
+    name: str, label: str, points: Sequence[tuple[float, float, float]], chosen: float, axis: str
+) -> Markup:
+    """Kept share of documents (line) and bytes (dashes) for each value of a threshold; the values are evenly spaced.
+
+    Args:
+        name: of the figure, unique on the page.
+        label: what a person who cannot see it is told.
+        points: value, share of documents, share of bytes.
+        chosen: the value that is configured; a line goes down from it.
+        axis: what the values are.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+        axes = figure.add_subplot()
+        places = range(len(points))
+        axes.axvline([value for value, _, _ in points].index(chosen), color=LINE, linewidth=1.4, zorder=0)
+        axes.plot(places, [100 * d for _, d, _ in points], color=ACCENT, linewidth=1.6, marker="o", markersize=3.5)
+        axes.plot(places, [100 * b for _, _, b in points], color=QUIET, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.set_xticks(places, [f"{value:g}" for value, _, _ in points], rotation=45, ha="right", fontsize=9)
+        axes.set_ylim(-3, 103)
+        axes.set_yticks([0, 50, 100])
+        axes.grid(axis="y")
+        axes.set_ylabel("% kept")
+        axes.set_xlabel(axis)
+        return _inline(figure, name, label)
+
+
 def curves(name: str, label: str, steps: Sequence[Mapping[str, Any]]) -> Markup:
     """Loss over the steps of a training, and below it the learning rate, when it was logged.
 

@@ -14,6 +14,7 @@ from langadapt.report import findings
 from langadapt.translation.checking import SAYS
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
     from langadapt.plan import Plan, PlannedStage
@@ -31,36 +32,47 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
         state: what `run.json` says.
         rows: what `report.json` says.
     """
+    return (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            **findings.words(plan, state, rows),
+            rows=rows,
+            verdicts=findings.VERDICTS,
+            limited=[row for row in rows if row.get("limited")],
+            failed=[stage for stage in state["stages"] if stage["status"] == "failed"],
+            cached=sum(stage["status"] == "cached" for stage in state["stages"]),
+            notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
+            certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
+            forests=forests(plan, rows),
+            spreads=spreads(plan),
+            signal_words=SAYS,
+            curves=training_curves(plan),
+            flows=flows(state),
+            mixes=mixes(state),
+            screened=screened(state),
+            examples=examples(plan),
+            tree=list(tree(plan, state)),
+            languages={row["task"]: row.get("language") or "" for row in rows},
+        )
+    )
+
+
+def environment() -> Environment:
+    """What pages are made with: the templates beside this file, and the words for figures as filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=FileSystemLoader(findings.TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=True,
     )
-    environment.filters |= {
+    made.filters |= {
         f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)
     }
-    return environment.get_template("page.html.jinja").render(
-        **findings.words(plan, state, rows),
-        rows=rows,
-        verdicts=findings.VERDICTS,
-        limited=[row for row in rows if row.get("limited")],
-        failed=[stage for stage in state["stages"] if stage["status"] == "failed"],
-        cached=sum(stage["status"] == "cached" for stage in state["stages"]),
-        notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
-        certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
-        forests=forests(plan, rows),
-        spreads=spreads(plan),
-        signal_words=SAYS,
-        curves=training_curves(plan),
-        flows=flows(state),
-        examples=examples(plan),
-        tree=list(tree(plan, state)),
-        languages={row["task"]: row.get("language") or "" for row in rows},
-    )
+    return made
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -166,10 +178,28 @@ def flows(state: Mapping[str, Any]) -> dict[str, list[Flow]]:
     """Documents, bytes and tokens of every stage that kept accounts."""
     made = {}
     for stage in state["stages"]:
-        counted = [_flow(unit, counts) for unit, counts in (stage.get("accounting") or {}).items()]
+        accounting = stage.get("accounting") or {}
+        counted = [_flow(unit, counts) for unit, counts in accounting.items() if "read" in counts]
         if counted:
             made[stage["id"]] = counted
     return made
+
+
+def mixes(state: Mapping[str, Any]) -> dict[str, list[tuple[Mapping[str, Any], float]]]:
+    """What each corpus gave to every stage that mixed several, with its share of what all of them gave."""
+    made = {}
+    for stage in state["stages"]:
+        given = (stage.get("accounting") or {}).get("mix", [])
+        if len(given) > 1:
+            total = sum(one["drawn"] for one in given) or 1
+            made[stage["id"]] = [(one, one["drawn"] / total) for one in given]
+    return made
+
+
+def screened(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What was found of evaluations in the corpora of every stage that trained, see `contamination.Findings`."""
+    found = {stage["id"]: (stage.get("accounting") or {}).get("contamination") for stage in state["stages"]}
+    return {stage: table for stage, table in found.items() if table}
 
 
 def _flow(unit: str, counts: Mapping[str, Any]) -> Flow:

@@ -9,6 +9,7 @@ from langadapt.records import Document, StageKind
 from langadapt.stages.trained import TrainedOptions, plan_training
 
 if TYPE_CHECKING:
+    from langadapt.corpus.encoding import Encoder
     from langadapt.corpus.packing import Sequence_
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
@@ -29,26 +30,41 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
 
 def run(context: StageContext) -> StageResult:
     """Documents → tokens between BOS and EOS → wrapped rows → training → adapter or weights."""
+    from langadapt.corpus.encoding import Encoder
     from langadapt.corpus.tokenising import pack
     from langadapt.training import train
 
     options = context.stage.options
     assert isinstance(options, CptOptions)
     tokenizer = context.tokenizer()
+    encoder = Encoder(tokenizer)
     packed = pack(
-        context, options, tokenizer, encode=lambda documents: text_sequences(documents, tokenizer), whole=False
+        context,
+        options,
+        tokenizer,
+        encoder,
+        encode=lambda documents: text_sequences(documents, tokenizer, encoder),
+        whole=False,
     )
     return train(context, packed, options)
 
 
-def text_sequences(documents: list[Document], tokenizer: Any) -> list[Sequence_]:
+def text_sequences(documents: list[Document], tokenizer: Any, encoder: Encoder) -> list[Sequence_]:
     """Token ids of running text: BOS (not learnt, nothing predicts it), the text, EOS (learnt, so that texts end)."""
+    import numpy as np
+
     from langadapt.corpus.packing import Sequence_
 
-    encoded = tokenizer([d.text or d.content for d in documents], add_special_tokens=False)["input_ids"]
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [Sequence_([*start, *ids, *end], [False] * len(start) + [True] * (len(ids) + len(end))) for ids in encoded]
+    start = np.array([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id], np.uint32)
+    end = np.array([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id], np.uint32)
+
+    def sequence(ids: Any) -> Sequence_:
+        whole = np.concatenate([start, ids, end])
+        learn = np.ones(len(whole), np.bool_)
+        learn[: len(start)] = False
+        return Sequence_(whole, learn)
+
+    return [sequence(ids) for ids in encoder.ids([d.text or d.content for d in documents])]
 
 
 STAGE = StageKind(

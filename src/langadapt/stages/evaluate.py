@@ -92,10 +92,21 @@ def _left_out(missing: list[Measure]) -> list[str]:
 
 
 def _in_the_way(measure: Measure) -> str:
-    """Why something cannot be measured; items are read from files that are at hand, never from the hub."""
-    if measure.method == "task" and measure.input.where == "hub":
-        return f'its items are read from a copy; say where it lies: [data] "{measure.input.label}" = "FOLDER"'
-    return measure.input.problem
+    return in_the_way(measure.evaluation, measure.input) if measure.evaluation else measure.input.problem
+
+
+def in_the_way(evaluation: Evaluation, found: Input) -> str:
+    """Why an evaluation cannot be read; items are read from files that are at hand, never from the hub."""
+    if evaluation.method == "generate" and found.where == "hub":
+        return f'its items are read from a copy; say where it lies: [data] "{found.label}" = "FOLDER"'
+    return found.problem
+
+
+def suites_of(options: EvaluateOptions, planner: Planner) -> list[str]:
+    """Suites and single evaluations that a stage measures: its own, else the recipe's, else the language's."""
+    table, languages = planner.recipe.table, planner.registry.languages
+    chosen = (options.suites, table.evaluation.suites)
+    return next((s for s in chosen if s is not None), list(languages[table.language].suites))
 
 
 def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
@@ -104,7 +115,7 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
     if options.held_out:
         yield from _held_out(stage, planner)
     language = known.languages[table.language]
-    suites = next((s for s in (options.suites, table.evaluation.suites) if s is not None), list(language.suites))
+    suites = suites_of(options, planner)
     for evaluation in known.evaluations.values():
         suite = next((s for s in suites if s == evaluation.name or s in evaluation.suites), None)
         if suite is not None:
@@ -127,7 +138,7 @@ def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -
     The few items of a rehearsal measure nothing, and asking every model every task would take most of its minutes.
     """
     stages = {s.id: s for s in planner.recipe.stages}
-    learnt = [ref.name for id in _road(stage.parent, stages) for ref in getattr(stages[id].options, "corpus", ())]
+    learnt = [ref.name for id in _road(stage.parent, stages) for ref in stages[id].options.refs]
     known = planner.registry.corpora
     corpora = {known[name].name for name in learnt if name}
 
@@ -152,7 +163,7 @@ def _held_out(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
     road = set(stages) if stage.parent == BASE else _road(stage.parent, stages)
     seen = set()
     for other in planner.recipe.stages:
-        refs = getattr(other.options, "corpus", ())
+        refs = other.options.refs
         prompt = getattr(other.options, "prompt", "")
         method: Literal["text", "answers", "preferences"] = getattr(other.options, "measured", "text")
         before = method == "preferences" and stage.parent in _road(other.id, stages)
@@ -322,7 +333,7 @@ def _kept(measure: Measure, limit: int) -> tuple[list[Document], bool]:
 
     source = measure.input.source()
     side = "held_out" if source.held_out else "train"
-    documents = (d for found, d in clean(source, Accounting(), set()) if found == side)
+    documents = (d for found, d in clean(source, Accounting()) if found == side)
     kept = list(islice(documents, limit or None))
     return kept, bool(limit) and len(kept) == limit < SMALL
 

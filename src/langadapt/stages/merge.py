@@ -93,7 +93,7 @@ def _texts(context: StageContext, tokenizer: Any) -> list[list[int]]:
         side = (
             "held_out" if source.held_out else "train"
         )  # the comparison is of two models; it needs some text, not unseen text
-        for document in islice((d for s, d in clean(source, Accounting(), set()) if s == side), DOCUMENTS):
+        for document in islice((d for s, d in clean(source, Accounting()) if s == side), DOCUMENTS):
             texts.append((start + tokenizer(document.content, add_special_tokens=False)["input_ids"])[:TOKENS])
     texts = [t for t in texts if len(t) > 1]
     if not texts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator
@@ -136,18 +137,38 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
 
 def run(context: StageContext) -> StageResult:
     """Dialogues with two last answers → tokens of both, prompts alike → pairs → training → adapter or weights."""
+    from langadapt.corpus.encoding import Encoder
+    from langadapt.corpus.splitting import last
     from langadapt.corpus.tokenising import pack_pairs
     from langadapt.preference import train
-    from langadapt.prompts.rendering import encode_pair
+    from langadapt.prompts.rendering import encode_pairs
 
     options = context.stage.options
     assert isinstance(options, PreferenceOptions)
     tokenizer, format = context.tokenizer(), context.registry.prompts[options.prompt]
 
-    def pairs(documents: list[Document]) -> list[Pair]:
-        return [encode_pair(format, document, tokenizer, options.system_prompt) for document in documents]
+    encoder, longest = Encoder(tokenizer), int(options.training["max_length"])
 
-    packed = pack_pairs(context, options, tokenizer, encode=pairs)
+    def pairs(documents: list[Document]) -> list[Pair]:
+        return encode_pairs(format, documents, tokenizer, encoder, options.system_prompt)
+
+    def fits(document: Document) -> bool:
+        (pair,) = pairs([document])
+        return max(pair.chosen.size, pair.rejected.size) <= longest
+
+    def shortened(document: Document) -> list[Pair]:
+        return pairs(
+            [replace(document, messages=last(document.messages, lambda m: fits(replace(document, messages=m))))]
+        )
+
+    packed = pack_pairs(
+        context,
+        options,
+        tokenizer,
+        encoder,
+        encode=pairs,
+        split=shortened if options.too_long == "split" else None,
+    )
     return train(context, packed, options)
 
 

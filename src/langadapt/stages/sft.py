@@ -15,6 +15,8 @@ from langadapt.stages.trained import TRAINING, TrainedOptions, plan_training, pr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langadapt.corpus.packing import Sequence_
+    from langadapt.corpus.splitting import Messages
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
 
@@ -24,6 +26,9 @@ class SftOptions(TrainedOptions):
 
     prompt: str = Field("chatml", description="Prompt format of the dialogues.")
     system_prompt: str = Field("", description="Instead of the format's own system prompt.")
+    too_long: Literal["drop", "split"] = Field(
+        "drop", description="What becomes of a dialogue longer than max_length: drop it, or split it between exchanges."
+    )
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING | {"learning_rate": 2e-5, "num_train_epochs": 3.0}
     measured: ClassVar[Literal["text", "answers", "preferences"]] = "answers"
@@ -47,18 +52,32 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
 
 def run(context: StageContext) -> StageResult:
     """Dialogues → tokens with the answers marked → rows by best fit → training → adapter or weights."""
+    from langadapt.corpus.encoding import Encoder
+    from langadapt.corpus.splitting import split
     from langadapt.corpus.tokenising import pack
-    from langadapt.prompts.rendering import encode
+    from langadapt.prompts.rendering import encode_all
     from langadapt.training import train
 
     options = context.stage.options
     assert isinstance(options, SftOptions)
     tokenizer, format = context.tokenizer(), context.registry.prompts[options.prompt]
+    encoder, longest = Encoder(tokenizer), int(options.training["max_length"])
 
-    def sequences(documents: list[Document]) -> list[Any]:
-        return [encode(format, d.messages, tokenizer, options.system_prompt) for d in documents]
+    def encoded(dialogues: list[Messages]) -> list[Sequence_]:
+        return encode_all(format, dialogues, tokenizer, encoder, options.system_prompt)
 
-    packed = pack(context, options, tokenizer, encode=sequences, whole=True)
+    def parts(document: Document) -> list[Sequence_]:
+        return encoded(list(split(document.messages, lambda part: encoded([part])[0].size <= longest)))
+
+    packed = pack(
+        context,
+        options,
+        tokenizer,
+        encoder,
+        encode=lambda documents: encoded([d.messages for d in documents]),
+        split=parts if options.too_long == "split" else None,
+        whole=True,
+    )
     return train(context, packed, options)
 
 

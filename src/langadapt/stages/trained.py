@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from langadapt.errors import nearest
+from langadapt.errors import UserError, nearest
 from langadapt.machine import optimizer
 from langadapt.models import LOSS_CHUNK, ModelShape
 from langadapt.plugins import Registry, registry
-from langadapt.recipe import ReadingOptions, Rehearsal, check_fields
+from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, check_fields
 
 if TYPE_CHECKING:
     from langadapt.inputs import Input
@@ -55,6 +55,11 @@ OWNED = {
 class TrainedOptions(ReadingOptions):
     """Options of a stage that trains."""
 
+    weight_by: Literal["tokens", "documents"] = Field("tokens", description="What the weights are shares of.")
+    temperature: float | None = Field(
+        None, ge=1, description="Shares in proportion to (weight x size)^(1/T); not set: to the weights alone."
+    )
+    replay: ReplayField = Field(None, description="Share of text in the source language, or { share, corpus }.")
     peft: dict[str, Any] = Field(
         {"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names."
     )
@@ -80,8 +85,13 @@ class TrainedOptions(ReadingOptions):
     def _with_training_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
         return {**cls.defaults, **value}
 
+    @property
+    def refs(self) -> tuple[CorpusRef, ...]:
+        return (*self.corpus, *([self.replay.corpus] if self.replay and self.replay.corpus else []))
+
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         yield from super().check(known)
+        yield from self._replay_problems(known)
         method = self.peft["method"]
         if not isinstance(method, str) or method not in known.peft_strategies:
             yield (
@@ -101,6 +111,16 @@ class TrainedOptions(ReadingOptions):
             value = self.training[key]
             if isinstance(value, int) and value < 1:
                 yield ("training", key), f"{value} is not at least 1", ""
+
+    def _replay_problems(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        if self.replay and self.replay.corpus:
+            for place, message, hint in self.replay.corpus.check(known):
+                yield ("replay", "corpus", *place), message, hint
+            if self.replay.corpus.weight != 1:
+                yield ("replay", "corpus", "weight"), "this corpus has no weight in the mix", "say it as replay.share"
+        elif self.replay and self.measured != "text":
+            hint = f'replay = {{ share = {self.replay.share:g}, corpus = "…" }}'
+            yield ("replay",), "a corpus must be named, because languages name one of running text alone", hint
 
     @property
     def rows_per_step(self) -> int:
@@ -139,6 +159,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     from langadapt.plan import REFERENCE, UTILISATION
 
     stage.inputs = [planner.input(ref) for ref in options.corpus]
+    _plan_mix(stage, planner, options)
     strategy = planner.registry.peft_strategies[options.peft["method"]]
     owner = planner.registry.peft_strategies.owner(options.peft["method"])
     stage.ingredients["strategy"] = f"{strategy.name} of {owner.distribution} {owner.version}"
@@ -173,6 +194,54 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         stage.estimate.reference_seconds = stage.tokens * per_token / (REFERENCE[1] * UTILISATION)
 
 
+def _plan_mix(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:
+    """The shares of the corpora, as the stage's `work`; the one that replays comes last."""
+    from langadapt.corpus.mixing import plan_mix, shares_in_words
+
+    sized = [(found.label, _bytes(found)) for found in stage.inputs]
+    if options.replay:
+        language = planner.registry.languages[planner.recipe.table.language]
+        if not (options.replay.corpus or language.replay):
+            stage.problems.append(
+                f"stage {stage.id}: {language.name} names no corpus to replay; "
+                f'replay = {{ share = {options.replay.share:g}, corpus = "…" }} names one'
+            )
+            return
+        ref = options.replay.corpus or CorpusRef(name=language.replay, held_out=0)
+        stage.inputs.append(planner.input(ref))
+        stage.problems += _measured_on(ref, planner)
+    try:
+        mix = plan_mix(
+            [ref.weight for ref in options.corpus],
+            sized,
+            by=options.weight_by,
+            temperature=options.temperature,
+            replay=options.replay.share if options.replay else None,
+        )
+    except UserError as error:
+        stage.problems.append(f"stage {stage.id}: {error}")
+        return
+    stage.work = mix
+    if len(stage.inputs) > 1:
+        stage.notes.append(shares_in_words(stage.inputs, mix))
+        if options.max_steps is None:
+            stage.notes.append(
+                "max_steps is not set, so the corpora are read to their ends, whatever their shares"
+                + (", and replayed text ends with them" if options.replay else "")
+            )
+
+
+def _measured_on(ref: CorpusRef, planner: Planner) -> Iterable[str]:
+    """Whether an evaluation scores all the text of a corpus that is to be replayed."""
+    corpora = planner.registry.corpora
+    for evaluation in planner.registry.evaluations.values():
+        if ref.name and evaluation.method == "bits_per_byte" and corpora[evaluation.corpus] is corpora[ref.name]:
+            yield (
+                f"replay: the evaluation {evaluation.name} measures on {ref.name}, so a model that was trained on it "
+                "would seem to have kept more than it did; replay another corpus"
+            )
+
+
 def prompt_ingredient(name: str, known: Registry) -> str:
     """What a prompt format makes of a fixed dialogue, as an ingredient of the digest: it changes when the template
     does.
@@ -203,21 +272,25 @@ def _substitutions(options: TrainedOptions, cuda: bool, bf16: bool) -> list[str]
 
 def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | None:
     """Steps of `num_train_epochs` over corpora of known size, at the usual three to four bytes of text a token."""
-    sizes = [_bytes(found) for found in stage.inputs]
+    sizes = [_bytes(found) for found in stage.inputs[: len(options.corpus)]]
     if any(size is None for size in sizes):
         return None
-    tokens = sum(filter(None, sizes)) / 3.5 * float(options.training["num_train_epochs"])
+    read = sum((size or 0) * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
+    read /= 1 - (options.replay.share if options.replay else 0)
+    tokens = read / 3.5 * float(options.training["num_train_epochs"])
     stage.notes.append("steps are estimated from the size of the text at 3.5 bytes a token")
     return max(1, round(tokens / (int(options.training["max_length"]) * options.rows_per_step)))
 
 
 def _steps_from_pairs(stage: PlannedStage, options: TrainedOptions) -> int | None:
     """Steps of `num_train_epochs` over sets whose number of pairs is known."""
-    sizes = [_documents(found) for found in stage.inputs]
+    sizes = [_documents(found) for found in stage.inputs[: len(options.corpus)]]
     if any(size is None for size in sizes):
         return None
     stage.notes.append("tokens are estimated as if every answer were max_length long with its prompt")
-    pairs = sum(filter(None, sizes)) * float(options.training["num_train_epochs"])
+    read = sum((size or 0) * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
+    read /= 1 - (options.replay.share if options.replay else 0)
+    pairs = read * float(options.training["num_train_epochs"])
     return max(1, round(pairs / options.rows_per_step))
 
 

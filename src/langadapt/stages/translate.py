@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata, util
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field, field_validator
 
 from langadapt import artifacts
+from langadapt.corpus.layouts import as_row
 from langadapt.errors import Interrupted, UserError, nearest
 from langadapt.inputs import Input
 from langadapt.plugins import Registry, registry
@@ -258,11 +259,13 @@ def run(context: StageContext) -> StageResult:
 
 def _chunks(context: StageContext, accounting: Accounting) -> Iterator[tuple[str, list[Document]]]:
     """Source tag and documents, `CHUNK` at a time; the same ones every time the stage runs."""
+    from langadapt.corpus.duplicates import NearSeen, Seen
     from langadapt.corpus.preparing import clean
 
-    seen: set[bytes] = set()
+    seen, near = Seen(), NearSeen()
     for found, tag in context.stage.work.parts:
-        documents = (document for _, document in clean(found.source(), accounting, seen))
+        cleaned = clean(found.source(), accounting, seen, near, say=context.log.info)
+        documents = (document for _, document in cleaned)
         while chunk := list(islice(documents, CHUNK)):
             yield tag, chunk
 
@@ -368,18 +371,23 @@ class _Desk:
             for draft in drafts
         ]
         targets = {draft.source: draft.target for draft in drafts} | {"": ""}
-        made = document if outcome != "translated" else document.edited(lambda text: targets[text])
+        made = document if outcome != "translated" else _moved(document.edited(lambda text: targets[text]))
         about = {"from": self.source, "reason": reason, "texts": shown}
         return {
             "id": document.id,
             "bytes": len(document.content.encode("utf-8", "replace")),
             "outcome": outcome,
             "reason": reason,
-            "document": {} if outcome == "dropped" else _row(made) | {"translation": about},
+            "document": {} if outcome == "dropped" else as_row(made) | {"translation": about},
             "texts": [
                 {"source": draft.source, "target": draft.target} | own for draft, own in zip(drafts, shown, strict=True)
             ],
         }
+
+
+def _moved(document: Document) -> Document:
+    """A document whose origin no longer tells its language."""
+    return replace(document, origin={name: said for name, said in document.origin.items() if name != "language"})
 
 
 def _texts(document: Document) -> list[str]:
@@ -387,17 +395,6 @@ def _texts(document: Document) -> list[str]:
     found: dict[str, None] = {}
     document.edited(lambda text: found.setdefault(text) or text)
     return [text for text in found if text]
-
-
-def _row(document: Document) -> dict[str, Any]:
-    """The document in the layout `document`."""
-    if not document.messages:
-        return {"id": document.id, "text": document.text}
-    messages = [
-        {"role": m.role, "content": m.content} | ({"context": m.context} if m.context else {})
-        for m in document.messages
-    ]
-    return {"id": document.id, "messages": messages} | ({"rejected": document.rejected} if document.rejected else {})
 
 
 def _sampled(file: Path) -> list[str]:

@@ -7,27 +7,17 @@ languages and the text; it is there for good once the batch that it came in is c
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from langadapt.corpus.cache import VARIABLE, cache_folder
 from langadapt.errors import UserError
 
-VARIABLE = "LANGADAPT_CACHE"
 _ASKED = 500  # keys in one question; SQLite allows 999 in its older versions
 _PATIENCE = 60.0  # seconds that a run waits for another one's commit
-
-
-def cache_folder() -> Path:
-    """The user's cache of langadapt: `LANGADAPT_CACHE`, or where the system keeps caches."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("langadapt", appauthor=False))
 
 
 def key(fingerprint: str, source: str, target: str, text: str) -> bytes:

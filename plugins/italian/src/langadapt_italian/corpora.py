@@ -38,11 +38,23 @@ REPLAY_EN = Corpus(
     name="replay-en",
     language="en",
     licence="ODC-BY-1.0",
-    description="English web text (allenai/c4), to keep what the base model knows and to measure what it forgets.",
+    description="English web text (allenai/c4), to measure what the base model forgets.",
     layout="text",
     source=HubSource(repo_id="allenai/c4", pattern="en/c4-validation.*.json.gz"),
     bytes=790_000_000,
     sample=SAMPLES / "english.jsonl",
+    sample_licence="CC0-1.0",
+)
+
+# What `replay = SHARE` takes; REPLAY_EN stays apart from it, because what the models keep of English is measured there.
+FINEWEB_EN = Corpus(
+    name="fineweb-en",
+    language="en",
+    licence="ODC-BY-1.0",
+    description="English web text (HuggingFaceFW/fineweb, its sample of 10 billion tokens), to train on between Italian.",
+    layout="text",
+    source=HubSource(repo_id="HuggingFaceFW/fineweb", pattern="sample/10BT/*.parquet"),
+    sample=SAMPLES / "web-english.jsonl",
     sample_licence="CC0-1.0",
 )
 
@@ -137,6 +149,7 @@ CORPORA = (
     PREFERENCES_IT,
     CLEAN_MC4_IT,
     REPLAY_EN,
+    FINEWEB_EN,
     ULTRACHAT,
     ULTRACHAT_IT,
     DOLLY_IT,

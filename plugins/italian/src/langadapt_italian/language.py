@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from langadapt import Language
+from langadapt import Language, piecewise
 from langadapt_italian.address import address
+from langadapt_italian.boilerplate import PHRASES
 from langadapt_italian.corpora import SAMPLES
 from langadapt_italian.regional import tell_apart
 
@@ -31,13 +32,16 @@ _WORD = re.compile(
 )
 
 
+_words = piecewise(_WORD.findall)  # no match and no look-around reaches over a blank
+
+
 def words(text: str) -> list[str]:
     """Words, elided forms, numbers and punctuation marks, in order.
 
     With them the rules of FineWeb-2 decide as with spaCy's tokenizer in 99 of 100 documents of technical text, where there
     are most formulas and paths to disagree on; see docs/cleaning.md.
     """
-    return _WORD.findall(text)
+    return _words(text)
 
 
 # huggingface/fineweb-2, configs/ita_Latn.yml at commit d0defb2, under the names that the filter `fineweb2` reads.
@@ -76,8 +80,10 @@ ITALIAN = Language(
     suites=("english", "evalita-2023"),
     thresholds={"fineweb2": FINEWEB2},
     function_words=FUNCTION_WORDS,
+    boilerplate=PHRASES,
     tell_apart=tell_apart,
     address=address,
     length_ratio={"en": (0.6, 1.8)},
     parallel_sample=SAMPLES / "parallel.jsonl",
+    replay="fineweb-en",
 )

@@ -1,0 +1,245 @@
+"""How much of a corpus a cleaning step keeps, for each value of one of its thresholds: measure first, then choose.
+
+The step is made again with other values of one option; its other options stay as they are configured, so that a curve
+shows what changing this one value would do. It is asked about the documents that come to it: what the steps before it
+leave, or all steps, where it is not among them.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from langadapt.corpus.choosing import Chosen, NamedStep
+from langadapt.corpus.preparing import Step
+from langadapt.corpus.tracing import size_of, tracer
+from langadapt.errors import UserError, nearest
+from langadapt.records import Document, Filter, Language
+
+if TYPE_CHECKING:
+    from langadapt.plugins import Registry
+
+_FACTORS = (0.125, 0.25, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 4, 8)
+_LOG_ODDS = (-3, -2, -1.2, -0.7, -0.3, 0, 0.3, 0.7, 1.2, 2, 3)
+_FROM_ZERO = {int: (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), float: (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)}
+
+Verdict = tuple[bool, int]  # whether a document is kept, and the bytes that are left of it
+
+
+@dataclass(kw_only=True)
+class Curve:
+    """What a filter keeps for each value of one option.
+
+    Attributes:
+        filter: its name.
+        option: the option's name.
+        configured: the value that it has: of the recipe or `--filter`, of the language, or the default.
+        origin: who says so, in words.
+        values: those that were tried, in order.
+        documents: how many came to it.
+        bytes: of those documents.
+        kept_documents: by value.
+        kept_bytes: by value.
+    """
+
+    filter: str
+    option: str
+    configured: float
+    origin: str
+    values: Sequence[float]
+    documents: int = 0
+    bytes: int = 0
+    kept_documents: Counter[float] = field(default_factory=Counter)
+    kept_bytes: Counter[float] = field(default_factory=Counter)
+
+    def shares(self, value: float) -> tuple[float, float]:
+        """Kept share of documents and of bytes."""
+        return self.kept_documents[value] / (self.documents or 1), self.kept_bytes[value] / (self.bytes or 1)
+
+    def to_json(self) -> dict[str, Any]:
+        points = []
+        for value in self.values:
+            documents, size = self.shares(value)
+            points.append({"value": value, "documents": documents, "bytes": size})
+        return {
+            "filter": self.filter,
+            "option": self.option,
+            "configured": self.configured,
+            "configured_by": self.origin,
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "kept": points,
+        }
+
+
+def curves(asked: Sequence[str], chosen: Chosen, known: Registry, documents: Iterable[Document]) -> list[Curve]:
+    """A curve for each option that is asked for.
+
+    Args:
+        asked: `FILTER.OPTION`, `FILTER.OPTION=[VALUES]`, or `FILTER` for all its options that are numbers.
+        chosen: the corpus and its steps.
+        known: the registry.
+        documents: the sample, as it is read.
+
+    Raises:
+        UserError: there is no such filter or option, or the option is no number.
+    """
+    tried = [trial for text in asked for trial in _trials(text, chosen, known)]
+    traces = {trial.name: tracer((step.name, step.run) for step in trial.before) for trial in tried}
+    for document in documents:
+        came = {name: trace for name, tracing in traces.items() if (trace := tracing(document)).kept}
+        for trial in tried:
+            if trial.name in came:
+                trial.ask(came[trial.name].last)
+    return [trial.curve for trial in tried]
+
+
+def spread(value: float) -> list[float]:
+    """Values around one, of its own type: even in log odds for a share of one, by factors for other numbers; 0 first."""
+    kind = type(value)
+    if not value:
+        around: Iterable[float] = _FROM_ZERO[kind]
+    elif 0 < value < 1:
+        odds = math.log(value / (1 - value))
+        around = [_rounded(1 / (1 + math.exp(-odds - shift))) if shift else value for shift in _LOG_ODDS]
+    else:
+        around = [_rounded(value * factor) if factor != 1 else value for factor in _FACTORS]
+    return sorted({kind(0), *(kind(round(v)) if kind is int else v for v in around), value})
+
+
+def _rounded(value: float) -> float:
+    """Two figures that count: of what is missing to 1, where that is little."""
+    return round(1 - float(f"{1 - value:.2g}"), 9) if 0.9 < value < 1 else float(f"{value:.2g}")
+
+
+# --- one option -------------------------------------------------------------------------------------------------------
+
+
+class _Trial:
+    """A filter, made once for each value of one of its options; values that it refuses are left out.
+
+    Args:
+        curve: what is counted in.
+        make: the step with a value.
+        before: the steps that documents come through first.
+    """
+
+    def __init__(self, curve: Curve, make: Callable[[float], Step], before: Sequence[NamedStep]) -> None:
+        self.curve, self.name, self.before = curve, curve.filter, before
+        self._steps: dict[float, Step] = {}
+        for value in curve.values:
+            try:
+                self._steps[value] = make(value)
+            except UserError:
+                if value == curve.configured:
+                    raise
+        curve.values = list(self._steps)
+
+    def ask(self, document: Document) -> None:
+        """Adds what is kept of a document by each value.
+
+        Between two values with the same outcome, those between are taken to have it too: a threshold lets through more
+        and more, or less and less. That is checked at the configured value, and 0, which often stands for off, is not
+        taken to be one of them.
+        """
+        curve, values = self.curve, self.curve.values
+        size = size_of(document)
+        curve.documents += 1
+        curve.bytes += size
+        found: dict[int, Verdict] = {}
+
+        def verdict(index: int) -> Verdict:
+            if index not in found:
+                outcome = self._steps[values[index]](document)
+                found[index] = (False, 0) if isinstance(outcome, str) else (True, size_of(outcome))
+            return found[index]
+
+        def fill(low: int, high: int) -> None:
+            if high - low < 2:
+                return
+            if verdict(low) == verdict(high):
+                found.update(dict.fromkeys(range(low + 1, high), verdict(low)))
+                return
+            middle = (low + high) // 2
+            verdict(middle)
+            fill(low, middle)
+            fill(middle, high)
+
+        first = 1 if values[0] == 0 and len(values) > 1 else 0
+        here = values.index(curve.configured)
+        marks = sorted({0, first, max(here, first), len(values) - 1})
+        for index in marks:
+            verdict(index)
+        for low, high in pairwise(marks):
+            fill(low, high)
+        for index, value in enumerate(values):
+            kept, left = verdict(index)
+            curve.kept_documents[value] += kept
+            curve.kept_bytes[value] += left
+
+
+def _trials(text: str, chosen: Chosen, known: Registry) -> list[_Trial]:
+    """What `FILTER`, `FILTER.OPTION` or `FILTER.OPTION=[VALUES]` asks for."""
+    key, _, written = text.partition("=")
+    name, _, option = key.strip().partition(".")
+    if name not in known.filters:
+        raise UserError(f'--curve {text}: no plugin offers the filter "{name}"; {known.filters.missing(name)}')
+    step, filter = chosen.step(name), known.filters[name]
+    options = step.options if step else filter.options
+    numbers = _numbers(filter, options, chosen.language)
+    if not numbers:
+        raise UserError(f"--curve {text}: {name} has no option that is a number")
+    if option and option not in numbers:
+        what = "is not a number" if option in filter.options else f"is no option of {name}"
+        raise UserError(f'--curve {text}: "{option}" {what}; {nearest(option, numbers) or ", ".join(numbers)}')
+    before = chosen.steps[: chosen.steps.index(step)] if step else chosen.steps
+    language = _remembering(chosen.language)
+    trials = []
+    for key, value in numbers.items() if not option else [(option, numbers[option])]:
+        values = sorted({value, *_written(text, written, value)}) if written else spread(value)
+        curve = Curve(
+            filter=name, option=key, configured=value, origin=_origin(key, filter, options, step), values=values
+        )
+        trials.append(_Trial(curve, partial(_made, filter, options, language, key), before))
+    return trials
+
+
+def _made(filter: Filter, options: Mapping[str, Any], language: Language | None, key: str, value: float) -> Step:
+    return filter.make({**options, key: value}, language)
+
+
+def _numbers(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
+    """Options that are numbers; one that is not set has the value of the language's threshold of its name."""
+    own = language.thresholds.get(filter.name, {}) if language else {}
+    values = {key: own.get(key) if value is None else value for key, value in options.items()}
+    return {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+
+
+def _origin(key: str, filter: Filter, options: Mapping[str, Any], step: Any) -> str:
+    if options[key] is None:
+        return "the language's"
+    return "as configured" if step and options[key] != filter.options[key] else "the default"
+
+
+def _written(text: str, written: str, like: float) -> list[float]:
+    """`0.1,0.2` or `[0.1, 0.2]` as numbers of the option's own type."""
+    try:
+        values = tomllib.loads(f"v = [{written.strip().strip('[]')}]")["v"]
+    except tomllib.TOMLDecodeError:
+        values = None
+    if not values or any(not isinstance(v, (int, float)) or isinstance(v, bool) for v in values):
+        raise UserError(f"--curve {text}: write the values as numbers with commas between, such as 0.1,0.2,0.3")
+    if isinstance(like, int) and any(v != int(v) for v in values):
+        raise UserError(f"--curve {text}: the option takes whole numbers")
+    return [type(like)(v) for v in values]
+
+
+def _remembering(language: Language | None) -> Language | None:
+    """The language with a short memory, so that a text which many steps look at is cut into words once."""
+    return replace(language, words=lru_cache(maxsize=2)(language.words)) if language else None

@@ -1,0 +1,114 @@
+"""Where packed rows are kept: in the user's cache, for every run that would pack the same, or in the stage's folder.
+
+Rows follow from the corpora, how they are prepared and mixed, the tokenizer, the prompt format and the length of a row.
+What a stage learns from them, and in which order, is no part of that: stages that differ in it alone share the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langadapt import artifacts
+from langadapt.corpus import cache
+from langadapt.corpus.encoding import Encoder
+from langadapt.corpus.mixing import Given
+from langadapt.corpus.packing import VERSION, PackedRows
+from langadapt.corpus.preparing import Accounting
+from langadapt.machine import free_disk
+
+if TYPE_CHECKING:
+    from langadapt.run import StageContext
+
+LEAST = 2**20  # bytes of text from which rows are worth keeping
+_COUNTS = "accounting.json"  # written last: rows without it were cut short
+# Ingredients of a stage that its rows do not depend on; whatever is not named here counts.
+_OF_TRAINING = ("peft", "training.", "strategy", "from", "model of ", "seed")
+_BYTES_PER_TOKEN = 3.5, 5  # of text, usually, and of packed rows
+
+
+@dataclass(kw_only=True)
+class Place:
+    """A folder for rows.
+
+    Attributes:
+        folder: where they are, or will be.
+        entry: its place in the cache; None for a stage's own folder, from which nothing is read again.
+        context: of the stage, for messages.
+    """
+
+    folder: Path
+    entry: cache.Entry | None
+    context: StageContext = field(repr=False)
+    _held: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps every other process from writing the same rows; marks them as used until this process ends."""
+        from filelock import FileLock
+
+        if self.entry is None:
+            yield
+            return
+        self._held.enter_context(self.entry.used())
+        with FileLock(self.folder / ".making"):
+            yield
+
+    def read(self) -> tuple[PackedRows, Accounting, list[Given], dict[str, Any]] | None:
+        """The rows of an earlier run with what was counted then; None when there are none."""
+        if self.entry is None:
+            return None
+        counts = artifacts.read_json(self.folder / _COUNTS)
+        if counts is not None:
+            self.context.log.info(f"packed before: {self.folder}")
+            return (
+                PackedRows(self.folder),
+                Accounting.from_json(counts["accounting"]),
+                [Given(**given) for given in counts["mix"]],
+                counts["contamination"],
+            )
+        why = self.entry.explain() or "an earlier run was stopped while it packed them"
+        self.context.log.info(f"to be packed: {why}")
+        self.entry.describe()
+        return None
+
+    def keep(self, accounting: Accounting, given: list[Given], contamination: dict[str, Any]) -> None:
+        """Makes the rows that were written to the folder fit to be read again."""
+        if self.entry is not None:
+            counts = {"accounting": accounting.to_json(), "mix": [vars(one) for one in given]}
+            counts["contamination"] = contamination
+            artifacts.write_json(self.folder / _COUNTS, counts)
+
+
+def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: int | None) -> Place:
+    """Where the rows of a stage belong: in the cache, unless there are few of them or it lacks the room.
+
+    Args:
+        context: of the stage.
+        encoder: of its tokenizer.
+        length: of a row.
+        wanted: where packing stops, in tokens or pairs; None for all there is.
+    """
+    own = Place(folder=context.folder / "packed", entry=None, context=context)
+    sizes = [found.bytes for found in context.stage.inputs]
+    size = None if None in sizes else sum(filter(None, sizes))
+    if not encoder.digest or (size is not None and size < LEAST):
+        return own
+    entry = cache.entry("packed", ", ".join(found.label for found in context.stage.inputs), {
+        **{name: str(value) for name, value in context.stage.ingredients.items() if not name.startswith(_OF_TRAINING)},
+        "training.max_length": str(length),
+        "rows": "all" if wanted is None else f"{wanted} tokens or pairs",
+        "tokenizer": encoder.digest,
+        "packing": str(VERSION),
+    })  # fmt: skip
+    needed = (size or 0) / _BYTES_PER_TOKEN[0] * _BYTES_PER_TOKEN[1]
+    room = free_disk(cache.cache_folder())
+    if needed > room:
+        context.log.info(
+            f"rows may take {needed / 1e9:.0f} GB and {cache.cache_folder()} has {room / 1e9:.0f}: not kept there"
+        )
+        return own
+    return Place(folder=entry.path, entry=entry, context=context)

@@ -1,0 +1,280 @@
+"""`langadapt corpus …`: looks into corpora. Like the other commands, a thin layer over the Python API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from langadapt.corpus.choosing import Chosen
+    from langadapt.records import Document, Rejected
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Item = TypeVar("Item")
+
+corpus_argument = click.argument("corpus", metavar="[CORPUS]", default="")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+html_option = click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page of its own to this file, too."
+)
+_CHOOSING = (
+    click.option("--recipe", default="", metavar="RECIPE", help="Take the entry of a recipe, with its filters."),
+    click.option(
+        "--stage", default="", metavar="ID", help="Which stage of the recipe; not needed if one alone has it."
+    ),
+    click.option("--path", default="", help="Your copy of a registered corpus."),
+    click.option("--config", default="", help="Configuration of a registered corpus."),
+    click.option("--layout", default="", help="How rows become documents."),
+    click.option("--column", "columns", multiple=True, metavar="OURS=YOURS", help="Your name of a column: text=body."),
+    click.option("--language", default="", metavar="TAG", help="Language of files of yours: it."),
+    click.option(
+        "--filter",
+        "filters",
+        multiple=True,
+        metavar="NAME[,OPTION=VALUE…]",
+        help="Add a cleaning step: fineweb2,end_punctuation=0.2",
+    ),
+    click.option(
+        "--deduplicate",
+        default="",
+        type=click.Choice(["", "exact", "near", "none"]),
+        metavar="HOW",
+        help="Which repeated documents go: exact, near or none.",
+    ),
+    click.option("--max-documents", type=click.IntRange(1), help="Read no more than so many documents."),
+    click.option("--hub", is_flag=True, help="Read it from the hub and not the bundled sample."),
+)
+_SAMPLING = (
+    click.option(
+        "--sample", type=click.IntRange(1), default=1000, show_default=True, help="Documents to take, evenly by hash."
+    ),
+    click.option("--all", "whole", is_flag=True, help="Take all documents."),
+)
+FROM_HUB = 100_000  # documents of the hub that a sample is taken from, if nothing else is said
+
+
+def choosing_options(command: Command) -> Command:
+    """What says which corpus is meant and how it is cleaned; the command gets it as `wish`."""
+    return _decorated(command, _CHOOSING)
+
+
+def sampling_options(command: Command) -> Command:
+    """What says how much of it is looked at."""
+    return _decorated(command, _SAMPLING)
+
+
+def _decorated(command: Command, options: Iterable[Callable[[Command], Command]]) -> Command:
+    for option in reversed(list(options)):
+        command = option(command)
+    return command
+
+
+@click.group()
+def corpus() -> None:
+    """Look into corpora, and clean them."""
+
+
+@corpus.command()
+@corpus_argument
+@choosing_options
+@click.option("--count", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
+@json_option
+def preview(count: int, as_json: bool, **wish: Any) -> None:
+    """Show the first documents of a corpus, as they are read and cleaned.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
+    from langadapt import show
+    from langadapt.corpus.preview import preview as look
+    from langadapt.plugins import registry
+
+    seen = look(_chosen(wish), registry(), count=count)
+    if as_json:
+        _print_json(seen.to_json())
+    else:
+        show.preview(seen, _screen())
+
+
+@corpus.command()
+@corpus_argument
+@choosing_options
+@sampling_options
+@click.option(
+    "--tokenizer", default="", metavar="REFERENCE", help="Count tokens: a hub id, a folder, package:NAME/FILE."
+)
+@click.option("--max-length", type=click.IntRange(1), help="Count the documents that have more tokens.")
+@click.option(
+    "--curve",
+    "asked",
+    multiple=True,
+    metavar="FILTER[.OPTION[=VALUES]]",
+    help="Kept share by the value of a threshold: fineweb2.end_punctuation",
+)
+@html_option
+@json_option
+def stats(
+    sample: int,
+    whole: bool,
+    tokenizer: str,
+    max_length: int | None,
+    asked: tuple[str, ...],
+    html: Path | None,
+    as_json: bool,
+    **wish: Any,
+) -> None:
+    """Measure a corpus: sizes, languages, duplicates, tokens; what each cleaning step drops; and by which threshold.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
+    from langadapt.corpus import curves, statistics, tokens
+    from langadapt.corpus.sampling import Sample
+    from langadapt.plugins import registry
+
+    if max_length and not tokenizer:
+        raise click.UsageError("--max-length counts tokens: say of which --tokenizer")
+    chosen = _chosen(wish)
+    loaded = tokens.load(tokenizer) if tokenizer else None
+    taken = Sample(_documents(chosen), 0 if whole else sample)
+    documents: Any = list(taken) if asked and not whole else taken
+    made = statistics.statistics(
+        chosen, taken, documents, tokens=(lambda: tokens.TokenMeasure(loaded, max_length or 0)) if loaded else None
+    )
+    again = Sample(_documents(chosen), 0) if whole else documents
+    drawn = curves.curves(asked, chosen, registry(), again) if asked else []
+    if html:
+        from langadapt.report.corpus_page import statistics_page
+
+        _write_page(html, statistics_page(made, drawn))
+    if as_json:
+        _print_json({**made.to_json(), "curves": [curve.to_json() for curve in drawn]})
+    else:
+        from langadapt import show_corpus
+
+        show_corpus.statistics(made, drawn, _screen())
+
+
+@corpus.command()
+@corpus_argument
+@choosing_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="File to write, .jsonl, .jsonl.gz or .jsonl.zst; or a folder, for several files.",
+)
+@click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="File for what is left out, and why.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@json_option
+def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: Any) -> None:
+    """Clean a corpus and write what is left, ready to be the corpus of a recipe.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
+    from langadapt.corpus.writing import write_clean
+
+    started = time.perf_counter()
+    made = write_clean(_chosen(wish), out, rejects=rejects, force=force, watch=_watched)
+    if as_json:
+        _print_json(made.to_json())
+    else:
+        from langadapt import show_corpus
+
+        show_corpus.cleaned(made, time.perf_counter() - started, _screen())
+
+
+@corpus.command()
+@corpus_argument
+@choosing_options
+@sampling_options
+@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Documents to show.")
+@click.option("--only", default="", metavar="WHAT", help="changed, dropped, or the name of a step.")
+@html_option
+@json_option
+def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_json: bool, **wish: Any) -> None:
+    """Show documents before and after cleaning, and which step changed or dropped them.
+
+    CORPUS is a registered name (see: langadapt plugins), or a file, folder or glob of yours; with --recipe, one of the
+    recipe's corpora.
+    """
+    from langadapt.corpus.differences import look
+    from langadapt.corpus.sampling import Sample
+
+    chosen = _chosen(wish)
+    seen = look(chosen, Sample(_documents(chosen), 0 if whole else sample), only=only, count=count)
+    if html:
+        from langadapt.report.corpus_page import differences_page
+
+        _write_page(html, differences_page(seen))
+    if as_json:
+        _print_json(seen.to_json())
+    else:
+        from langadapt import show_corpus
+
+        show_corpus.differences(seen, _screen())
+
+
+def _chosen(wish: dict[str, Any]) -> Chosen:
+    from langadapt.corpus.choosing import Wish, choose
+    from langadapt.plugins import registry
+
+    columns = {}
+    for said in wish.pop("columns"):
+        ours, equals, theirs = said.partition("=")
+        if not (ours and equals and theirs):
+            raise click.UsageError(f"--column {said}: write it as OURS=YOURS, such as text=body")
+        columns[ours] = theirs
+    return choose(Wish(**wish | {"max_documents": wish["max_documents"] or 0, "columns": columns}), registry())
+
+
+def _documents(chosen: Chosen) -> Iterator[Document | Rejected]:
+    """What is read of the corpus; of the hub only a part, if nothing else is said."""
+    from itertools import islice
+
+    source = chosen.input.source()
+    most = chosen.input.ref.max_documents or (FROM_HUB if chosen.input.where == "hub" else 0)
+    return _watched(islice(source.read(), most or None))
+
+
+def _watched(items: Iterable[Item]) -> Iterator[Item]:
+    """Says on the screen how far the reading is."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    with console.status("reading") as status:
+        for number, item in enumerate(items, start=1):
+            if number % 500 == 0:
+                status.update(f"{number:,} documents read")
+            yield item
+
+
+def _screen() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _write_page(path: Path, text: str) -> None:
+    from langadapt import artifacts
+    from langadapt.errors import UserError
+
+    try:
+        artifacts.write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    click.echo(f"langadapt: written: {path}", err=True)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
