@@ -142,6 +142,46 @@ def test_a_killed_training_ends_as_if_it_had_not_been(place: Path, tmp_path: Pat
             assert value.equal(found[name]), f"{name} differs after a kill at step {step} ({where})"
 
 
+MEASURED = """
+[[stage]]
+id = "adapt"
+kind = "cpt"
+corpus = [{{ path = "{folder}/text.jsonl", held_out = 0.3 }}]
+[stage.peft]
+method = "full"
+[stage.training]
+learning_rate = {rate}
+lr_scheduler_type = "constant"
+max_steps = 24
+max_length = 32
+per_device_train_batch_size = 2
+logging_steps = 1
+eval_strategy = "steps"
+eval_steps = 2
+save_steps = 2
+load_best_model_at_end = true
+early_stopping_patience = 2
+"""
+
+
+@pytest.mark.slow
+def test_a_training_that_stops_to_improve_ends_with_its_best_weights_also_after_a_kill(
+    place: Path, tmp_path: Path, run
+) -> None:
+    head = RECIPE.partition("[[stage]]")[0]
+    (place / "measured.toml").write_text((head + MEASURED).format(folder=place, rate=0.3))  # far too fast
+    assert run("measured", tmp_path / "undisturbed") == 0
+    metrics = json.loads((tmp_path / "undisturbed/run.json").read_text())["stages"][0]["metrics"]
+    measured = dict(metrics["held_out_bits_per_byte"])
+    assert metrics["best_step"] == min(measured, key=measured.__getitem__)
+    assert metrics["steps"] == metrics["best_step"] + 4 < 24, "two measurements without a gain, two steps each"
+    kept = weights(tmp_path / "undisturbed")
+    assert run("measured", tmp_path / "killed", step=metrics["steps"] - 1, where="step") == -signal.SIGKILL
+    assert run("measured", tmp_path / "killed") == 0
+    again = weights(tmp_path / "killed")
+    assert all(value.equal(again[name]) for name, value in kept.items())
+
+
 # --- damaged checkpoints ---------------------------------------------------------------------------------------------
 
 

@@ -194,12 +194,7 @@ class Planner:
         """Where copies of registered corpora lie: `[data]`, and every entry of the recipe that gives a name and a
         path.
         """
-        given = {
-            ref.name: ref.path
-            for s in self.recipe.stages
-            for ref in s.options.refs
-            if ref.name and ref.path
-        }
+        given = {ref.name: ref.path for s in self.recipe.stages for ref in s.options.refs if ref.name and ref.path}
         return {self.registry.corpora[name].name: path for name, path in (given | self.recipe.table.data).items()}
 
     @property

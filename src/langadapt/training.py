@@ -6,18 +6,21 @@ once. What `langadapt.preference` shares with them are the functions without an 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 import transformers
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from langadapt import checkpoints, loading
+from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.loss import fused_loss
 from langadapt.machine import optimizer, peak_memory, this_machine
@@ -26,19 +29,32 @@ from langadapt.run import StageContext, StageResult
 
 if TYPE_CHECKING:
     from langadapt.corpus.tokenising import Packed
-    from langadapt.records import PeftStrategy
+    from langadapt.evaluation.bits_per_byte import Scored
+    from langadapt.records import Document, PeftStrategy
     from langadapt.stages.trained import TrainedOptions
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
-OURS = ("max_length",)  # names of trl's SFTConfig that [stage.training] takes beside those of TrainingArguments
+HELD_OUT = 200  # documents of a corpus that are scored while a model learns, where [evaluation] sets no other limit
 
 
-def train(context: StageContext, packed: Packed, options: TrainedOptions) -> StageResult:
+def train(
+    context: StageContext, packed: Packed, options: TrainedOptions, *, score: Callable[[Any, Document], Scored]
+) -> StageResult:
     """Trains on packed rows and saves the stage's model.
+
+    With `eval_strategy`, held-out documents are scored while the model learns; `load_best_model_at_end` then keeps the
+    weights under which they took the fewest bits per byte, and `early_stopping_patience` ends a training that has stopped
+    to lower them.
 
     Leaves `adapter/` (a PEFT adapter) or `model/` (whole weights, when the strategy trains the base itself) in the
     stage's folder; checkpoints are in `checkpoints/` while it runs, and a run that was killed goes on from the last.
+
+    Args:
+        context: of the stage.
+        packed: rows, and where everything went that was read for them.
+        options: of the stage.
+        score: model and held-out document in, the document's bits out.
 
     Returns:
         Where every token went, and metrics: steps, losses, tokens per second, trainable parameters, peak memory.
@@ -50,8 +66,15 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
     """
     rows = packed.rows
     prepared = prepare(context, options.peft)
-    arguments = make_arguments(context, {k: v for k, v in options.training.items() if k not in OURS}, TrainingArguments)
-    trainer = SeededTrainer(prepared=prepared, args=arguments, train_dataset=rows, data_collator=_collate)
+    ours = {k: v for k, v in options.training.items() if k in options.beside}
+    theirs = {k: v for k, v in options.training.items() if k not in options.beside}
+    arguments = make_arguments(context, theirs, TrainingArguments)
+    held_out = _held_out(context, options) if arguments.eval_strategy != "no" else []
+    trainer = MeasuredTrainer(
+        held_out=held_out, score=score, prepared=prepared, args=arguments, train_dataset=rows, data_collator=_collate
+    )
+    if patience := ours.get("early_stopping_patience"):
+        trainer.add_callback(EarlyStoppingCallback(patience, ours.get("early_stopping_threshold", 0.0)))
     progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
     with fused_loss(prepared.plain):
         run_trainer(context, trainer, progress)
@@ -62,8 +85,24 @@ def train(context: StageContext, packed: Packed, options: TrainedOptions) -> Sta
         "rows": len(rows),
         "rows_per_step": rows_per_step(arguments),
         "epochs": round(float(trainer.state.epoch or 0), 3),
+        **trainer.best(),
     }
     return StageResult(accounting=packed.to_json(), metrics=progress.metrics() | metrics)
+
+
+def _held_out(context: StageContext, options: TrainedOptions) -> list[Document]:
+    """The first held-out documents of each corpus of the stage that is not replayed."""
+    limit = context.plan.recipe.table.evaluation.max_documents or HELD_OUT
+    documents: list[Document] = []
+    for found in context.stage.inputs[: len(options.corpus)]:
+        if found.ref.held_out:
+            sides = clean(found.source(), Accounting())
+            documents += islice((document for side, document in sides if side == "held_out"), limit)
+    if not documents:
+        raise UserError(
+            f"stage {context.stage.id}: no document is held out, so nothing can be measured; raise held_out"
+        )
+    return documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +240,46 @@ class SeededTrainer(Trainer):  # type: ignore[misc]
             return float(self.compute_loss(self.model, batch))
 
 
+class MeasuredTrainer(SeededTrainer):
+    """A trainer that measures bits per byte on held-out documents when `eval_strategy` says so.
+
+    Args:
+        held_out: documents to score.
+        score: model and document in, the document's bits out.
+        options: as of `SeededTrainer`.
+    """
+
+    control: Any  # TrainerControl; the library does not say so
+
+    def __init__(self, *, held_out: list[Document], score: Callable[[Any, Document], Scored], **options: Any):
+        super().__init__(eval_dataset=held_out or None, **options)
+        self.score = score
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """Scores the held-out documents; called by the library's own loop."""
+        plain = self.prepared.plain
+        learning = self.model.training
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            scored = [self.score(plain, document) for document in self.eval_dataset]
+        self.model.train(learning)
+        value = math.fsum(s.nll for s in scored) / math.log(2) / sum(s.bytes for s in scored)
+        measured = {"eval_bits_per_byte": value}
+        self.log(dict(measured))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        return measured
+
+    def best(self) -> dict[str, Any]:
+        """What was measured, step by step, and which weights were kept."""
+        measured = [
+            [entry["step"], entry["eval_bits_per_byte"]]
+            for entry in self.state.log_history
+            if "eval_bits_per_byte" in entry
+        ]
+        kept = {"best_step": self.state.best_global_step} if self.args.load_best_model_at_end and measured else {}
+        return ({"held_out_bits_per_byte": measured} if measured else {}) | kept
+
+
 def pace(optimizer: Any, prepared: Prepared) -> None:
     """Splits the groups of a fresh optimizer where a strategy has weights learn faster, or not decay."""
     strategy, options = prepared.strategy, prepared.options
@@ -249,6 +328,8 @@ def make_arguments(context: StageContext, training: Mapping[str, Any], kind: typ
     except (ValueError, TypeError) as error:
         library = kind.__module__.split(".")[0]
         raise UserError(f"stage {context.stage.id}: {library} refuses [stage.training]: {error}") from None
+    if arguments.eval_strategy != "no":
+        arguments.metric_for_best_model, arguments.greater_is_better = "eval_bits_per_byte", False
     if arguments.n_gpu > 1:  # one process is one GPU's; the Trainer would split batches over all by DataParallel
         arguments._n_gpu = 1
     return arguments
@@ -305,6 +386,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "eval_bits_per_byte" in logs:
+            self.context.log.info(
+                f"step {state.global_step}: {logs['eval_bits_per_byte']:.4f} bits per byte of held-out text"
+            )
         if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])

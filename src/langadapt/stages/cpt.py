@@ -32,6 +32,7 @@ def run(context: StageContext) -> StageResult:
     """Documents → tokens between BOS and EOS → wrapped rows → training → adapter or weights."""
     from langadapt.corpus.encoding import Encoder
     from langadapt.corpus.tokenising import pack
+    from langadapt.evaluation.bits_per_byte import score_text
     from langadapt.training import train
 
     options = context.stage.options
@@ -46,7 +47,7 @@ def run(context: StageContext) -> StageResult:
         encode=lambda documents: text_sequences(documents, tokenizer, encoder),
         whole=False,
     )
-    return train(context, packed, options)
+    return train(context, packed, options, score=lambda model, document: score_text(model, tokenizer, document.content))
 
 
 def text_sequences(documents: list[Document], tokenizer: Any, encoder: Encoder) -> list[Sequence_]:

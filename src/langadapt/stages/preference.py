@@ -47,6 +47,10 @@ PREFERENCE = TRAINING | {"learning_rate": 5e-6, "loss_type": ["sigmoid"], "beta"
 _FIXED = "the reference stays the model that the stage starts from"
 _TOKENS = "pairs are tokenised by langadapt, in the format that prompt names"
 PREFERENCE_OWNED = OWNED | {
+    "eval_strategy": "held-out pairs are measured by evaluate stages",
+    "load_best_model_at_end": "held-out pairs are measured by evaluate stages",
+    "early_stopping_patience": "held-out pairs are measured by evaluate stages",
+    "early_stopping_threshold": "held-out pairs are measured by evaluate stages",
     "model_init_kwargs": "the model is the one that the stage starts from",
     "trust_remote_code": "code from model repositories is never run",
     "router_aux_loss_coef": "the balance of a mixture of experts is not trained here",

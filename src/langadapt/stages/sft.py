@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from langadapt.corpus.packing import Sequence_
     from langadapt.corpus.splitting import Messages
+    from langadapt.evaluation.bits_per_byte import Scored
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
 
@@ -55,6 +56,7 @@ def run(context: StageContext) -> StageResult:
     from langadapt.corpus.encoding import Encoder
     from langadapt.corpus.splitting import split
     from langadapt.corpus.tokenising import pack
+    from langadapt.evaluation.bits_per_byte import score_answers
     from langadapt.prompts.rendering import encode_all
     from langadapt.training import train
 
@@ -65,6 +67,10 @@ def run(context: StageContext) -> StageResult:
 
     def encoded(dialogues: list[Messages]) -> list[Sequence_]:
         return encode_all(format, dialogues, tokenizer, encoder, options.system_prompt)
+
+    def score(model: Any, document: Document) -> Scored:
+        answers = "".join(m.content for m in document.messages if m.role == "assistant")
+        return score_answers(model, encoded([document.messages])[0], answers)
 
     def parts(document: Document) -> list[Sequence_]:
         return encoded(list(split(document.messages, lambda part: encoded([part])[0].size <= longest)))
@@ -78,7 +84,7 @@ def run(context: StageContext) -> StageResult:
         split=parts if options.too_long == "split" else None,
         whole=True,
     )
-    return train(context, packed, options)
+    return train(context, packed, options, score=score)
 
 
 STAGE = StageKind(

@@ -45,11 +45,14 @@ OWNED = {
     "use_cpu": "it follows from the machine",
     "disable_tqdm": "progress is shown by langadapt",
     "gradient_checkpointing": "transformers 5 calls it activation_checkpointing",
-    "eval_strategy": "models are measured by evaluate stages",
-    "do_eval": "models are measured by evaluate stages",
+    "do_eval": "eval_strategy says whether the training is measured on held-out text while it runs",
+    "metric_for_best_model": "it is bits per byte of held-out text",
+    "greater_is_better": "fewer bits are better",
     "push_to_hub": "uploads are asked for, never a side effect of training",
     "max_seq_length": "trl calls it max_length",
 }
+# Keys beside the fields of TrainingArguments, each with a value of its type: trl's, and EarlyStoppingCallback's.
+BESIDE = {"max_length": 1, "early_stopping_patience": 1, "early_stopping_threshold": 0.0}
 
 
 class TrainedOptions(ReadingOptions):
@@ -66,6 +69,7 @@ class TrainedOptions(ReadingOptions):
     training: dict[str, Any] = Field({}, validate_default=True, description="Options of the trainer, by its own names.")
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING
+    beside: ClassVar[Mapping[str, Any]] = BESIDE
     upstream: ClassVar[str] = UPSTREAM  # the class whose fields [stage.training] may set
     owned: ClassVar[Mapping[str, str]] = OWNED
     answers: ClassVar[int] = 1  # sequences that an example is trained on: two of a pair
@@ -106,11 +110,37 @@ class TrainedOptions(ReadingOptions):
                 if isinstance(options[key], str) and options[key] not in words:
                     yield ("peft", key), f"{options[key]!r} is not one of its values", nearest(str(options[key]), words)
             yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
-        yield from check_fields(self.upstream, self.training, ("training",), {"max_length": 1}, self.owned)
+        yield from check_fields(self.upstream, self.training, ("training",), self.beside, self.owned)
+        for key, message, hint in self._measuring_problems():
+            yield ("training", key), message, hint
         for key in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps"):
             value = self.training[key]
             if isinstance(value, int) and value < 1:
                 yield ("training", key), f"{value} is not at least 1", ""
+
+    def _measuring_problems(self) -> Iterable[tuple[str, str, str]]:
+        """What is wrong with measuring while training: key, message, hint."""
+        training = self.training
+        measured = training.get("eval_strategy", "no") != "no"
+        for key in ("early_stopping_patience", "load_best_model_at_end"):
+            if training.get(key) and not measured:
+                yield key, "nothing is measured while the model learns", 'set eval_strategy = "steps" and eval_steps'
+        if not measured:
+            return
+        if not any(ref.held_out for ref in self.corpus):
+            yield "eval_strategy", "no corpus of the stage holds text out", "raise held_out"
+        if training.get("early_stopping_patience") and not training.get("load_best_model_at_end"):
+            yield (
+                "early_stopping_patience",
+                "the model would be the last and not the best",
+                "set load_best_model_at_end",
+            )
+        steps = training.get("eval_steps")
+        if training["eval_strategy"] == "steps" and not steps:
+            yield "eval_steps", 'eval_strategy = "steps" needs it', "a number of steps"
+        elif training.get("load_best_model_at_end") and steps and training["save_steps"] % steps:
+            message = f"save_steps = {training['save_steps']} is no multiple of eval_steps = {steps}"
+            yield "save_steps", f"{message}, so the best model may not be among those that are saved", ""
 
     def _replay_problems(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         if self.replay and self.replay.corpus:
@@ -147,6 +177,8 @@ class TrainedOptions(ReadingOptions):
         if training["warmup_steps"] >= 1:  # a number of steps that the few here would never reach
             training["warmup_steps"] = TRAINING["warmup_steps"]
         training.update(activation_checkpointing=False, logging_steps=1, save_steps=100)
+        if training.get("eval_steps"):
+            training["eval_steps"] = training["save_steps"] = max(1, training["max_steps"] // 4)
         peft = dict(self.peft)
         if "lora_dropout" in peft:  # it keeps many epochs from overfitting; here every token is seen once
             peft["lora_dropout"] = 0.0
