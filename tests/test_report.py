@@ -61,7 +61,7 @@ TRAINED = {
     "trainable_parameters": 77,
 }
 CERTIFICATE = {
-    "adapters": 1, "bits_per_token_merged": 6.5, "bits_per_token_as_trained": 6.75,
+    "adapters": 1, "bits_per_byte_merged": 2.5, "bits_per_byte_sixteen_bit": 2.25, "bits_per_byte_as_trained": 2.75,
     "kl_sixteen_bit": 0.001, "kl_max_sixteen_bit": 0.02, "same_top_sixteen_bit": 0.99,
     "kl_as_trained": 0.3, "kl_max_as_trained": 2.5, "same_top_as_trained": 0.55,
 }  # fmt: skip
@@ -262,7 +262,7 @@ def test_data_flows_add_up_or_the_page_says_that_they_do_not(read, state):
 def test_certificate_stands_in_words(read):
     text = read().text
     assert "mean KL divergence of 0.001 nats, where 0.01 is allowed" in text
-    assert "6.750 bits per token as trained and 6.500 merged" in text
+    assert "They take 2.500 bits per byte" in text and "2.250, and the model as it was trained 2.750" in text
 
 
 # --- harmless and whole -----------------------------------------------------------------------------------------------

@@ -462,9 +462,14 @@ def _certificate(plan: Plan, id: str, metrics: Mapping[str, Any]) -> Iterable[st
     yield from _distance(
         id, metrics, "as_trained", "the model as it was trained, its base still quantised as then,", ""
     )
-    if {"bits_per_token_merged", "bits_per_token_as_trained"} <= metrics.keys():
-        before, after = (number(metrics[f"bits_per_token_{name}"]) for name in ("as_trained", "merged"))
-        yield f"{id}: the held-out text takes {before} bits per token as trained and {after} merged."
+    if "bits_per_byte_merged" in metrics:
+        merged, beside, trained = (
+            number(metrics[f"bits_per_byte_{name}"]) for name in ("merged", "sixteen_bit", "as_trained")
+        )
+        yield (
+            f"{id}: what is shipped are the merged weights. They take {merged} bits per byte of the text that the models "
+            f"are compared on, the adapter beside 16-bit weights {beside}, and the model as it was trained {trained}."
+        )
 
 
 def _distance(id: str, metrics: Mapping[str, Any], key: str, other: str, bound: str) -> Iterable[str]:

@@ -63,13 +63,14 @@ def run(context: StageContext) -> StageResult:
     if not context.model.adapters:
         context.log.info("nothing to merge: the stage's weights are whole already")
         return StageResult(metrics={"adapters": 0})
-    metrics: dict[str, Any] = {"adapters": len(context.model.adapters), "bits_per_token_merged": _bits(after, texts)}
-    plain = _with_adapter(context, quantised=False)
-    metrics |= _compare("sixteen_bit", _distributions(plain, texts), after)
-    del plain
-    trained = _with_adapter(context, quantised=True)
-    before = _distributions(trained, texts)
-    metrics |= _compare("as_trained", before, after) | {"bits_per_token_as_trained": _bits(before, texts)}
+    size = sum(_bytes(tokenizer, text) for text in texts)
+    metrics: dict[str, Any] = {
+        "adapters": len(context.model.adapters),
+        "bits_per_byte_merged": _bits(after, texts) / size,
+    }
+    for name, quantised in (("sixteen_bit", False), ("as_trained", True)):
+        before = _distributions(_with_adapter(context, quantised=quantised), texts)
+        metrics |= _compare(name, before, after) | {f"bits_per_byte_{name}": _bits(before, texts) / size}
     if not metrics["kl_sixteen_bit"] <= options.max_kl:
         raise RunError(
             f"stage {context.stage.id}: the merged model is not the adapted one: mean KL divergence "
@@ -77,7 +78,9 @@ def run(context: StageContext) -> StageResult:
         )
     context.log.info(
         f"certificate: KL {metrics['kl_sixteen_bit']:.2e} nats from the adapter on 16-bit weights, "
-        f"{metrics['kl_as_trained']:.2e} from the model as it was trained"
+        f"{metrics['kl_as_trained']:.2e} from the model as it was trained; bits per byte: "
+        f"{metrics['bits_per_byte_merged']:.4f} of what is shipped, {metrics['bits_per_byte_sixteen_bit']:.4f}, "
+        f"{metrics['bits_per_byte_as_trained']:.4f}"
     )
     return StageResult(metrics=metrics, rows=_rows(context, metrics, sum(len(t) - 1 for t in texts)))
 
@@ -157,15 +160,17 @@ def _compare(name: str, reference: list[Any], other: list[Any]) -> dict[str, flo
 
 
 def _bits(distributions: list[Any], texts: list[list[int]]) -> float:
+    """What all the texts take, in bits."""
     import torch
 
-    nll = torch.cat(
-        [
-            -d.gather(1, torch.tensor(t[1:], device=d.device)[:, None]).squeeze(1)
-            for d, t in zip(distributions, texts, strict=True)
-        ]
-    )
-    return float(nll.mean()) / math.log(2)
+    targets = [torch.tensor(text[1:], device=d.device)[:, None] for text, d in zip(texts, distributions, strict=True)]
+    logs = [d.gather(1, target).sum().item() for d, target in zip(distributions, targets, strict=True)]
+    return -math.fsum(logs) / math.log(2)
+
+
+def _bytes(tokenizer: Any, text: list[int]) -> int:
+    """UTF-8 bytes of the tokens that are predicted."""
+    return len(tokenizer.decode(text[1:], clean_up_tokenization_spaces=False).encode("utf-8"))
 
 
 def _rows(context: StageContext, metrics: Mapping[str, Any], tokens: int) -> list[dict[str, Any]]:
@@ -174,7 +179,11 @@ def _rows(context: StageContext, metrics: Mapping[str, Any], tokens: int) -> lis
         "same_top_sixteen_bit": True,
         "kl_as_trained": False,
         "same_top_as_trained": True,
+        "bits_per_byte_merged": False,
+        "bits_per_byte_sixteen_bit": False,
+        "bits_per_byte_as_trained": False,
     }
+    units = {"kl": "nats", "bits": "bits/byte"}
     return [
         {
             "stage": context.stage.id,
@@ -187,7 +196,7 @@ def _rows(context: StageContext, metrics: Mapping[str, Any], tokens: int) -> lis
             "ci_low": None,
             "ci_high": None,
             "higher_is_better": better,
-            "unit": "nats" if name.startswith("kl") else "",
+            "unit": units.get(name.partition("_")[0], ""),
             "limited": False,
         }
         for name, better in directions.items()
