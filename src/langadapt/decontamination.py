@@ -110,7 +110,7 @@ def plan(stages: Iterable[PlannedStage], planner: Planner) -> None:
 def _notes(options: Decontamination, found: list[Measured], lacking: list[str]) -> Iterator[str]:
     if found:
         what = {"drop": "dropped", "mask": "cut out of running text", "report": "reported"}[options.action]
-        which = f"the {len(found)} evaluations at hand" if len(found) > 1 else found[0].evaluation.name
+        which = f"{len(found)} evaluations" if len(found) > 1 else found[0].evaluation.name
         yield f"text that holds items of {which} is {what}"
     if lacking:
         yield f"items are not looked for of evaluations without a copy at hand: {', '.join(lacking)}"
@@ -134,10 +134,10 @@ def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured
 
 def _evaluations(planner: Planner, options: Decontamination) -> Iterator[Evaluation]:
     """The evaluations that the recipe names, or that its stages ask."""
-    from langadapt.stages.evaluate import suites_of
+    from langadapt.stages.evaluate import EvaluateOptions, suites_of
 
-    stages = [stage.options for stage in planner.recipe.stages if stage.kind == "evaluate"]
-    suites = {suite for stage in stages for suite in suites_of(stage, planner)}
+    asking = [stage.options for stage in planner.recipe.stages if isinstance(stage.options, EvaluateOptions)]
+    suites = {suite for stage in asking for suite in suites_of(stage, planner)}
     suites = suites if options.against is None else set(options.against)
     for evaluation in planner.registry.evaluations.values():
         if not suites.isdisjoint((evaluation.name, *evaluation.suites)):

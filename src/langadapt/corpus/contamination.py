@@ -149,7 +149,8 @@ def _hits(hashes: Hashes, seen: NDArray[np.bool_], shift: np.uint64) -> Places:
 def _is_line(words: Words, at: int, length: int) -> bool:
     """Whether a run of words is all that is on its line."""
     lines = [-1, *words.lines().tolist(), -1]
-    return lines[at] != lines[at + 1] == lines[at + length] != lines[at + length + 1]
+    first, last = lines[at + 1], lines[at + length]
+    return bool(first == last and lines[at] != first and lines[at + length + 1] != last)
 
 
 def _ranges(first: Places, counts: Places) -> Places:

@@ -259,7 +259,7 @@ def _mark(text: _Text, common: _Common, n: int) -> None:
 
 
 def _take_up(item: _Item, number: int, tables: _Tables) -> bool:
-    """Takes up an item by n-grams of its texts, or else as a whole; False if it has no words.
+    """Takes up an item by n-grams of its texts, or else as a whole; False if it is nothing but the instruction.
 
     A question too short for n-grams is looked for by its own words, and where these are a few that anybody may write,
     together with its instruction.
@@ -267,7 +267,7 @@ def _take_up(item: _Item, number: int, tables: _Tables) -> bool:
     found = [tables.take_up(number, text) for text in item.questions]
     for text in item.answers:
         tables.take_up(number, text)
-    if any(found) or not item.questions:
+    if any(found) or not any(text.own.any() for text in item.questions):
         return any(found)
     own = [run for text in item.questions for run in _own_runs(text) if len(run) >= ANYWHERE]
     for words in own or [np.concatenate([text.words for text in item.questions])]:
