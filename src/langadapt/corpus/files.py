@@ -15,7 +15,7 @@ from langadapt.errors import UserError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".md", ".parquet")
 PACKED = (".gz", ".zst")
-CUT_SHORT, DAMAGED = "file cut short", "file damaged"  # reasons that what follows in the file is not read
+FLAWS = CUT_SHORT, DAMAGED = "file cut short", "file damaged"  # reasons that what follows in the file is not read
 _PIECE = 1 << 18  # bytes that are unpacked at a time
 
 

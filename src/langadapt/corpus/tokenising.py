@@ -227,7 +227,7 @@ class _Reading:
         """Counts a document and gives what is trained on of it."""
         tokens, size, given = self.accounting.tokens, drawn.item.size, self.given[drawn.source]
         if drawn.held_out:
-            self.accounting.keep(size)
+            self.accounting.keep(size, drawn.item.document.origin)
             tokens.read += drawn.encoded.size
             tokens.held_out += drawn.encoded.size
             return []
@@ -237,7 +237,7 @@ class _Reading:
             parts = [(encoded, "") for encoded in good]  # what it lacks was counted the first time
             given.repeated += bool(good)
         elif good:
-            self.accounting.keep(size)
+            self.accounting.keep(size, drawn.item.document.origin)
             given.documents += 1
         else:
             self.accounting.drop(parts[0][1], size)

@@ -412,6 +412,30 @@ def _unread(plan: Plan) -> Iterable[str]:
         )
 
 
+# --- where the text is from -------------------------------------------------------------------------------------------
+
+_SITES = 5  # values of a kind that a sentence names
+
+
+def origins(plan: Plan, state: Mapping[str, Any]) -> list[str]:
+    """What the data of every stage that learns say of where they are from, kind by kind; nothing where they are silent."""
+    learning = {stage.id for stage in plan.stages if trains(stage)}
+    said = []
+    for stage in state["stages"]:
+        accounting = stage.get("accounting") or {}
+        for kind, counts in accounting.get("origins", {}).items() if stage["id"] in learning else ():
+            said.append(f"{stage['id']}: {_origin(kind, counts, accounting['documents']['kept'])}")
+    return said
+
+
+def _origin(kind: str, counts: Mapping[str, int], documents: int) -> str:
+    total, named = sum(counts.values()), [(value, n) for value, n in counts.items() if value]
+    shown = [f"{value} {percent(n / total)}" for value, n in named[:_SITES]]
+    rest = total - sum(n for _, n in named[:_SITES])
+    shown += [f"others {percent(rest / total)}"] if rest else []
+    return f"{number(total)} of {number(documents)} documents name their {kind}: {', '.join(shown)}."
+
+
 # --- what was translated ----------------------------------------------------------------------------------------------
 
 
@@ -518,6 +542,7 @@ def words(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> dict[str
         "groups": comparison(rows),
         "stages": [(stage, entries.get(stage.id, {})) for stage in plan.stages],
         "sources": sources(plan),
+        "origins": origins(plan, state),
         "certificates": certificates(plan, state),
         "translations": translations(plan),
         "limitations": limitations(plan, state, rows),
