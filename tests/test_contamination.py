@@ -366,17 +366,16 @@ WIC = Path(__file__).parents[1] / "plugins/italian/src/langadapt_italian/samples
 
 
 @pytest.fixture
-def recipe(write: Callable[..., Path], tmp_path: Path) -> Callable[..., Recipe]:
+def recipe(write: Callable[..., Path], model_folder: Path) -> Callable[..., Recipe]:
     """A recipe on a text of which one document holds a question of WiC-ITA."""
     question = next(i for i in registry().evaluations["wic-ita"].items(WIC) if isinstance(i, Item))
     texts = [f"La barca numero {n} torna in porto con {3 * n} casse di pesce azzurro e molto vento." for n in range(60)]
     texts[1] += "\n" + question.messages[0].context
     text = write("text.jsonl", "".join(json.dumps({"text": line}) + "\n" for line in texts))
-    tiny_model(tmp_path / "model")
 
     def load(more: str = "", suites: str = '["wic-ita"]', part: str = "") -> Recipe:
         chosen = {"more": more, "suites": suites, "part": part}
-        filled = RECIPE.format(model=tmp_path / "model", text=text, evalita=WIC.parent, **chosen)
+        filled = RECIPE.format(model=model_folder, text=text, evalita=WIC.parent, **chosen)
         return Recipe.load(write("recipe.toml", filled))
 
     return load
@@ -429,6 +428,7 @@ def test_text_that_is_trained_on_is_not_compared_with_itself(write: Callable[...
 
 
 def test_a_run_drops_what_it_measures_on_and_says_so(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    tiny_model(tmp_path / "model")
     run = recipe().execute(tmp_path / "run")
     stage = next(stage for stage in run.state["stages"] if stage["id"] == "adapt")
     assert stage["accounting"]["documents"]["dropped"] == {"contaminated: wic-ita": 1}
