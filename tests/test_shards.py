@@ -255,7 +255,10 @@ def test_a_second_run_reads_no_corpus_and_says_so(corpus):
 
     again = replace(source, shared=replace(source.shared, cut=cut))
     assert list(prepared(again, 2, say=said.append)) == first
-    assert "to be prepared: not done before" in said[0] and f"all {len(kept_bytes(source))} shards" in said[1]
+    assert (
+        "to be prepared: not done before" in said[0]
+        and f"prepared before, {len(kept_bytes(source))} shards, all of it" in said[1]
+    )
 
 
 def changed(corpus: Path, how: str) -> Source:
@@ -325,7 +328,7 @@ def test_a_run_that_is_killed_goes_on_after_its_last_shard(corpus):
     assert 2 <= len(before) < len(kept)
     said = []
     assert list(prepared(whole, 2, say=said.append)) == first and kept_bytes(whole) == kept
-    assert f"{len(before)} shards are prepared" in said[0]
+    assert f"prepared in part, {len(before)} shards" in said[0]
     after = {file.name: file.stat().st_mtime_ns for file in whole.shared.entry.path.glob("*.arrow")}
     assert {name: after[name] for name in before} == before
 

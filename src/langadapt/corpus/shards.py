@@ -53,10 +53,9 @@ def _found(entry: Entry) -> str:
     """What an earlier run left, in words."""
     if not entry.is_there:
         return f"to be prepared: {entry.explain()}"
-    total, there = _whole(entry.path), len(list(entry.path.glob("*.arrow")))
-    return (
-        f"prepared before, all {total} shards" if total == there else f"{there} shards are prepared, goes on from there"
-    )
+    there = len(list(entry.path.glob("*.arrow")))
+    shards = f"{there} shard{'' if there == 1 else 's'}"
+    return f"prepared before, {shards}, all of it" if _whole(entry.path) == there else f"prepared in part, {shards}"
 
 
 def _made(
