@@ -26,7 +26,7 @@ from langadapt.errors import RunError, UserError
 from langadapt.inputs import find_input
 from langadapt.plugins import registry
 from langadapt.recipe import CorpusRef
-from langadapt.records import Document, Message, Rejected
+from langadapt.records import Corpus, Document, Message, Rejected
 
 PORTION = 8_000
 PLUGIN = """
@@ -91,10 +91,10 @@ def corpus(write: Callable[..., Path]) -> Path:
     ).parent
 
 
-def source_of(folder: Path, **entry) -> Source:
+def source_of(folder: Path, language: str = "it", **entry) -> Source:
     """A folder as the stages read it, but for smaller portions."""
     ref = CorpusRef(path=str(folder), **entry)
-    found = find_input(ref, registry(), language="it", data={}, rehearsal=False, pinned={})
+    found = find_input(ref, registry(), language=language, data={}, rehearsal=False, pinned={})
     assert not found.problem
     source = found.source()
     assert source.shared
@@ -165,6 +165,21 @@ def test_rows_of_two_corpora_that_share_the_workers_are_the_same_with_any_number
         for source in sources:
             forget(source)
     assert made[0] == made[1] == made[2] and made[0][1]["tokens.bin"]
+
+
+def test_a_corpus_that_reads_itself_is_shared_out_too(corpus, monkeypatch):
+    def read(folder: Path) -> Iterator[Document | Rejected]:
+        for number in range(900):
+            place = f"riga {number}"
+            yield Rejected(reason="odd", where=place) if number % 9 else Document(id=place, text=f"{place} " * 40)
+
+    own = Corpus(name="own", language="it", licence="x", description="", read=read)
+    monkeypatch.setitem(registry().corpora._records, "own", own)
+    monkeypatch.setitem(registry().corpora._owners, "own", registry().corpora.owner("dolly-it"))
+    source = source_of(corpus, name="own", filters=["mojibake"])
+    found = list(prepared(source, 2))
+    assert found == list(prepared(replace(source, shared=None))) and len(found) == 900
+    assert len(kept_bytes(source)) > 4
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -271,6 +286,8 @@ def changed(corpus: Path, how: str) -> Source:
         "steps": {"filters": []},
         "near": {"deduplicate": "near"},
         "stop": {"on_bad_record": "stop"},
+        "layout": {"layout": "text"},
+        "language": {"language": "en"},
     }
     return source_of(corpus, **({"filters": [{"name": "min-length", "characters": 20}]} | entry.get(how, {})))
 
@@ -284,6 +301,8 @@ def changed(corpus: Path, how: str) -> Source:
         ("steps", "filters: min-length → none"),
         ("near", "near duplicates: not looked for → ngram=5 bands=14 rows=8"),
         ("stop", "bad records: drop → stop"),
+        ("layout", "layout: by columns → text"),
+        ("language", "language: it → en"),
     ],
 )
 def test_whatever_decides_what_is_prepared_misses_when_it_changes_and_is_named(corpus, how, why):
@@ -431,6 +450,14 @@ def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, said):
     monkeypatch.setenv("LANGADAPT_WORKERS", said)
     with pytest.raises(UserError, match="LANGADAPT_WORKERS"):
         workers.count_workers()
+
+
+def test_a_container_has_as_many_workers_as_its_share_of_the_processor(write):
+    from langadapt.machine import cores_of_quota
+
+    said = {"200000 100000": 2, "250000 100000": 3, "50000 100000": 1, "max 100000": 0, "": 0}
+    assert {text: cores_of_quota(write("cpu.max", text)) for text in said} == said
+    assert cores_of_quota(write("x", "").with_name("none")) == 0
 
 
 def test_counts_add_up_when_the_work_is_shared(corpus):
