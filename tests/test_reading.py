@@ -398,6 +398,50 @@ def test_files_of_several_packed_parts_are_read_to_the_end(write, packed):
     assert texts(write("a.jsonl" + packed, pack(THREE) + pack(b"") + pack(THREE))) == EXPECTED * 2
 
 
+def test_what_was_packed_with_a_wide_window_is_read(write):
+    """`zstd --long=31`, as some large dumps are packed; unpacking refuses it unless told otherwise."""
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    packed = packer.compress(THREE) + packer.flush()
+    with pytest.raises(zstd.ZstdError):
+        zstd.decompress(packed)
+    assert texts(write("a.jsonl.zst", packed)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"])
+@pytest.mark.parametrize("text", ["שלום עולם", "🇮🇹👩‍👩‍👧", "citta\u0300", "a\u2028b\x0bc\x85d", "\u200fمرحبا"])
+def test_text_of_every_kind_comes_back_as_it_is(write, name, text):
+    content = {".txt": text, ".csv": f"text\n{text}\n", ".tsv": f"text\n{text}\n"}.get(Path(name).suffix)
+    if content is None:
+        content = json.dumps([{"text": text}] if name == "a.json" else {"text": text}, ensure_ascii=False)
+    assert texts(write(name, content)) == [text]
+
+
+def test_a_nul_is_refused_where_the_format_has_none_and_kept_elsewhere(write):
+    assert split(write("a.jsonl", b'{"text": "a\x00b"}\n{"text": "uno"}\n\x00\x00\n')) == (
+        ["uno"],
+        [("not valid JSON", "a.jsonl:1"), ("not valid JSON", "a.jsonl:3")],
+    )
+    assert texts(write("a.txt", "a\x00b")) == texts(write("a.csv", "text\na\x00b\n")) == ["a\x00b"]
+    assert texts(write("b.jsonl", '{"text": "a\\u0000b"}\n')) == ["a\x00b"]
+
+
+def test_what_python_writes_for_numbers_that_are_none_is_read(write):
+    assert texts(write("a.jsonl", '{"text": "uno", "score": NaN}\n{"text": "due", "score": -Infinity}\n')) == [
+        "uno",
+        "due",
+    ]
+
+
+def test_a_byte_order_mark_where_files_were_joined_costs_nothing(write):
+    assert texts(write("a.jsonl", BOM + THREE + BOM + THREE)) == EXPECTED * 2
+
+
+def test_a_carriage_return_alone_ends_no_line_of_json(write):
+    path = write("a.jsonl", b'{"text": "uno"}\r\n{"text": "due"}\r{"text": "tre"}\n{"text": "quattro"}\r\n')
+    assert split(path) == (["uno", "quattro"], [("not valid JSON", "a.jsonl:2")])
+    assert texts(write("a.csv", b"text\runo\rdue\r\ntre\n")) == ["uno", "due", "tre"]
+
+
 ROWS = [f"documento {i}: però" for i in range(12)]
 
 

@@ -150,7 +150,8 @@ def _opened(file: Path) -> IO[bytes]:
     if file.suffix.lower() == ".gz":
         return cast(IO[bytes], gzip.open(file, "rb"))
     if file.suffix.lower() == ".zst":
-        return cast(IO[bytes], zstd().open(file, "rb"))
+        widest = {zstd().DecompressionParameter.window_log_max: 31}  # what `zstd --long=31` made is read too
+        return cast(IO[bytes], zstd().open(file, "rb", options=widest))
     return file.open("rb")
 
 
