@@ -22,10 +22,11 @@ from langadapt.corpus.choosing import Chosen, Wish, choose, parse_filter
 from langadapt.corpus.curves import curves, spread
 from langadapt.corpus.differences import Piece, difference, look, pieces
 from langadapt.corpus.distribution import Distribution
+from langadapt.corpus.measuring import script_of
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.corpus.reading import read_documents
 from langadapt.corpus.sampling import Sample
-from langadapt.corpus.statistics import Funnel, count, script_of, statistics
+from langadapt.corpus.statistics import Funnel, count, statistics
 from langadapt.corpus.tokens import TokenMeasure, parts_of_words
 from langadapt.corpus.tracing import Trace, of_sample, outcomes
 from langadapt.corpus.writing import SHARD, write_clean
@@ -326,6 +327,22 @@ def test_a_curve_is_what_the_filter_does_with_each_value(option: str) -> None:
     kept = brute_force(found, "gopher-quality", option, list(curve.values), texts)
     assert [curve.kept_documents[value] for value in curve.values] == kept
     assert len(set(kept)) > 1 and curve.documents == len(texts) and curve.configured in curve.values
+
+
+def test_workers_measure_as_this_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.corpus.measuring._PORTION", 50_000)
+    monkeypatch.setattr("langadapt.corpus.curves._PORTION", 5_000)
+    found = choose(Wish(corpus="clean-mc4-it", filters=["fineweb2", "clean-mc4-it"]), registry())
+    texts = list(Sample(found.input.documents(), 40))
+    asked = ["clean-mc4-it.min_characters", "gopher-quality.max_words"]
+    one, two = (
+        (
+            statistics(found, Sample(texts, 0), texts, workers=workers).to_json(),
+            [curve.to_json() for curve in curves(asked, found, registry(), texts, workers)],
+        )
+        for workers in (1, 2)
+    )
+    assert one == two and one[0]["before"]["documents"] == 40 and one[1][0]["kept"][-1]["documents"] < 1
 
 
 def test_a_curve_takes_the_languages_threshold_where_none_is_set() -> None:
