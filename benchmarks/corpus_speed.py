@@ -29,6 +29,7 @@ from typing import Any
 
 import enlarged
 
+string = json.JSONEncoder(ensure_ascii=False).encode
 FILTERS = ["language", "fineweb2"]
 HERE = Path(__file__).parent
 
@@ -117,8 +118,7 @@ def langadapt_side(given: dict[str, Any]) -> dict[str, Any]:
 
         for item in admit(passing(), Seen(), NearSeen()):
             if isinstance(item, Prepared):
-                row = {"id": item.document.id, "text": item.document.text}
-                kept.write(json.dumps(row, ensure_ascii=False) + "\n")
+                kept.write(f'{{"id": {string(item.document.id)}, "text": {string(item.document.text)}}}\n')
     return {"steps": {}}
 
 
