@@ -359,6 +359,7 @@ class _Table:
         self.lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
         self.again: deque[str] = deque()  # lines to be looked at once more
         self.taken: list[str] = []  # lines of the present row
+        self.length = 0  # their characters
         self.ended = False
 
     def rows(self, place: str) -> Iterator[tuple[int, Row | Rejected, int]]:
@@ -399,7 +400,7 @@ class _Table:
         number = 1
         reader = csv.reader(self, delimiter=self.delimiter, strict=True)
         while True:
-            self.taken = []
+            self.taken, self.length = [], 0
             cells: list[str] | str
             try:
                 cells = next(reader)
@@ -427,7 +428,8 @@ class _Table:
                 self.ended = True
                 raise StopIteration
         self.taken.append(line)
-        if len(self.taken) > 1 and sum(map(len, self.taken)) > LONGEST_QUOTED:
+        self.length += len(line)
+        if self.length > LONGEST_QUOTED and len(self.taken) > 1:
             raise csv.Error
         return line
 
