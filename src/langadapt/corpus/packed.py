@@ -95,7 +95,7 @@ def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: in
     own = Place(folder=context.folder / "packed", entry=None, context=context)
     sizes = [found.bytes for found in context.stage.inputs]
     size = None if None in sizes else sum(filter(None, sizes))
-    if not encoder.digest or (size is not None and size < LEAST):
+    if (size is not None and size < LEAST) or not encoder.digest:
         return own
     entry = cache.entry("packed", ", ".join(found.label for found in context.stage.inputs), {
         **{name: str(value) for name, value in context.stage.ingredients.items() if not name.startswith(_OF_TRAINING)},

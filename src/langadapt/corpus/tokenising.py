@@ -301,9 +301,10 @@ class _Reading:
             if isinstance(item, Rejected):
                 self.accounting.drop(item.reason, item.size)
             else:
-                if not held_out(item):
+                kept_back = held_out(item)
+                if not kept_back:
                     trained.add(place)
-                yield _Drawn(source=number, item=item, encoded=encoded, held_out=held_out(item))
+                yield _Drawn(source=number, item=item, encoded=encoded, held_out=kept_back)
 
     def _encoded(
         self, source: Source, due: Callable[[int, Prepared], bool], pool: ThreadPoolExecutor
