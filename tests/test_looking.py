@@ -379,6 +379,25 @@ def test_values_lie_around_the_one_that_is_configured(value: float) -> None:
     assert made[-1] > value and (value <= 0 or value >= 1 or made[-1] < 1)
 
 
+@pytest.mark.parametrize(
+    ("filter", "text", "hint"),
+    [
+        ("min-length,characters=60", "a" * 40, "kept with characters = 30 (is 60)"),
+        ("min-length,characters=60,words=50", "a" * 40, "no single option would have kept it"),
+        ('language,tag="it"', ENGLISH, "no single option would have kept it"),
+        ("min-length,words=50", " ".join(["parola"] * 40), "kept with words = 35 (is 50)"),
+        ('bad-words,path="{list}"', "ecco una parolaccia", "kept with least = 2 (is 1)"),
+    ],
+)
+def test_a_dropped_document_says_which_value_would_have_kept_it(
+    filter: str, text: str, hint: str, write: Callable[..., Path]
+) -> None:
+    words = write("words.txt", "parolaccia\n")
+    found = chosen(write("a.jsonl", jsonl(text, "b")), filter.format(list=words))
+    shown = look(found, Sample(found.input.documents(), 0), only="dropped").shown[0]
+    assert shown.hint == hint
+
+
 # --- clean ------------------------------------------------------------------------------------------------------------
 
 

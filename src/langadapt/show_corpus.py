@@ -226,6 +226,8 @@ def differences(seen: Differences, console: Console) -> None:
 def _difference(found: Difference, console: Console) -> None:
     what = ", ".join(filter(None, (found.what, found.also)))
     console.print(Text.assemble((f"\n{found.where}", "bold"), " ", (what, "yellow")))
+    if found.hint:
+        _say(console, found.hint, style="dim")
     shown = Text()
     for kind, text in shortened(found):
         before, after = ("", "") if console.color_system or kind == "same" else MARKS[kind]

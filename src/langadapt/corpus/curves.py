@@ -249,7 +249,7 @@ def _trials(text: str, steps: Sequence[NamedStep], language: Language | None, kn
     filter = known.filters[name]
     step = next((step for step in steps if step.name == filter.name), None)
     options = step.options if step else filter.options
-    numbers = _numbers(filter, options, language)
+    numbers = numbers_of(filter, options, language)
     if not numbers:
         raise UserError(f"--curve {text}: {name} has no option that is a number")
     if option and option not in numbers:
@@ -271,7 +271,7 @@ def _made(filter: Filter, options: Mapping[str, Any], language: Language | None,
     return filter.make({**options, key: value}, language)
 
 
-def _numbers(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
+def numbers_of(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
     """Options that are numbers; one that is not set has the value of the language's threshold of its name."""
     own = language.thresholds.get(filter.name, {}) if language else {}
     values = {key: own.get(key) if value is None else value for key, value in options.items()}

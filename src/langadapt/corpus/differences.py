@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple
 
 from langadapt.corpus.choosing import Chosen, place_of
+from langadapt.corpus.margins import margin
 from langadapt.corpus.sampling import Sample
 from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, of_sample
 from langadapt.errors import UserError, nearest
@@ -38,6 +39,7 @@ class Difference:
         reason: why it was dropped, or "".
         before: its text before.
         after: its text after, as the last step that changed it left it.
+        hint: what would have kept it, in words, see `langadapt.corpus.margins`.
     """
 
     where: str
@@ -46,6 +48,7 @@ class Difference:
     reason: str = ""
     before: str
     after: str
+    hint: str = ""
 
     @property
     def what(self) -> str:
@@ -72,6 +75,7 @@ class Difference:
             "changed_by": list(self.changed_by),
             "dropped_by": self.dropped_by,
             "reason": self.reason,
+            "hint": self.hint,
             "pieces": [list(piece) for piece in self.pieces()],
         }
 
@@ -154,16 +158,21 @@ def look(chosen: Chosen, sample: Sample, *, only: str = "", count: int = 6) -> D
     if only and only not in words:
         raise UserError(f'--only {only}: neither "changed" nor "dropped" nor a step; {nearest(only, words)}')
     made = Differences(chosen=chosen, sample=sample)
-    kinds: dict[str, list[Difference]] = {}
+    kinds: dict[str, list[tuple[Difference, Trace]]] = {}
     for trace in of_sample(chosen, sample):
         made.looked += 1
         if found := difference(trace, only):
             made.counts[found.what] += 1
             alike = kinds.setdefault(found.what, [])
-            alike += [found] if len(alike) < count else []
+            alike += [(found, trace)] if len(alike) < count else []
     turns = (alike[turn] for turn in range(count) for alike in kinds.values() if turn < len(alike))
-    made.shown = list(islice(turns, count))
+    made.shown = [replace(found, hint=_hint(chosen, trace)) for found, trace in islice(turns, count)]
     return made
+
+
+def _hint(chosen: Chosen, trace: Trace) -> str:
+    step = next((step for step in chosen.steps if step.name == trace.dropped_by), None)
+    return margin(trace.last, step, chosen.language) if step else ""
 
 
 def pieces(before: str, after: str) -> list[Piece]:
