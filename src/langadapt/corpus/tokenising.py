@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -266,7 +266,7 @@ class _Reading:
         named = {TOO_LONG: TOO_LONG_PART}
         return [(part, named.get(flaw := part.flaw(self.longest), flaw)) for part in parts]
 
-    def _draws(self, number: int, pool: ThreadPoolExecutor) -> Iterator[_Drawn]:
+    def _draws(self, number: int, pool: ThreadPoolExecutor) -> Generator[_Drawn, None, None]:
         """Everything that a source gives, pass after pass; what it refuses is counted on the way."""
         source, trained = self.sources[number], Marks()
         yield from self._first_pass(number, trained, pool)
