@@ -325,7 +325,7 @@ def test_the_table_counts_items_and_documents_and_shows_the_longest_match(tmp_pa
     assert row["not_indexed"] == 1, "one of them is nothing but the instruction"
     assert row["example"]["item"] == "test/2" and row["example"]["document"] == "web.jsonl:0"
     assert row["example"]["text"] == ITEMS[2].messages[0].context.upper()
-    assert in_words(table)[0] == "decontamination: 3 documents hold items of umore (3 of 31): dropped"
+    assert in_words(table)[0] == "decontamination: 3 documents with items of umore (3 of 31): dropped"
 
 
 def test_much_of_an_evaluation_in_a_corpus_is_worth_a_warning(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_much_of_an_evaluation_in_a_corpus_is_worth_a_warning(tmp_path: Path) ->
 
 def test_nothing_found_is_said_too(tmp_path: Path) -> None:
     said = in_words(Findings(index(tmp_path, ITEMS)).to_json())
-    assert said == ["decontamination: none of 30 items of 1 evaluations is in what was read"]
+    assert said == ["decontamination: none of the 30 items of umore is in what was read"]
     assert in_words(Findings(None).to_json()) == []
 
 
@@ -435,5 +435,5 @@ def test_a_run_drops_what_it_measures_on_and_says_so(recipe: Callable[..., Recip
     row = stage["accounting"]["contamination"]["evaluations"]["wic-ita"]
     assert row["found"] == 1 and row["documents"] == 1 and row["example"]["document"].endswith("2")
     page = run.report.read_text(encoding="utf-8")
-    assert "1 documents hold items of an evaluation: they were dropped" in page
+    assert "1 document with items of an evaluation: dropped" in page
     assert "(1 of 24): dropped" in (tmp_path / "run" / "events.jsonl").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REASON = "contaminated: "  # what a document is dropped under, before the evaluation's name
 SHOWN = 25  # matched words that an example shows
 MUCH = 0.1  # share of an evaluation's items of which the user is warned
-DONE = {"drop": "dropped", "mask": "their lines were cut out, dialogues dropped", "report": "kept"}  # by action
+DONE = {"drop": "dropped", "mask": "matching lines were cut out, dialogues dropped", "report": "kept"}  # by action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,11 +289,15 @@ def in_words(table: Mapping[str, Any]) -> list[str]:
     hit = {name: row for name, row in table["evaluations"].items() if row["found"]}
     if not hit:
         items = sum(row["items"] for row in table["evaluations"].values())
-        return [
-            f"decontamination: none of {items:,} items of {len(table['evaluations'])} evaluations is in what was read"
-        ]
+        of = (
+            ", ".join(table["evaluations"])
+            if len(table["evaluations"]) < 3
+            else f"{len(table['evaluations'])} evaluations"
+        )
+        return [f"decontamination: none of the {items:,} items of {of} is in what was read"]
     which = ", ".join(f"{name} ({row['found']:,} of {row['items']:,})" for name, row in hit.items())
-    said = [f"decontamination: {table['documents']:,} documents hold items of {which}: {DONE[table['action']]}"]
+    documents = f"{table['documents']:,} document{'s' if table['documents'] != 1 else ''}"
+    said = [f"decontamination: {documents} with items of {which}: {DONE[table['action']]}"]
     return said + [
         f"{row['found'] / row['items']:.0%} of the items of {name} are in the corpora; "
         "if one of them is made from what it asks, leave that out"
