@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_tokenising import packed
 
@@ -91,14 +92,14 @@ def corpus(write: Callable[..., Path]) -> Path:
     ).parent
 
 
-def source_of(folder: Path, language: str = "it", **entry) -> Source:
+def source_of(folder: Path, language: str = "it", portion: int = PORTION, **entry) -> Source:
     """A folder as the stages read it, but for smaller portions."""
     ref = CorpusRef(path=str(folder), **entry)
     found = find_input(ref, registry(), language=language, data={}, rehearsal=False, pinned={})
     assert not found.problem
     source = found.source()
     assert source.shared
-    return replace(source, shared=replace(source.shared, cut=lambda: found.portions(PORTION)))
+    return replace(source, shared=replace(source.shared, cut=lambda: found.portions(portion)))
 
 
 def kept_bytes(source: Source) -> dict[str, bytes]:
@@ -255,6 +256,39 @@ def test_a_shard_gives_back_what_was_put_into_it(some):
 def test_a_file_whose_name_is_not_unicode_has_a_place():
     (item,) = shards.from_bytes(shards.to_bytes([Rejected(reason="not UTF-8", where="caff\udce8.txt:1")]))
     assert item.where == "caff\\udce8.txt:1"
+
+
+odd = [
+    b"",
+    b"\xef\xbb\xbf{}",
+    b"{}",
+    b'{"text": null}',
+    b'{"text": 5}',
+    b'{"text": "\\ud800"}',
+    b"[]",
+    b'{"text": "uno"}',
+]
+lines = st.one_of(
+    st.binary(max_size=12),
+    st.fixed_dictionaries({"text": st.text(max_size=8)}).map(lambda row: json.dumps(row).encode()),
+    st.sampled_from(odd),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some=st.lists(lines, max_size=20), ends=st.sampled_from([b"\n", b"\r\n"]), portion=st.integers(1, 200))
+def test_counts_add_up_whatever_the_bytes_and_wherever_portions_end(some, ends, portion, monkeypatch):
+    monkeypatch.setenv("LANGADAPT_WORKERS", "1")
+    with TemporaryDirectory() as folder:
+        for number, line in enumerate(some or [b""]):
+            (Path(folder) / f"{number:02}.jsonl").write_bytes(ends.join([b'{"text": "due"}', line, line]))
+        source, counts = source_of(Path(folder), portion=portion), []
+        for shared in (None, source.shared):
+            accounting = Accounting()
+            kept = [document for _, document in clean(replace(source, shared=shared), accounting)]
+            accounting.check()
+            counts.append((kept, accounting.to_json()))
+        assert counts[0] == counts[1] and counts[0][1]["documents"]["read"] >= len(some)
 
 
 # --- what is kept ---

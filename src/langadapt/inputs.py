@@ -151,8 +151,11 @@ class Input:
         return portions.of_blocks(blocks_of(files, layout=self.layout, columns=self.preparation.columns), size)
 
     def _shared(self) -> Shared | None:
-        """The input as any process can prepare it; None where it is too small to be worth it."""
-        if self.where != "hub" and sum(file.stat().st_size for _, file in self._places()) < SMALL:
+        """The input as any process can prepare it; None where it is too small to be worth it, or may change."""
+        if self.where == "hub":
+            if not self.fingerprint:
+                return None
+        elif sum(file.stat().st_size for _, file in self._places()) < SMALL:
             return None
         return Shared(
             cut=self.portions, preparation=self.preparation, entry=entry("prepared", self.label, self._ingredients())
@@ -170,9 +173,7 @@ class Input:
         """All that its prepared documents depend on, in words where there are any."""
         near = "not looked for"
         if self.preparation.near:
-            from langadapt.corpus import duplicates
-
-            near = f"{self.preparation.near}, version {duplicates.VERSION}"
+            near = f"{self.preparation.near}, version {self.preparation.near.version}"
         return {
             "content": self._content(),
             "layout": self.layout or "by columns",
@@ -279,7 +280,8 @@ def prepare(made: Input, known: Registry, language: str) -> None:
         for name, _ in steps
     ]
     files = [f"{option} {digest[:12]}" for option, digest in made.cleaners.items() if len(digest) == 64]
-    made.reader = ", ".join([*readers, *named, *files])
+    near = [f"near duplicates {ref.near.version}"] if ref.near else []
+    made.reader = ", ".join([*readers, *named, *files, *near])
 
 
 def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry) -> dict[str, str]:
