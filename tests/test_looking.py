@@ -384,7 +384,7 @@ def test_values_lie_around_the_one_that_is_configured(value: float) -> None:
     [
         ("min-length,characters=60", "a" * 40, "kept with characters = 30 (is 60)"),
         ("min-length,characters=60,words=50", "a" * 40, "no single option would have kept it"),
-        ('language,tag="it"', ENGLISH, "no single option would have kept it"),
+        ('language,tag="it"', ENGLISH, "kept with characters = 160 (is 40)"),  # then too short to be judged
         ("min-length,words=50", " ".join(["parola"] * 40), "kept with words = 35 (is 50)"),
         ('bad-words,path="{list}"', "ecco una parolaccia", "kept with least = 2 (is 1)"),
     ],
@@ -590,6 +590,18 @@ def test_a_recipes_entry_is_taken_with_its_filters(mine: Path, write: Callable[.
     assert more[-1]["dropped"] == {}
     shown = figures("preview", *entry, "--count", "9")
     assert len(shown["documents"]) == 3 and shown["refused"]["too short"] == 1
+
+
+def test_of_the_hub_no_more_is_fetched_than_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tmp_path / "a.json.gz"
+    first.write_bytes(gzip.compress(jsonl(PROSE, SHORT, ENGLISH).encode()))
+    monkeypatch.setattr("langadapt.inputs.hub_files", lambda record, commit: ["a.json.gz", "b.json.gz"])
+    monkeypatch.setattr("langadapt.inputs.fetch_hub_file", lambda record, name, commit: {"a.json.gz": first}[name])
+    seen = figures("stats", "clean-mc4-it", "--hub", "--config", "tiny", "--max-documents", "3", "--sample", "2")
+    assert (seen["where"], seen["read"], seen["before"]["documents"]) == ("hub", 3, 2)
+    out = tmp_path / "out.jsonl"
+    figures("clean", "clean-mc4-it", "--hub", "--max-documents", "2", "--out", str(out))
+    assert out.read_text().count("\n") == 2
 
 
 def refused(*arguments: str) -> str:
