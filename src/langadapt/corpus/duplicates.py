@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-VERSION = 1  # raised when a text would be signed otherwise, so that caches notice
-
 _GOLDEN = 0x9E3779B97F4A7C15  # odd: 2^64 over the golden ratio
 _BASE = 0xD1342543DE82EF95  # odd: of the polynomials that words and runs of words are hashed by
-_PIECE = 1 << 16  # characters that are looked at together, and
+PIECE = 1 << 16  # characters that are looked at together, and
 _CHUNK = 1 << 10  # runs of words; both bound memory
 _LAST = 0x33480  # no script that running text is written in has code points beyond
 # Scripts that are written without blanks: Thai to Lao, Myanmar, Khmer, kana, Han. Each letter counts as a word there.
@@ -85,7 +83,7 @@ class NearSeen:
 
 
 _PARTS = 64  # tables that a set is spread over: each grows on its own, so that growing takes little memory and time
-_FULL, _GROWTH = 0.75, 1.5
+_FULL, _GROWTH = 0.75, 1.25
 
 
 class _Table:
@@ -181,7 +179,8 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
     words in every language and takes a fraction of the time. In scripts without blanks each letter is a word. A text
     shorter than the n-gram is one run, so it is a near duplicate of those with the very same words.
 
-    The bytes depend on the text and the settings alone, and are the same on every machine.
+    The bytes depend on the text and the settings alone, and are the same on every machine; `NearDuplicates.version` is
+    raised with every change to them.
     """
     number = options.bands * options.rows
     key = _random(number=3 * number + options.bands, seed=_GOLDEN + (options.ngram << 32) + options.rows)
@@ -191,7 +190,7 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
     room = np.empty((number, _CHUNK), np.uint32)
 
     def sign(text: str) -> bytes:
-        words = _words(text)
+        words = word_hashes(text)
         if not len(words):
             return b""
         runs = _runs(words, min(options.ngram, len(words)))
@@ -207,13 +206,13 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
     return sign
 
 
-def _words(text: str) -> Words:
+def word_hashes(text: str) -> Words:
     """The hash of every word, in order."""
-    pieces = [_words_of_piece(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE)]
+    pieces = [_of_piece(text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
     return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.uint64), *pieces])
 
 
-def _words_of_piece(text: str) -> Words:
+def _of_piece(text: str) -> Words:
     """A word's hash is a polynomial of its letters; all are taken at once, from the powers of where they stand."""
     codes = np.frombuffer(unicodedata.normalize("NFKC", text).encode("utf-32-le", "surrogatepass"), "<u4")
     letters = _letters().take(codes, mode="clip")
