@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt.corpus import files, reading
+from langadapt.corpus import files, tables
 from langadapt.corpus.files import files_of
 from langadapt.corpus.reading import blocks, documents, read_documents, unless_bad
 from langadapt.errors import UserError
@@ -154,7 +154,7 @@ def test_a_quote_that_is_out_of_place_costs_one_line(write, content, read, refus
 
 
 def test_a_row_that_goes_on_over_line_ends_for_too_long_lacks_a_quote(write, monkeypatch):
-    monkeypatch.setattr(reading, "LONGEST_QUOTED", 1000)
+    monkeypatch.setattr(tables, "LONGEST_QUOTED", 1000)
     more = "".join(f"{number},riga\n" for number in range(2, 400))
     read, refused = split(write("a.csv", f'id,text\n1,"uno\n{more}400,"fine"\n'))
     assert read == ["riga"] * 398 + ["fine"] and refused == [("misplaced quote", "a.csv:2")]
@@ -491,6 +491,19 @@ def test_a_csv_row_that_the_file_breaks_off_in_is_one_record(write):
     assert split(write("a.csv.gz", whole[:-8])) == (["uno"], [("file cut short", "a.csv.gz:3")])
 
 
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_packed_table_cut_at_any_place_keeps_the_rows_before_and_says_so(write, packed):
+    whole = b"".join(PACKERS[packed](part) for part in (b"text,id\n", b"uno,1\n", b'"due\nrighe",2\n', b"tre,3\n"))
+    expected = ["uno", "due\nrighe", "tre"]
+    seen = set()
+    for end in range(1, len(whole)):
+        read, refused = split(write("a.csv" + packed, whole[:end]))
+        assert read == expected[: len(read)] and len(refused) <= 1
+        assert all(reason in files.FLAWS for reason, _ in refused)
+        seen.add((len(read), len(refused)))
+    assert {(n, flaws) for n in range(3) for flaws in (0, 1)} <= seen
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda c: c[:40] + bytes([c[40] ^ 255, c[41] ^ 255]) + c[42:], lambda c: b"plain text", lambda c: c + b"tail"],
@@ -716,7 +729,7 @@ def test_every_line_of_a_table_is_in_a_row_or_refused(shared_folder, content):
     path = shared_folder / "b.csv"
     data = ("text,id\n" + "\n".join(content)).encode()
     path.write_bytes(data)
-    table = reading._Table(files.Content(path), ",")
+    table = tables.Table(files.Content(path), ",")
     found = list(table.rows("b.csv"))
     blank = sum(len(line) for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", data.decode()) if not line.strip("\r\n"))
     assert sum(size for *_, size in found) + len("text,id\n") + blank >= len(data)
