@@ -2,12 +2,12 @@
 
 Passages are cut out of a corpus; to three in four of them a copy is added: the same text, the same with boilerplate
 around it, or with 2, 5 or 10 % of its words replaced. All are shuffled and given to each tool, in a process of its own
-and on one core. A copy is found when it and its original do not both stay; "wiped" are those of which neither does,
-which happens where a tool keeps one text of a whole chain of similar ones, or where the passage was like another.
+and on one core; speed is by processor time. A copy is found when it and its original do not both stay; "wiped" are
+those of which neither does, because a tool keeps one of a chain of similar texts, or the passage was like another.
 
 Other tools are measured if the interpreter has them, and skipped in words if not: `rensa`, `datasketch`, `datatrove`
 (with a regular expression for its words, which is kinder to it than its own). All look for 5-word runs with 14 bands
-of 8 values, except where a tool cannot.
+of 8 values.
 
     python benchmarks/duplicates.py CORPUS... [--words 300] [--passages 4000] [--rounds 3] [--python OTHER/bin/python]
 """
@@ -18,7 +18,6 @@ import argparse
 import json
 import random
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -247,15 +246,22 @@ def row(tool: str, python: str, file: Path, rounds: int, size: int, pairs: list[
 
 
 def measured(tool: str, texts: Texts) -> dict[str, object]:
-    """Seconds of one run, and by how much memory grew at most; what a tool prepares once is done on one text before."""
+    """Processor seconds of one run, and by how much memory grew; what a tool prepares once is done before."""
     run = TOOLS[tool][1]
     run([texts[0], "un altro testo che serve soltanto a scaldare il programma prima della misura vera e propria"])
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    started = time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    before = memory("VmRSS")
+    started = time.process_time()
     stays = run(texts)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"stays": stays, "seconds": seconds, "memory": max(0, peak - before)}
+    seconds = time.process_time() - started
+    return {"stays": stays, "seconds": seconds, "memory": memory("VmHWM") - before}
+
+
+def memory(field: str) -> int:
+    """Bytes, as Linux counts them."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
 
 
 if __name__ == "__main__":
