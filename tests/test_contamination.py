@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from langadapt import Document, Item, Message, Recipe, RecipeError, Rejected
 from langadapt.corpus import contamination
 from langadapt.corpus.contamination import Findings, Index, in_words, judge
+from langadapt.corpus.preparing import prepared
 from langadapt.corpus.questions import Asked, build
 from langadapt.corpus.words import Words, grams, runs
 from langadapt.plugins import registry
@@ -123,8 +125,20 @@ def test_runs_are_equal_where_their_words_are(words: list[str], length: int) -> 
 
 def test_a_run_has_the_same_hash_wherever_it_stands_in_a_very_long_text() -> None:
     words = Words.of(" ".join(f"p{n % 977}" for n in range(40_000))).hashes
-    ((_, made),) = runs(words, [8])
+    made = grams(words, 8)
+    assert len(made) == 40_000 - 7
     assert made[5] == made[5 + 977 * 40] == grams(words[5:13], 8)[0]
+
+
+@given(st.integers(0, 90), st.lists(st.integers(1, 12), min_size=1, max_size=4, unique=True))
+def test_every_run_of_a_long_text_comes_once(count: int, lengths: list[int]) -> None:
+    from langadapt.corpus import words
+
+    hashes = Words.of(" ".join(f"p{n}" for n in range(count))).hashes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "_MOST_WORDS", 16)
+        made = [(length, place + n) for length, place, found in runs(hashes, lengths) for n in range(len(found))]
+    assert sorted(made) == sorted((length, n) for length in lengths for n in range(count - length + 1))
 
 
 # --- what is found ----------------------------------------------------------------------------------------------------
@@ -437,3 +451,20 @@ def test_a_run_drops_what_it_measures_on_and_says_so(recipe: Callable[..., Recip
     page = run.report.read_text(encoding="utf-8")
     assert "1 document with items of an evaluation: dropped" in page
     assert "(1 of 24): dropped" in (tmp_path / "run" / "events.jsonl").read_text(encoding="utf-8")
+
+
+def test_workers_and_the_cache_give_what_this_process_gives(
+    recipe: Callable[..., Recipe], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    lines = [json.dumps({"text": made_up(n, 100) * 160}) + "\n" for n in range(60)]
+    write("text.jsonl", (tmp_path / "text.jsonl").read_text(encoding="utf-8") + "".join(lines))
+    planned = recipe("[decontamination]\naction = 'report'").plan(tmp_path / "run")
+    (input,) = planned.stage("adapt").inputs
+
+    def read(workers: int) -> list[object]:
+        return list(prepared(input.source(), workers))
+
+    here = list(replace(input.source(), shared=None).read())
+    alone, shared, kept = read(1), read(2), read(2)
+    assert alone == shared == kept and len(alone) == len(here) == 120
+    assert [json.loads(item.found)["wic-ita"]["words"] for item in kept if item.found] == [9]

@@ -80,18 +80,24 @@ class Index:
         for hash_, item, length in np.load(folder / "wholes.npy").tolist():
             self.wholes[length][hash_].append(item)
             self.parts[item] += 1
+        self.lengths = sorted({self.n, *self.wholes})
 
     def leaks(self, words: Words) -> list[Leak]:
         """The items that a text holds, the longest match first."""
-        (_, hashes), *wholes = runs(words.hashes, [self.n, *self.wholes])
-        at = _hits(hashes, *self.filters[0])
-        found = list(self._by_grams(at, hashes[at])) if len(at) else []
-        hits = {length: (at, h[at]) for length, h in wholes if len(at := _hits(h, *self.filters[1]))}
-        if hits:
-            found += self._as_wholes(words, hits)
+        of_grams: list[tuple[Places, Hashes]] = []
+        of_wholes: list[tuple[int, Places, Hashes]] = []
+        for length, place, hashes in runs(words.hashes, self.lengths):
+            if length == self.n and len(at := _hits(hashes, *self.filters[0])):
+                of_grams.append((at + place, hashes[at]))
+            if length in self.wholes and len(at := _hits(hashes, *self.filters[1])):
+                of_wholes.append((length, at + place, hashes[at]))
+        found = [*self._by_grams(of_grams), *self._as_wholes(words, of_wholes)]
         return sorted(found, key=lambda leak: (-leak.words, -leak.coverage))
 
-    def _by_grams(self, at: Places, hashes: Hashes) -> Iterator[Leak]:
+    def _by_grams(self, hits: Sequence[tuple[Places, Hashes]]) -> Iterator[Leak]:
+        if not hits:
+            return
+        at, hashes = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         first, after = (np.searchsorted(self.grams, hashes, side) for side in ("left", "right"))
         counts = after - first
         if counts.any():
@@ -124,10 +130,10 @@ class Index:
                     best[number] = leak
         yield from (leak for leak in best.values() if leak.evaluation not in self.skip)
 
-    def _as_wholes(self, words: Words, hits: Mapping[int, tuple[Places, Hashes]]) -> Iterator[Leak]:
+    def _as_wholes(self, words: Words, hits: Iterable[tuple[int, Places, Hashes]]) -> Iterator[Leak]:
         """Items too short for n-grams, all of whose runs of words are there."""
         found: dict[int, dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-        for length, (at, hashes) in hits.items():
+        for length, at, hashes in hits:
             for place, hash_ in zip(at.tolist(), hashes.tolist(), strict=True):
                 items = self.wholes[length].get(hash_, ())
                 if items and (length >= ANYWHERE or _is_line(words, place, length)):

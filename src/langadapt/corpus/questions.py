@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 INDEX = "index.json"  # of an index: its options, and how much of each evaluation is in it
 MOST_TEXT = 64_000_000  # characters of an evaluation of running text that are indexed
 ANYWHERE = 4  # words that a whole question needs to be looked for within lines; a shorter one must be a line of its own
+LONGEST_WHOLE = 1000  # words of a question that is looked for as it stands: one of which every part is a common one
 COMMON, COMMON_SHARE = 3, 0.05  # an n-gram in more questions than both of these is part of the instruction
 LABEL = 8  # words that a label at the start of a line has at most, as in "Frase 1:"
 
@@ -270,7 +271,10 @@ def _take_up(item: _Item, number: int, tables: _Tables) -> bool:
     if any(found) or not any(text.own.any() for text in item.questions):
         return any(found)
     own = [run for text in item.questions for run in _own_runs(text) if len(run) >= ANYWHERE]
-    for words in own or [np.concatenate([text.words for text in item.questions])]:
+    wholes = own or [np.concatenate([text.words for text in item.questions])]
+    if max(map(len, wholes)) > LONGEST_WHOLE:
+        return False
+    for words in wholes:
         tables.take_up_whole(number, words)
     return True
 
