@@ -262,7 +262,7 @@ def _watched(items: Iterable[Item]) -> Iterator[Item]:
 def _screen() -> Any:
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False, highlight=False)  # what a corpus says is text and nothing else
 
 
 def _write_page(path: Path, text: str) -> None:

@@ -17,6 +17,8 @@ from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, of_sample
 from langadapt.errors import UserError, nearest
 from langadapt.records import Document
 
+LONG = 700  # characters of a document that are shown
+CONTEXT = 60  # characters shown around a change
 _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 _LARGE = 4_000_000  # comparisons of words in one passage; beyond, it is shown as cut and put whole
 
@@ -67,6 +69,24 @@ class Difference:
     def pieces(self) -> list[Piece]:
         """The text before and after as one."""
         return pieces(self.before, self.after)
+
+    def shortened(self) -> list[Piece]:
+        """The pieces as they are shown: long stretches that stayed without their middle, and not too much of it all."""
+        if not self.changed_by:
+            return [Piece("same", self.before if len(self.before) <= LONG else f"{self.before[:LONG]}…")]
+        pieces, shown, room = self.pieces(), list[Piece](), LONG
+        for number, (kind, text) in enumerate(pieces):
+            if kind != "same":
+                text = text.replace("\n", "↵\n")  # a line's end that was cut would not be seen
+            elif len(text) > 2 * CONTEXT + 10:
+                head = text[:CONTEXT] if number else ""
+                tail = text[-CONTEXT:] if number < len(pieces) - 1 else ""
+                text = f"{head} … {tail}"
+            if len(text) > room:
+                return [*shown, Piece(kind, f"{text[:room]}…")]
+            shown.append(Piece(kind, text))
+            room -= len(text)
+        return shown
 
     def to_json(self) -> dict[str, Any]:
         return {
