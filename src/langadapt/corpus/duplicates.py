@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GOLDEN = 0x9E3779B97F4A7C15  # odd: 2^64 over the golden ratio
 _BASE = 0xD1342543DE82EF95  # odd: of the polynomials that words and runs of words are hashed by
 PIECE = 1 << 16  # characters that are looked at together, and
-_CHUNK = 1 << 10  # runs of words; both bound memory
+_CHUNK = 1 << 9  # runs of words; both bound memory
 _LAST = 0x33480  # no script that running text is written in has code points beyond
 # Scripts that are written without blanks: Thai to Lao, Myanmar, Khmer, kana, Han. Each letter counts as a word there.
 _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0x20000, _LAST))
@@ -183,10 +183,9 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
     raised with every change to them.
     """
     number = options.bands * options.rows
-    key = _random(number=3 * number + options.bands, seed=_GOLDEN + (options.ngram << 32) + options.rows)
-    factors = (key[:number] >> np.uint64(32)).astype(np.uint32)[:, None] | np.uint32(1)
-    offsets = (key[number : 2 * number] >> np.uint64(32)).astype(np.uint32)[:, None]
-    weights, salts = key[2 * number : 3 * number].reshape(options.bands, options.rows), key[3 * number :]
+    key = _random(number=2 * number + options.bands, seed=_GOLDEN + (options.ngram << 32) + options.rows)
+    factors = (key[:number] >> np.uint64(32)).astype(np.uint32)[:, None] | np.uint32(1)  # odd: each permutes 32 bits
+    weights, salts = key[number : 2 * number].reshape(options.bands, options.rows), key[2 * number :]
     room = np.empty((number, _CHUNK), np.uint32)
 
     def sign(text: str) -> bytes:
@@ -198,7 +197,6 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
         for start in range(0, len(runs), _CHUNK):
             some = runs[start : start + _CHUNK]
             values = np.multiply(factors, some, out=room[:, : len(some)])
-            values += offsets
             np.minimum(least, values.min(axis=1), out=least)
         bands = (least.reshape(weights.shape) * weights).sum(axis=1, dtype=np.uint64)
         return _mixed(bands + salts).astype("<u8").tobytes()
