@@ -81,39 +81,48 @@ class _Elements:
     def __init__(self, content: Content, size: int):
         self.content, self.size = content, size
         self.flaw, self.left = "", 0
+        self._held, self._start, self._at = b"", 0, 0  # bytes; where an element begins; how far they were looked at
+        self._depth, self._number, self._closed = 0, 0, False
 
     def __iter__(self) -> Iterator[bytes]:
-        held, at, start, depth = b"", 0, 0, 0
-        closed = some = False
         for piece in _joined(self.content, self.size):
-            if closed:
+            if self._closed:
                 self.left += len(piece.strip())
                 continue
-            held, at, start = held[start:] + piece, at - start, 0
-            while not closed and (token := _TOKEN.search(held, at)):
-                if token[1] == b"" and token[0][:1] == b'"':  # the text goes on in the next piece
-                    at = token.start()
-                    break
-                at = token.end()
-                if token[0] in (b"[", b"{"):
-                    depth += 1
-                    start = at if depth == 1 else start
-                elif token[0] == b"]" or (token[0] == b"}" and depth > 1):
-                    depth -= 1
-                    closed = depth == 0
-                if closed or (token[0] == b"," and depth == 1):
-                    element = held[start : token.start()].strip()
-                    if element or some or not closed:
-                        yield element or b","  # nothing between two commas is no JSON
-                    some, start = True, at
-            else:
-                at = at if closed else len(held)
-            if closed:
-                self.left = len(held[at:].strip())
-        if not closed:
-            self.flaw, self.left = self.content.flaw or CUT_SHORT, len(held) - start
+            self._held, self._at, self._start = self._held[self._start :] + piece, self._at - self._start, 0
+            yield from self._found()
+            if self._closed:
+                self.left = len(self._held[self._at :].strip())
+        if not self._closed:
+            self.flaw, self.left = self.content.flaw or CUT_SHORT, len(self._held) - self._start
         elif self.left:
             self.flaw = "not valid JSON"
+
+    def _found(self) -> Iterator[bytes]:
+        """Elements that end in what is held."""
+        while not self._closed and (token := _TOKEN.search(self._held, self._at)):
+            if token[0][:1] == b'"' and not token[1]:  # a text that goes on in the next piece
+                self._at = token.start()
+                return
+            self._at = token.end()
+            if self._ends(token[0]):
+                element = self._held[self._start : token.start()].strip()
+                self._start = self._at
+                if element or self._number or not self._closed:  # else the array is empty
+                    self._number += 1
+                    yield element or b","  # nothing between two commas is no JSON
+        if not self._closed:
+            self._at = len(self._held)
+
+    def _ends(self, mark: bytes) -> bool:
+        """Whether an element ends here; follows how deep the marks lead."""
+        if mark in (b"[", b"{"):
+            self._depth += 1
+            self._start = self._at if self._depth == 1 else self._start
+        elif mark == b"]" or (mark == b"}" and self._depth > 1):
+            self._depth -= 1
+            self._closed = self._depth == 0
+        return self._closed or (mark == b"," and self._depth == 1)
 
 
 def _joined(pieces: Iterable[bytes], least: int) -> Iterator[bytes]:
