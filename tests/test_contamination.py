@@ -453,6 +453,29 @@ def test_a_run_drops_what_it_measures_on_and_says_so(recipe: Callable[..., Recip
     assert "(1 of 24): dropped" in (tmp_path / "run" / "events.jsonl").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("action = 'report'", "adapt was trained on items of wic-ita, whose figures are flattered by that."),
+        ("enabled = false", "Nobody looked whether the training text holds what the model is measured on."),
+        ("", ""),
+    ],
+)
+def test_the_card_says_what_speaks_against_the_figures(
+    recipe: Callable[..., Recipe], tmp_path: Path, table: str, said: str
+) -> None:
+    from langadapt.report.findings import limitations
+
+    planned = recipe(f"[decontamination]\n{table}").plan(tmp_path / "run")
+    row = {"found": 1}
+    found = {"action": planned.recipe.table.decontamination.action, "documents": 1, "evaluations": {"wic-ita": row}}
+    accounting = {"mix": [{"corpus": "text"}], "contamination": found}
+    state = {"stages": [{"id": "adapt", "kind": "cpt", "accounting": accounting}]}
+    assert [line for line in limitations(planned, state, []) if "trained on" in line or "looked" in line] == (
+        [said] if said else []
+    )
+
+
 def test_workers_and_the_cache_give_what_this_process_gives(
     recipe: Callable[..., Recipe], write: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -373,6 +373,7 @@ def limitations(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> li
         *worse,
         *_tasks(plan, rows),
         *_untrained(state),
+        *_contaminated(plan, state),
         *_unread(plan),
         *notes,
         "What is not in the table was not measured.",
@@ -402,6 +403,17 @@ def _untrained(state: Mapping[str, Any]) -> Iterable[str]:
         tokens = (stage.get("accounting") or {}).get("tokens", {})
         for reason, count in tokens.get("dropped", {}).items():
             yield f"{stage['id']}: {percent(count / tokens['read'])} of the tokens read were not trained on: {reason}."
+
+
+def _contaminated(plan: Plan, state: Mapping[str, Any]) -> Iterable[str]:
+    trained = [stage for stage in state["stages"] if (stage.get("accounting") or {}).get("mix")]
+    if trained and not plan.recipe.table.decontamination.enabled:
+        yield "Nobody looked whether the training text holds what the model is measured on."
+    for stage in trained:
+        table = stage["accounting"].get("contamination", {})
+        if table.get("action") == "report" and table["documents"]:
+            hit = [name for name, row in table["evaluations"].items() if row["found"]]
+            yield f"{stage['id']} was trained on items of {', '.join(hit)}, whose figures are flattered by that."
 
 
 def _unread(plan: Plan) -> Iterable[str]:
