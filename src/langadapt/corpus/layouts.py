@@ -153,6 +153,7 @@ _META: Names = {
 _COLUMNS_OF_ORIGIN: Names = {
     "id": "id", "url": "url", "language": "language", "lang": "language", "license": "licence", "licence": "licence",
     "dump": "revision", "revision": "revision", "warc_headers": _WARC, "metadata": _META, "meta": _META,
+    "origin": {kind: kind for kind in ("id", "url", "language", "licence", "revision")},  # of our own writing
 }  # fmt: skip
 
 
