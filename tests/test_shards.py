@@ -221,6 +221,7 @@ def test_a_step_that_only_this_process_knows_is_run_here(corpus, monkeypatch):
     assert len(found) > 400
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_is_run_once(corpus):
     run = script(f"print(len(list(prepared(source_of(Path({str(corpus)!r})), 2))))")
     said, _ = run.communicate(timeout=120)
@@ -336,7 +337,7 @@ def changed(corpus: Path, how: str) -> Source:
         ("near", "near duplicates: not looked for → ngram=5 bands=14 rows=8"),
         ("stop", "bad records: drop → stop"),
         ("layout", "layout: by columns → text"),
-        ("language", "language: it → en"),
+        ("language", "language: it of langadapt-italian 0.1.0 → en"),
     ],
 )
 def test_whatever_decides_what_is_prepared_misses_when_it_changes_and_is_named(corpus, how, why):
@@ -365,6 +366,7 @@ def test_a_damaged_shard_is_made_again(corpus, spoil):
     assert list(prepared(source, 1)) == first and kept_bytes(source) == kept
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_after_its_last_shard(corpus):
     whole = source_of(corpus)
     first, kept = list(prepared(whole, 1)), kept_bytes(whole)
@@ -450,6 +452,7 @@ def _lives(process: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_run(corpus, plugin, tmp_path, number):
     log = tmp_path / "log"

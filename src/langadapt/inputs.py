@@ -179,7 +179,6 @@ class Input:
             "layout": self.layout or "by columns",
             "columns": ", ".join(f"{ours} = {theirs}" for ours, theirs in sorted(self.preparation.columns.items())),
             "bad records": self.ref.on_bad_record,
-            "language": self.preparation.language,
             **self.cleaners,
             "near duplicates": near,
             **self.screened(),
@@ -273,15 +272,20 @@ def prepare(made: Input, known: Registry, language: str) -> None:
     good = made.label if ref.on_bad_record == "stop" else ""
     made.preparation = Preparation(columns=dict(ref.columns), good=good, language=language, steps=steps, near=ref.near)
     made.steps = made.preparation.make_steps(known)
-    made.cleaners = _cleaners(steps, known)
     readers = [_version(known.corpora.owner(record.name))] if record else []
+    spoken = f"{language} of {_version(known.languages.owner(language))}" if language in known.languages else language
+    made.cleaners = {
+        **({"reader": readers[0]} if record and record.read else {}),
+        "language": spoken,
+        **_cleaners(steps, known),
+    }
     named = [
         f"{known.filters[name].name} {known.filters[name].version} of {_version(known.filters.owner(name))}"
         for name, _ in steps
     ]
     files = [f"{option} {digest[:12]}" for option, digest in made.cleaners.items() if len(digest) == 64]
     near = [f"near duplicates {ref.near.version}"] if ref.near else []
-    made.reader = ", ".join([*readers, *named, *files, *near])
+    made.reader = ", ".join([*readers, *named, *([spoken] if steps else []), *files, *near])
 
 
 def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry) -> dict[str, str]:
