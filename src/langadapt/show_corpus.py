@@ -73,9 +73,9 @@ def _compared(made: Statistics, cleaned: bool, console: Console) -> None:
     rows: dict[str, Callable[[Texts], str]] = {
         "documents": lambda t: f"{t.documents:,}",
         "bytes": lambda t: size(t.bytes),
-        "characters": lambda t: f"{t.characters:,}",
-        "words and marks": lambda t: f"{t.words:,}",
-        "lines": lambda t: f"{t.lines:,}",
+        "characters": lambda t: f"{t.lengths['characters'].total:,}",
+        "words and marks": lambda t: f"{t.lengths['words'].total:,}",
+        "lines": lambda t: f"{t.lengths['lines'].total:,}",
         "exact duplicates": lambda t: _of(t.exact, t.documents),
         "near duplicates": lambda t: _of(t.near, t.documents),
         "with mojibake": lambda t: _of(t.mojibake, t.documents),

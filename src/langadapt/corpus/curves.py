@@ -28,7 +28,7 @@ from langadapt.records import Document, Filter, Language
 if TYPE_CHECKING:
     from langadapt.plugins import Registry
 
-_FACTORS = (0.125, 0.25, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 4, 8)
+_FACTORS = (0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4)
 _LOG_ODDS = (-3, -2, -1.2, -0.7, -0.3, 0, 0.3, 0.7, 1.2, 2, 3)
 _FROM_ZERO = {int: (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), float: (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)}
 
@@ -198,46 +198,43 @@ class _Trial:
         curve.values = list(self._steps)
 
     def ask(self, document: Document) -> None:
-        """Adds what is kept of a document by each value.
-
-        Between two values with the same outcome, those between are taken to have it too: a threshold lets through more
-        and more, or less and less. That is checked at the configured value, and 0, which often stands for off, is not
-        taken to be one of them.
-        """
+        """Adds what is kept of a document by each value."""
         curve, values = self.curve, self.curve.values
-        size = size_of(document)
-        curve.documents += 1
-        curve.bytes += size
-        found: dict[int, Verdict] = {}
 
         def verdict(index: int) -> Verdict:
-            if index not in found:
-                outcome = self._steps[values[index]](document)
-                found[index] = (False, 0) if isinstance(outcome, str) else (True, size_of(outcome))
-            return found[index]
+            outcome = self._steps[values[index]](document)
+            return (False, 0) if isinstance(outcome, str) else (True, size_of(outcome))
 
-        def fill(low: int, high: int) -> None:
-            if high - low < 2:
-                return
-            if verdict(low) == verdict(high):
-                found.update(dict.fromkeys(range(low + 1, high), verdict(low)))
-                return
-            middle = (low + high) // 2
-            verdict(middle)
-            fill(low, middle)
-            fill(middle, high)
-
-        first = 1 if values[0] == 0 and len(values) > 1 else 0
-        here = values.index(curve.configured)
-        marks = sorted({0, first, max(here, first), len(values) - 1})
-        for index in marks:
-            verdict(index)
-        for low, high in pairwise(marks):
-            fill(low, high)
-        for index, value in enumerate(values):
-            kept, left = verdict(index)
+        curve.documents += 1
+        curve.bytes += size_of(document)
+        first = min(values[0] == 0, len(values) - 1)  # 0 often stands for off, and is asked about by itself
+        marks = sorted({0, first, max(first, values.index(curve.configured)), len(values) - 1})
+        for value, (kept, left) in zip(values, _verdicts(marks, verdict), strict=True):
             curve.kept_documents[value] += kept
             curve.kept_bytes[value] += left
+
+
+def _verdicts(marks: Sequence[int], verdict: Callable[[int], Verdict]) -> list[Verdict]:
+    """What is kept by each value, of which few are asked about.
+
+    Between two values with the same outcome, those between are taken to have it too: a threshold lets through more and
+    more, or less and less. Where it changes, the place is found by halving.
+
+    Args:
+        marks: numbers of the values to begin with, from the first to the last.
+        verdict: asks about a value.
+    """
+    found = {index: verdict(index) for index in marks}
+    between = list(pairwise(marks))
+    while between:
+        low, high = between.pop()
+        if found[low] == found[high]:
+            found.update(dict.fromkeys(range(low + 1, high), found[low]))
+        elif high - low > 1:
+            middle = (low + high) // 2
+            found[middle] = verdict(middle)
+            between += [(low, middle), (middle, high)]
+    return [found[index] for index in sorted(found)]
 
 
 def _trials(text: str, steps: Sequence[NamedStep], language: Language | None, known: Registry) -> list[_Trial]:
@@ -274,7 +271,7 @@ def _made(filter: Filter, options: Mapping[str, Any], language: Language | None,
 def numbers_of(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
     """Options that are numbers; one that is not set has the value of the language's threshold of its name."""
     own = language.thresholds.get(filter.name, {}) if language else {}
-    values = {key: own.get(key) if value is None else value for key, value in options.items()}
+    values = {k: float(own[k]) if value is None and k in own else value for k, value in options.items()}
     return {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 

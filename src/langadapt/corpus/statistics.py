@@ -37,7 +37,7 @@ class Texts:
         from langadapt.corpus.duplicates import NearSeen, Seen
 
         self.tokens = tokens
-        self.documents = self.bytes = self.characters = self.words = self.lines = self.mojibake = 0
+        self.documents = self.bytes = self.mojibake = 0
         self.exact = self.near = 0  # documents that repeat an earlier one
         self._seen, self._near_seen = Seen(), NearSeen()
         self.lengths = {"characters": Distribution(), "words": Distribution(), "lines": Distribution()}
@@ -51,10 +51,8 @@ class Texts:
         """Adds a document."""
         self.documents += 1
         self.bytes += text.size
-        for name, lengths in self.lengths.items():
-            number = getattr(text, name)
-            setattr(self, name, getattr(self, name) + number)
-            lengths.add(number)
+        for name, number in (("characters", text.characters), ("words", text.words), ("lines", text.lines)):
+            self.lengths[name].add(number)
         self.mojibake += text.mojibake
         self.languages[text.language] += 1
         self.unsure += not text.sure
@@ -75,9 +73,7 @@ class Texts:
         return {
             "documents": self.documents,
             "bytes": self.bytes,
-            "characters": self.characters,
-            "words": self.words,
-            "lines": self.lines,
+            **{name: lengths.total for name, lengths in self.lengths.items()},
             "mojibake": self.mojibake,
             "duplicates": {"exact": self.exact, "near": self.near},
             "lengths": {name: lengths.to_json() for name, lengths in self.lengths.items()},
