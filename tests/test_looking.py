@@ -383,7 +383,7 @@ def test_values_lie_around_the_one_that_is_configured(value: float) -> None:
 @pytest.mark.parametrize(
     ("filter", "text", "hint"),
     [
-        ("min-length,characters=60", "a" * 40, "kept with characters = 30 (is 60)"),
+        ("min-length,characters=60", "a" * 40, "kept with characters = 36 (is 60)"),
         ("min-length,characters=60,words=50", "a" * 40, "no single option would have kept it"),
         ('language,tag="it"', ENGLISH, "kept with characters = 160 (is 40)"),  # then too short to be judged
         ("min-length,words=50", " ".join(["parola"] * 40), "kept with words = 40 (is 50)"),

@@ -28,7 +28,7 @@ from langadapt.records import Document, Filter, Language
 if TYPE_CHECKING:
     from langadapt.plugins import Registry
 
-_FACTORS = (0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4)
+_FACTORS = (0.2, 0.4, 0.6, 0.8, 0.9, 1, 1.1, 1.3, 2, 4, 8)
 _LOG_ODDS = (-3, -2, -1.2, -0.7, -0.3, 0, 0.3, 0.7, 1.2, 2, 3)
 _FROM_ZERO = {int: (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), float: (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)}
 

@@ -13,7 +13,7 @@ from langadapt.records import Document, Language
 
 
 def margin(document: Document, step: NamedStep, language: Language | None) -> str:
-    """What would have kept a document, in words: `kept with min_words = 40 (is 50)`.
+    """What would have kept a document, in words: `kept with min_words = 45 (is 50)`.
 
     Args:
         document: as it came to the step, which dropped it.
