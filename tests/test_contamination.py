@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ ITEMS = [item(f"test/{n}", made_up(n, 20)) for n in range(30)]
 Look = Callable[[str], list[tuple[str, int]]]
 
 
-def index(folder: Path, items: Sequence[Item | Document], **options: object) -> Path:
+def index(folder: Path, items: Iterable[Item | Document], **options: object) -> Path:
     return build([Asked(evaluation="umore", items=items)], Decontamination.model_validate(options), folder)
 
 
@@ -245,6 +245,19 @@ def test_text_that_is_scored_is_looked_for_document_by_document(tmp_path: Path) 
     where = Index(index(tmp_path, [*scored, Rejected(reason="empty", where="d9")]))
     part = " ".join(scored[2].text.split()[100:120])
     assert found(where, f"come si legge: {part}") == [("d2", 20)]
+
+
+def test_no_more_text_is_read_than_is_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from langadapt.corpus import questions
+
+    def scored() -> Iterator[Document]:
+        for number in range(3):
+            yield Document(id=f"d{number}", text=made_up(number, 30))
+        raise AssertionError("a corpus of terabytes would be read to its end")
+
+    monkeypatch.setattr(questions, "MOST_TEXT", 2 * len(made_up(0, 30)) - 50)
+    where = Index(index(tmp_path, scored()))
+    assert found(where, made_up(1, 30)) == [("d1", 30)]
 
 
 def test_every_item_of_a_dump_is_found(whole: Index) -> None:

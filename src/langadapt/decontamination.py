@@ -118,14 +118,12 @@ def _notes(options: Decontamination, found: list[Measured], lacking: list[str]) 
 
 def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured], list[str]]:
     """Evaluations whose data is at hand, and the names of the others."""
-    from langadapt.stages.evaluate import in_the_way
-
     found: list[Measured] = []
     lacking: list[str] = []
     for evaluation in _evaluations(planner, options):
         input = planner.input(CorpusRef(name=evaluation.corpus, held_out=0))
         owner = planner.registry.evaluations.owner(evaluation.name)
-        if in_the_way(evaluation, input):
+        if input.in_the_way(evaluation):
             lacking.append(evaluation.name)
         else:
             found.append(Measured(evaluation=evaluation, input=input, owner=f"{owner.distribution} {owner.version}"))
@@ -134,13 +132,11 @@ def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured
 
 def _evaluations(planner: Planner, options: Decontamination) -> Iterator[Evaluation]:
     """The evaluations that the recipe names, or that its stages ask."""
-    from langadapt.stages.evaluate import EvaluateOptions, suites_of
-
-    asking = [stage.options for stage in planner.recipe.stages if isinstance(stage.options, EvaluateOptions)]
-    suites = {suite for stage in asking for suite in suites_of(stage, planner)}
-    suites = suites if options.against is None else set(options.against)
+    asking = [stage.options for stage in planner.recipe.stages if stage.kind == "evaluate"]
+    asked = {suite for stage in asking for suite in planner.suites(getattr(stage, "suites", None))}
+    chosen = asked if options.against is None else set(options.against)
     for evaluation in planner.registry.evaluations.values():
-        if not suites.isdisjoint((evaluation.name, *evaluation.suites)):
+        if not chosen.isdisjoint((evaluation.name, *evaluation.suites)):
             yield evaluation
 
 

@@ -20,7 +20,7 @@ from langadapt.corpus.reading import SIZE, blocks_of
 from langadapt.errors import UserError
 from langadapt.plugins import Plugin, Registry
 from langadapt.recipe import CorpusRef
-from langadapt.records import Corpus, Document, Rejected
+from langadapt.records import Corpus, Document, Evaluation, Rejected
 
 if TYPE_CHECKING:
     from langadapt.decontamination import Screen
@@ -110,6 +110,12 @@ class Input:
             max_documents=limit,
             repeats=self.ref.deduplicate == "none",
         )
+
+    def in_the_way(self, evaluation: Evaluation) -> str:
+        """Why an evaluation cannot read it; items are read from files that are at hand, never from the hub."""
+        if evaluation.method == "generate" and self.where == "hub":
+            return f'its items are read from a copy; say where it lies: [data] "{self.label}" = "FOLDER"'
+        return self.problem
 
     def documents(self) -> Iterable[Document | Rejected]:
         """Everything that is read, in order.

@@ -174,7 +174,9 @@ def _read(found: Iterable[Item | Document | Rejected]) -> list[_Item]:
     seen: set[bytes] = set()
     size = 0
     for record in found:
-        if isinstance(record, Rejected) or size > MOST_TEXT:
+        if size > MOST_TEXT:
+            break
+        if isinstance(record, Rejected):
             continue
         if isinstance(record, Document):
             size += len(record.content)
