@@ -208,6 +208,21 @@ def test_what_is_read_ahead_is_no_duplicate_of_what_another_corpus_gives(tmp_pat
     assert (a.documents, b.documents) == (10, 10)
 
 
+def test_what_was_seen_before_is_not_tokenised_again(tmp_path, monkeypatch):
+    tokenised: list[str] = []
+    plain = spelt
+
+    def counted(documents: list[Document]) -> list[Sequence_]:
+        tokenised.extend(d.text for d in documents)
+        return plain(documents)
+
+    monkeypatch.setitem(globals(), "spelt", counted)
+    texts = [f"{i:05d}" for i in range(4000)]
+    found = packed(tmp_path, Counted(texts + texts))
+    assert len(tokenised) < 1.6 * len(texts)
+    assert found.accounting.documents.dropped == {"exact duplicate": 4000} and found.accounting.documents.kept == 4000
+
+
 # --- what is too long ---
 
 

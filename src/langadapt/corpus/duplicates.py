@@ -36,7 +36,7 @@ _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30
 
 
 class Seen:
-    """Digests of 128 bits that were there before; exact, at 21 to 32 bytes each.
+    """Digests of 128 bits that were there before; exact, at 21 to 27 bytes each.
 
     Digests are those of a good hash function: their bits are as good as random.
     """
@@ -49,6 +49,10 @@ class Seen:
         first, second = unpack("<QQ", digest)
         return self._parts[first % _PARTS].add(first, second)
 
+    def __contains__(self, digest: bytes) -> bool:
+        first, second = unpack("<QQ", digest)
+        return self._parts[first % _PARTS].has(first, second)
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
@@ -56,7 +60,7 @@ class Seen:
 
 
 class NearSeen:
-    """Bands of signatures that were there before, at 11 to 16 bytes a band.
+    """Bands of signatures that were there before, at 11 to 13 bytes a band.
 
     A band's hash tells its number and the settings that it was made with, so one table serves texts signed under any
     settings; those of different ones never meet.

@@ -287,14 +287,17 @@ class _Reading:
         def held_out(item: Prepared) -> bool:
             return is_held_out(item.digest, source.held_out)
 
+        def chosen(item: Prepared) -> bool:
+            return is_in_pass(item.digest, 0, source.epochs) or held_out(item)
+
         def due(place: int, item: Prepared) -> bool:
-            return held_out(item) or is_in_pass(item.digest, 0, source.epochs)
+            return chosen(item) and (source.repeats or item.digest not in self.seen)  # which would only be refused
 
         stream = self._encoded(source, due, pool)
         for place, item, encoded in stream:
             self.findings.add(item.document.id if isinstance(item, Prepared) else item.where, item.found)
             if isinstance(item, Prepared):
-                if encoded is None:
+                if not chosen(item):
                     item = Rejected(reason="beyond epochs", where=item.document.id, size=item.size)
                 else:
                     (item,) = admit([item], None if source.repeats else self.seen, self.near)
