@@ -217,7 +217,7 @@ def test_what_was_seen_before_is_not_tokenised_again(tmp_path, monkeypatch):
         return plain(documents)
 
     monkeypatch.setitem(globals(), "spelt", counted)
-    texts = [f"{i:05d}" for i in range(4000)]
+    texts = [f"a{i:05d}" for i in range(4000)]
     found = packed(tmp_path, Counted(texts + texts))
     assert len(tokenised) < 1.6 * len(texts)
     assert found.accounting.documents.dropped == {"exact duplicate": 4000} and found.accounting.documents.kept == 4000
