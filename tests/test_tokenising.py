@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langadapt.corpus import tokenising
 from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.mixing import plan_mix
 from langadapt.corpus.packing import Sequence_
@@ -217,10 +218,11 @@ def test_what_was_seen_before_is_not_tokenised_again(tmp_path, monkeypatch):
         return plain(documents)
 
     monkeypatch.setitem(globals(), "spelt", counted)
-    texts = [f"a{i:05d}" for i in range(4000)]
+    monkeypatch.setattr(tokenising, "MOST", tokenising.FIRST)
+    texts = [f"a{i:05d}" for i in range(20_000)]
     found = packed(tmp_path, Counted(texts + texts))
-    assert len(tokenised) < 1.6 * len(texts)
-    assert found.accounting.documents.dropped == {"exact duplicate": 4000} and found.accounting.documents.kept == 4000
+    assert len(tokenised) < 1.4 * len(texts), "but for what is read ahead"
+    assert found.accounting.documents.dropped == {"exact duplicate": 20_000}
 
 
 # --- what is too long ---
