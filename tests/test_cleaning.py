@@ -130,8 +130,8 @@ def test_real_texts_repeat_themselves_as_a_plain_search_says():
         texts = [json.loads(row)["text"] for row in list(rows)[::12]]
     found = []
     for text in texts:
-        running = running_text.RunningText(text, running_text.words)
-        shares = ((n, upstream_characters(running.words, n) / len(text)) for n in limits if n <= len(running.words))
+        running, words = running_text.RunningText(text, running_text.words), running_text.words(text)
+        shares = ((n, upstream_characters(words, n) / len(text)) for n in limits if n <= len(words))
         found.append((repetition.first_exceeded(running, limits), next((n for n, s in shares if s > limits[n]), 0)))
     assert [ours for ours, _ in found] == [plain for _, plain in found]
     assert len({ours for ours, _ in found}) > 4, "several of the limits decide"
@@ -541,6 +541,23 @@ def test_what_is_known_of_words_is_what_they_are(found: list[str]):
 
 def pairs(values: list[str]) -> list[tuple[int, int]]:
     return [(i, j) for i in range(len(values)) for j in range(i)]
+
+
+@given(st.text(st.sampled_from("abc d\n.,")))
+def test_facts_found_piece_by_piece_are_those_of_the_words(text: str):
+    running = running_text.RunningText(text, running_text.words)
+    whole = running_text.RunningText(text, lambda text: running_text.words(text))
+    assert running.facts.tolist() == whole.facts.tolist()
+    assert running.among(["a", "b", ",", "x"]) == [w for w in ("a", "b", ",") if w in running_text.words(text)]
+
+
+def test_a_full_vocabulary_gives_way_to_a_new_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(running_text, "LIMIT", 3)
+    first = running_text.RunningText("uno due tre quattro uno", running_text.words)
+    assert first.numbers[0] == first.numbers[4]
+    second = running_text.RunningText("cinque uno", running_text.words)
+    assert (second.numbers.tolist(), second.among(["uno", "due"])) == ([0, 1], ["uno"])
+    assert first.among(["uno", "cinque"]) == ["uno"], "an earlier text keeps the one that it was read with"
 
 
 def test_words_are_found_once_for_all_steps_of_a_document():
