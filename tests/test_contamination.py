@@ -504,3 +504,11 @@ def test_workers_and_the_cache_give_what_this_process_gives(
     alone, shared, kept = read(1), read(2), read(2)
     assert alone == shared == kept and len(alone) == len(here) == 120
     assert [json.loads(item.found)["wic-ita"]["words"] for item in kept if item.found] == [9]
+
+
+@given(st.text(max_size=300))
+def test_any_text_can_be_looked_at(whole: Index, text: str) -> None:
+    words = Words.of(text)
+    assert whole.leaks(words) == []
+    assert len(words) == len(words.starts) == len(words.ends) == len(words.lines())
+    assert "".join(words.passage(n, 1) for n in range(len(words))).count("\n") == 0
