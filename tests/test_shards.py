@@ -366,6 +366,17 @@ def test_a_damaged_shard_is_made_again(corpus, spoil):
     assert list(prepared(source, 1)) == first and kept_bytes(source) == kept
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_shards_that_lie_behind_gaps_are_not_made_again(corpus, number):
+    source = source_of(corpus)
+    first, kept = list(prepared(source, 1)), kept_bytes(source)
+    for gap in (0, 1, 4, len(kept) - 1):
+        (source.shared.entry.path / shards.name(gap)).unlink()
+    before = {file: file.stat().st_mtime_ns for file in source.shared.entry.path.glob("*.arrow")}
+    assert list(prepared(source, number)) == first and kept_bytes(source) == kept
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_after_its_last_shard(corpus):
     whole = source_of(corpus)
