@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from langadapt.cli import cli
 from langadapt.corpus.choosing import Chosen, Wish, choose, parse_filter
-from langadapt.corpus.curves import curves, spread
+from langadapt.corpus.curves import _verdicts, curves, spread
 from langadapt.corpus.differences import Piece, difference, look, pieces
 from langadapt.corpus.distribution import Distribution
 from langadapt.corpus.measuring import script_of
@@ -397,6 +397,19 @@ def test_a_dropped_document_says_which_value_would_have_kept_it(
     found = chosen(write("a.jsonl", jsonl(text, "b")), filter.format(list=words))
     shown = look(found, Sample(found.input.documents(), 0), only="dropped").shown[0]
     assert shown.hint == hint
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 39), st.booleans())
+def test_of_a_threshold_no_value_is_guessed_wrongly(number: int, cliff: int, mark: int, least: bool) -> None:
+    outcomes = [(least == (index >= cliff), 0) for index in range(number)]
+    asked: Counter[int] = Counter()
+
+    def verdict(index: int) -> tuple[bool, int]:
+        asked[index] += 1
+        return outcomes[index]
+
+    assert _verdicts(sorted({0, min(mark, number - 1), number - 1}), verdict) == outcomes
+    assert set(asked.values()) <= {1} and len(asked) <= 3 + number.bit_length()
 
 
 # --- clean ------------------------------------------------------------------------------------------------------------
