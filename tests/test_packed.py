@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from langadapt.corpus import cache, packed
@@ -146,6 +147,24 @@ def test_rows_are_in_use_as_long_as_they_are_held(trial):
     assert cache.prune(0) == []
     del found
     assert [kept.label for kept in cache.prune(0)] == ["web"]
+
+
+def test_a_run_that_finds_another_packing_the_same_waits_and_takes_its_rows(trial):
+    first = rows(trial())
+    (kept,) = cache.entries("packed")
+    counts = (kept.path / "accounting.json").read_bytes()
+    (kept.path / "accounting.json").unlink()  # as while the other one is at it
+    lock = FileLock(kept.path / ".making", thread_local=False)
+    lock.acquire()
+
+    def finish() -> None:
+        (kept.path / "accounting.json").write_bytes(counts)
+        lock.release()
+
+    timer = threading.Timer(0.7, finish)
+    timer.start()
+    assert rows(trial()) == first and trial.read == 0
+    assert "another run is packing the same; this one waits for its rows" in trial.said
 
 
 def test_little_text_is_packed_in_the_stages_own_folder(trial, monkeypatch):
