@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from langadapt import Document, Language, Message, UserError, pieces
 from langadapt.cleaning import FILTERS, bad_words, c4, fineweb, gopher, pii, repetition, running_text
 from langadapt.plugins import registry
 
+REAL = Path(__file__).parents[2] / "shared" / "data" / "text"
 BY_NAME = {filter.name: filter for filter in FILTERS}
 THRESHOLDS = {
     "duplicate_lines": 0.25, "top_2": 0.2, "top_3": 0.16, "top_4": 0.13, "repeated_5": 0.14, "repeated_6": 0.13,
@@ -121,6 +123,20 @@ def test_no_text_that_repeats_itself_is_let_off_for_being_quick(words: list[str]
     assert repetition.first_exceeded(running_text.RunningText(text, str.split), limits) == expected
 
 
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real texts at hand")
+def test_real_texts_repeat_themselves_as_a_plain_search_says():
+    limits = dict(zip(range(2, 11), (0.2, 0.18, 0.16, 0.15, 0.14, 0.13, 0.12, 0.11, 0.1), strict=True))
+    with gzip.open(REAL / "libreoffice-help.it.jsonl.gz", "rt", encoding="utf-8") as rows:
+        texts = [json.loads(row)["text"] for row in list(rows)[::12]]
+    found = []
+    for text in texts:
+        running, words = running_text.RunningText(text, running_text.words), running_text.words(text)
+        shares = ((n, upstream_characters(words, n) / len(text)) for n in limits if n <= len(words))
+        found.append((repetition.first_exceeded(running, limits), next((n for n, s in shares if s > limits[n]), 0)))
+    assert [ours for ours, _ in found] == [plain for _, plain in found]
+    assert len({ours for ours, _ in found}) > 4, "several of the limits decide"
+
+
 def test_runs_are_found_in_texts_too_long_to_sort_in_one_number():
     large = (1 << 29) - 1  # no word has a greater number
     numbers = np.concatenate((np.arange(40), [large, 5, large, 5], np.arange(40, 80)))
@@ -187,6 +203,14 @@ PROSE = "il cane che abbaia " * 12 + "non morde ."  # 50 words, 1 mark
 )
 def test_gopher_at_its_thresholds(text: str, left: str):
     assert outcome(text, "gopher-quality") == (text if left == "kept" else left)
+
+
+@given(st.lists(st.text(st.sampled_from("abè1_.-€#’'"), min_size=1, max_size=6), max_size=40))
+def test_words_marks_and_letters_are_counted_as_one_by_one(found: list[str]):
+    real = [word for word in found if any(c.isalnum() for c in word)]
+    letters = [word for word in found if any(c.isalpha() for c in word)]
+    expected = (len(found), len(real), len(letters), sum(map(len, real)))
+    assert gopher._count(running_text.RunningText("", lambda _: found)) == expected
 
 
 def test_word_counts_have_an_upper_limit_that_can_be_lifted():
@@ -517,6 +541,23 @@ def test_what_is_known_of_words_is_what_they_are(found: list[str]):
 
 def pairs(values: list[str]) -> list[tuple[int, int]]:
     return [(i, j) for i in range(len(values)) for j in range(i)]
+
+
+@given(st.text(st.sampled_from("abc d\n.,")))
+def test_facts_found_piece_by_piece_are_those_of_the_words(text: str):
+    running = running_text.RunningText(text, running_text.words)
+    whole = running_text.RunningText(text, lambda text: running_text.words(text))
+    assert running.facts.tolist() == whole.facts.tolist()
+    assert running.among(["a", "b", ",", "x"]) == [w for w in ("a", "b", ",") if w in running_text.words(text)]
+
+
+def test_a_full_vocabulary_gives_way_to_a_new_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(running_text, "LIMIT", 3)
+    first = running_text.RunningText("uno due tre quattro uno", running_text.words)
+    assert first.numbers[0] == first.numbers[4]
+    second = running_text.RunningText("cinque uno", running_text.words)
+    assert (second.numbers.tolist(), second.among(["uno", "due"])) == ([0, 1], ["uno"])
+    assert first.among(["uno", "cinque"]) == ["uno"], "an earlier text keeps the one that it was read with"
 
 
 def test_words_are_found_once_for_all_steps_of_a_document():

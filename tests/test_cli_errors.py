@@ -449,14 +449,12 @@ def test_a_damaged_local_model_is_refused_and_leaves_no_stage(
             ("body.jsonl", "body, n", 'columns = { text = "'),
             id="no text column",
         ),
-        pytest.param("list.json", b"[1, 2", ("list.json", "not valid JSON"), id="broken array"),
-        pytest.param("table.parquet", b"PAR1 no", ("table.parquet", "not a Parquet file"), id="broken parquet"),
+        pytest.param("list.json", b"[1, 2", ("list.json", "file cut short"), id="broken array"),
+        pytest.param("table.parquet", b"PAR1 no", ("table.parquet", "file damaged"), id="broken parquet"),
         pytest.param("bad.jsonl", os.urandom(64) + b"\xff\n", ("bad.jsonl", "not UTF-8"), id="binary as jsonl"),
         pytest.param("bad.jsonl", b"<html>\n</html>\n", ("bad.jsonl", "2 not valid JSON"), id="a page as jsonl"),
         pytest.param("bad.jsonl.gz", PROSE, ("bad.jsonl.gz", "damaged"), id="no gz at all"),
-        pytest.param(
-            "bad.jsonl.gz", gzip.compress(PROSE)[:20], ("bad.jsonl.gz", "cut short or damaged"), id="gz cut short"
-        ),
+        pytest.param("bad.jsonl.gz", gzip.compress(PROSE)[:20], ("bad.jsonl.gz", "file cut short"), id="gz cut short"),
     ],
 )
 def test_a_corpus_that_cannot_be_read_is_refused_before_anything_is_written(
@@ -498,12 +496,14 @@ def test_all_corpora_in_the_way_are_reported_at_once(langadapt: Command, recipe:
     assert not Path("out").exists()
 
 
-def test_a_corpus_cut_short_in_its_middle_fails_the_stage_and_leaves_none(langadapt: Command, recipe: Any) -> None:
+def test_a_corpus_cut_short_in_its_middle_fails_the_stage_where_it_is_to_and_leaves_none(
+    langadapt: Command, recipe: Any
+) -> None:
     rows = [{"text": f"{i} {os.urandom(300).hex()}"} for i in range(300)]
     whole = gzip.compress(jsonl(rows))
-    changes = {"max_steps = 2": "max_steps = -1"}
+    changes = {"max_steps = 2": "max_steps = -1", "held_out = 0.2": 'held_out = 0.2, on_bad_record = "stop"'}
     outcome = langadapt("run", recipe(changes, corpus="a.jsonl.gz", content=whole[: len(whole) // 2]), "--out", "out")
-    assert_refused(outcome, "a.jsonl.gz", "is cut short or damaged", "mend or replace it")
+    assert_refused(outcome, "a.jsonl.gz:", "file cut short", "on_bad_record")
     assert_no_stage(Path("out"))
 
 

@@ -117,11 +117,13 @@ def type_word(annotation: Any) -> str:
         return " or ".join(type_word(a) for a in arguments if a is not type(None))
     if origin is list:
         inner = type_word(arguments[0])
-        return "list of corpora" if inner == "table CorpusRef" else f"list of {inner}s"
+        return "list of corpora" if inner == "corpus" else f"list of {inner}s"
+    if origin is typing.Literal:
+        return "text"
     if origin is dict:
         return "table of texts" if arguments[1] is str else "table"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "table CorpusRef" if annotation.__name__ == "CorpusRef" else "table"
+        return "corpus" if annotation.__name__ == "CorpusRef" else "table"
     return {str: "text", int: "integer", float: "number", bool: "true or false"}[annotation]
 
 
@@ -163,7 +165,8 @@ def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
     known = plugins.registry()
     core = known.plugins[0]
     kinds = {known.stages[name].options for name in core.offers["stage kind"]}
-    of_recipe = {getattr(recipe, name) for name in ("RecipeTable", "CorpusRef", "Rehearsal", "EvaluationTable")}
+    tables_of_recipe = ("RecipeTable", "CorpusRef", "Replay", "Rehearsal", "EvaluationTable", "Decontamination")
+    of_recipe = {getattr(recipe, name) for name in tables_of_recipe}
     inner = {Checks, StageOptions}
     assert core.name == "core" and {load(reference) for reference in KEY_TABLES} == kinds | of_recipe | inner
 

@@ -114,6 +114,12 @@ def test_running_text_of_published_sets_is_recognised_and_knows_where_it_is_from
     assert document.text.startswith("Il testo.") and document.id == "a:1" and document.origin == origin
 
 
+def test_a_cleaned_document_still_knows_where_it_is_from_when_it_is_read_as_any_text():
+    document = Document(id="a:1", text="Il testo.", origin={"url": "http://a.it/1", "language": "it"})
+    again = LAYOUTS["text"](as_row(document), "b:7")
+    assert (again.id, again.origin) == ("b:7", {"id": "a:1", "url": "http://a.it/1", "language": "it"})
+
+
 def test_a_dialogue_knows_where_it_is_from():
     row = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "x1", "lang": "it"}
     assert LAYOUTS["sharegpt"](row, "a:1").origin == {"id": "x1", "language": "it"}

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from langadapt.cli import cli
 from langadapt.corpus.choosing import Chosen, Wish, choose, parse_filter
-from langadapt.corpus.curves import curves, spread
+from langadapt.corpus.curves import _verdicts, curves, spread
 from langadapt.corpus.differences import Piece, difference, look, pieces
 from langadapt.corpus.distribution import Distribution
+from langadapt.corpus.measuring import script_of
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.corpus.reading import read_documents
 from langadapt.corpus.sampling import Sample
-from langadapt.corpus.statistics import Funnel, count, script_of, statistics
+from langadapt.corpus.statistics import Funnel, count, statistics
 from langadapt.corpus.tokens import TokenMeasure, parts_of_words
 from langadapt.corpus.tracing import Trace, of_sample, outcomes
 from langadapt.corpus.writing import SHARD, write_clean
@@ -122,11 +123,12 @@ def test_the_screen_and_the_page_show_the_figures(mine: Path, tmp_path: Path) ->
 
 
 def test_what_a_text_says_is_not_taken_for_markup(write: Callable[..., Path], tmp_path: Path) -> None:
-    path = write("a.jsonl", jsonl("<script>alert(1)</script> [bold]x[/nope] & 'y'", SHORT))
+    text = "<script>alert(1)</script> [bold]x[/nope] & 'y'"
+    path = write("a.jsonl", json.dumps({"text": text, "license": "[/other]"}) + "\n" + jsonl(SHORT))
     for verb in ("stats", "diff"):
         page = tmp_path / f"{verb}.html"
         text = corpus(verb, str(path), "--filter", "min-length,characters=100", "--html", str(page))
-        assert "[/nope]" in text
+        assert "[/nope]" in text and ("[/other] 100.0 %" in text or verb == "diff")
         assert "<script>" not in page.read_text() and "&lt;script&gt;" in page.read_text()
 
 
@@ -328,6 +330,22 @@ def test_a_curve_is_what_the_filter_does_with_each_value(option: str) -> None:
     assert len(set(kept)) > 1 and curve.documents == len(texts) and curve.configured in curve.values
 
 
+def test_workers_measure_as_this_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.corpus.measuring._PORTION", 50_000)
+    monkeypatch.setattr("langadapt.corpus.curves._PORTION", 5_000)
+    found = choose(Wish(corpus="clean-mc4-it", filters=["fineweb2", "clean-mc4-it"]), registry())
+    texts = list(Sample(found.input.documents(), 40))
+    asked = ["clean-mc4-it.min_characters", "gopher-quality.max_words"]
+    one, two = (
+        (
+            statistics(found, Sample(texts, 0), texts, workers=workers).to_json(),
+            [curve.to_json() for curve in curves(asked, found, registry(), texts, workers)],
+        )
+        for workers in (1, 2)
+    )
+    assert one == two and one[0]["before"]["documents"] == 40 and one[1][0]["kept"][-1]["documents"] < 1
+
+
 def test_a_curve_takes_the_languages_threshold_where_none_is_set() -> None:
     found = choose(Wish(corpus="clean-mc4-it", filters=["fineweb2,min_words=60"]), registry())
     made = {c.option: c for c in curves(["fineweb2"], found, registry(), list(found.input.documents())[:4])}
@@ -360,6 +378,38 @@ def test_values_lie_around_the_one_that_is_configured(value: float) -> None:
     assert made == sorted(set(made)) and value in made and made[0] == 0 and len(made) <= 13
     assert {type(v) for v in made} == {type(value)}
     assert made[-1] > value and (value <= 0 or value >= 1 or made[-1] < 1)
+
+
+@pytest.mark.parametrize(
+    ("filter", "text", "hint"),
+    [
+        ("min-length,characters=60", "a" * 40, "kept with characters = 36 (is 60)"),
+        ("min-length,characters=60,words=50", "a" * 40, "no single option would have kept it"),
+        ('language,tag="it"', ENGLISH, "kept with characters = 160 (is 40)"),  # then too short to be judged
+        ("min-length,words=50", " ".join(["parola"] * 40), "kept with words = 40 (is 50)"),
+        ('bad-words,path="{list}"', "ecco una parolaccia", "kept with least = 2 (is 1)"),
+    ],
+)
+def test_a_dropped_document_says_which_value_would_have_kept_it(
+    filter: str, text: str, hint: str, write: Callable[..., Path]
+) -> None:
+    words = write("words.txt", "parolaccia\n")
+    found = chosen(write("a.jsonl", jsonl(text, "b")), filter.format(list=words))
+    shown = look(found, Sample(found.input.documents(), 0), only="dropped").shown[0]
+    assert shown.hint == hint
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 39), st.booleans())
+def test_of_a_threshold_no_value_is_guessed_wrongly(number: int, cliff: int, mark: int, least: bool) -> None:
+    outcomes = [(least == (index >= cliff), 0) for index in range(number)]
+    asked: Counter[int] = Counter()
+
+    def verdict(index: int) -> tuple[bool, int]:
+        asked[index] += 1
+        return outcomes[index]
+
+    assert _verdicts(sorted({0, min(mark, number - 1), number - 1}), verdict) == outcomes
+    assert set(asked.values()) <= {1} and len(asked) <= 3 + number.bit_length()
 
 
 # --- clean ------------------------------------------------------------------------------------------------------------
@@ -554,6 +604,18 @@ def test_a_recipes_entry_is_taken_with_its_filters(mine: Path, write: Callable[.
     assert more[-1]["dropped"] == {}
     shown = figures("preview", *entry, "--count", "9")
     assert len(shown["documents"]) == 3 and shown["refused"]["too short"] == 1
+
+
+def test_of_the_hub_no_more_is_fetched_than_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tmp_path / "a.json.gz"
+    first.write_bytes(gzip.compress(jsonl(PROSE, SHORT, ENGLISH).encode()))
+    monkeypatch.setattr("langadapt.inputs.hub_files", lambda record, commit: ["a.json.gz", "b.json.gz"])
+    monkeypatch.setattr("langadapt.inputs.fetch_hub_file", lambda record, name, commit: {"a.json.gz": first}[name])
+    seen = figures("stats", "clean-mc4-it", "--hub", "--config", "tiny", "--max-documents", "3", "--sample", "2")
+    assert (seen["where"], seen["read"], seen["before"]["documents"]) == ("hub", 3, 2)
+    out = tmp_path / "out.jsonl"
+    figures("clean", "clean-mc4-it", "--hub", "--max-documents", "2", "--out", str(out))
+    assert out.read_text().count("\n") == 2
 
 
 def refused(*arguments: str) -> str:

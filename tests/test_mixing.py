@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from itertools import islice
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from langadapt.corpus.mixing import Given, Marks, Mix, is_in_pass, mix, plan_mix
 from langadapt.corpus.preparing import content_hash
-from langadapt.errors import UserError
+from langadapt.errors import RecipeError, UserError
+from langadapt.recipe import Recipe
 from langadapt.records import Document
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=40)
@@ -139,3 +144,136 @@ def test_what_a_source_gave_is_said():
         "a: 80.0% of the tokens (planned 90.0%), 80 tokens of 4 documents, 2 times one of them again, "
         "and has no more to give"
     )
+
+
+# --- in a recipe ---
+
+
+@pytest.fixture
+def planned(write, model_folder, tmp_path):
+    """The plan of a recipe with one stage, of which the corpus and what comes after it are given."""
+    write("a.jsonl", "".join(json.dumps({"text": f"testo {i} " * 40}) + "\n" for i in range(32)))
+    write("b.jsonl", json.dumps({"text": f"altro {0} " * 40}) + "\n")
+    write("chat.jsonl", json.dumps({"messages": [{"role": "user", "content": "x"}]}) + "\n")
+
+    def plan(lines: str, kind: str = "cpt"):
+        lines = lines.replace("PLACE", str(tmp_path))
+        head = f'schema = 1\nname = "trial"\nlanguage = "it"\nbase_model = "{model_folder}"\n'
+        stage = f'[evaluation]\nautomatic = false\n[[stage]]\nid = "adapt"\nkind = "{kind}"\n{lines}\n'
+        return Recipe.load(write("recipe.toml", head + stage)).plan(tmp_path / "run")
+
+    return plan
+
+
+TWO = 'corpus = ["PLACE/a.jsonl", "PLACE/b.jsonl"]\n'
+
+
+def test_a_plan_shows_the_shares(planned):
+    (stage,) = planned(TWO.replace('"PLACE/a.jsonl"', '{ path = "PLACE/a.jsonl", weight = 3, epochs = 2.5 }')).stages
+    assert stage.work.shares == (0.75, 0.25)
+    (said,) = [note for note in stage.notes if note.startswith("mix by tokens")]
+    assert "a.jsonl 75 %, up to 2.5 times; " in said and said.endswith("b.jsonl 25 %")
+    assert any("max_steps is not set" in note for note in stage.notes)
+
+
+def test_a_share_of_replay_is_from_the_corpus_that_the_language_names(planned):
+    plan = planned(TWO + "replay = 0.1\ntraining = { max_steps = 5 }")
+    (stage,) = plan.stages
+    assert [found.label for found in stage.inputs][2] == "fineweb-en" and not stage.inputs[2].ref.held_out
+    assert stage.work == Mix(shares=(0.45, 0.45, 0.1), replays=2) and plan.problems == []
+    assert any(note.endswith("fineweb-en 10 % (replay)") for note in stage.notes)
+    rehearsed = plan.recipe.rehearse().plan(plan.folder).stages[0]
+    assert rehearsed.inputs[2].where == "sample" and not rehearsed.inputs[2].problem
+
+
+def test_replay_can_name_files_or_a_stage_entry_and_holds_nothing_out_unless_told(planned):
+    (stage,) = planned('corpus = "PLACE/a.jsonl"\nreplay = { share = 0.2, corpus = "PLACE/b.jsonl" }').stages
+    assert stage.inputs[1].ref.held_out == 0 and stage.inputs[1].path.name == "b.jsonl"
+    (stage,) = planned(
+        'corpus = "PLACE/a.jsonl"\nreplay = { share = 0.2, corpus = { path = "PLACE/b.jsonl", held_out = 0.5 } }'
+    ).stages
+    assert stage.inputs[1].ref.held_out == 0.5
+
+
+def test_a_corpus_that_is_measured_on_is_not_replayed(planned):
+    (problem,) = [p for p in planned(TWO + 'replay = { share = 0.1, corpus = "replay-en" }').problems if "replay" in p]
+    assert "the evaluation english measures on replay-en" in problem
+
+
+def test_a_dialogue_stage_must_name_what_it_replays(planned):
+    with pytest.raises(RecipeError, match=r"adapt\.replay: a corpus must be named.*replay = \{ share = 0\.1, corpus"):
+        planned('corpus = "PLACE/chat.jsonl"\nreplay = 0.1', kind="sft")
+    planned('corpus = "PLACE/chat.jsonl"\nreplay = { share = 0.1, corpus = "ultrachat" }', kind="sft")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("replay = 1.0", r"adapt\.replay\.share: .*less than 1"),
+        ("replay = true", r"adapt\.replay: "),
+        ('replay = { share = 0.1, corpus = "fineweb" }', r'no plugin offers the corpus "fineweb".*fineweb-en'),
+        ('replay = { share = 0.1, corpus = { name = "fineweb-en", weight = 2 } }', "this corpus has no weight"),
+        ("temperature = 0.5", r"adapt\.temperature: .*greater than or equal to 1"),
+        ('weight_by = "bytes"', r"adapt\.weight_by: .*'tokens' or 'documents'"),
+        ('too_long = "split"', r"adapt\.too_long: unknown key"),
+    ],
+)
+def test_what_is_wrong_with_the_mix_is_said(planned, lines, message):
+    with pytest.raises(RecipeError, match=message):
+        planned(TWO + lines)
+
+
+def test_temperature_goes_by_the_sizes_that_the_plan_found(planned):
+    (stage,) = planned(TWO + "temperature = 5").stages
+    a, b = (found.bytes for found in stage.inputs)
+    assert stage.work.shares[0] / stage.work.shares[1] == pytest.approx((a / b) ** 0.2)
+    unknown = planned('corpus = ["PLACE/a.jsonl", "ultrachat"]\ntemperature = 2').problems
+    assert any(
+        "stage adapt: temperature goes by sizes, and that of corpus ultrachat is not known" in p for p in unknown
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ['weight_by = "documents"', "temperature = 2", "replay = 0.2", 'replay = { share = 0.1, corpus = "ultrachat" }'],
+)
+def test_each_of_them_makes_another_stage(planned, changed):
+    before, after = (planned(TWO + lines).stages[0] for lines in ("replay = 0.1", changed))
+    assert before.ingredients != after.ingredients
+    epochs = planned(TWO.replace('"PLACE/a.jsonl"', '{ path = "PLACE/a.jsonl", epochs = 2 }')).stages[0]
+    assert epochs.digest and epochs.digest != planned(TWO).stages[0].digest
+
+
+def test_a_filled_recipe_means_the_same(planned, write, tmp_path):
+    plan = planned(TWO + 'replay = { share = 0.1, corpus = "PLACE/b.jsonl" }\ntemperature = 2')
+    again = Recipe.load(write("filled.toml", plan.recipe.to_toml())).plan(tmp_path / "run")
+    assert again.stages[0].digest == plan.stages[0].digest != "" and again.stages[0].work == plan.stages[0].work
+
+
+def test_the_sample_to_replay_is_no_text_that_is_measured_on():
+    from langadapt.plugins import registry
+    from langadapt.records import Corpus
+
+    def texts(corpus: Corpus) -> set[str]:
+        assert corpus.sample is not None
+        return {json.loads(line)["text"] for line in Path(corpus.sample).read_text(encoding="utf-8").splitlines()}
+
+    known = registry()
+    replayed = texts(known.corpora[known.languages["it"].replay])
+    assert len(replayed) == 16
+    for evaluation in known.evaluations.values():
+        if evaluation.method == "bits_per_byte":
+            assert not replayed & texts(known.corpora[evaluation.corpus])
+
+
+def test_draws_end_early_without_reading_on():
+    """The mix asks for one item at a time."""
+    asked = []
+
+    def stream(number: int):
+        for item in range(100):
+            asked.append(number)
+            yield item
+
+    found = list(islice(mix([stream(0), stream(1)], plan_mix([1, 1], []), lambda i: asked.count(i)), 10))
+    assert len(found) == len(asked) == 10

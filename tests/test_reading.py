@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langadapt.corpus import files, reading
+from langadapt.corpus import files, tables
 from langadapt.corpus.files import files_of
 from langadapt.corpus.reading import blocks, documents, read_documents, unless_bad
 from langadapt.errors import UserError
@@ -154,7 +154,7 @@ def test_a_quote_that_is_out_of_place_costs_one_line(write, content, read, refus
 
 
 def test_a_row_that_goes_on_over_line_ends_for_too_long_lacks_a_quote(write, monkeypatch):
-    monkeypatch.setattr(reading, "LONGEST_QUOTED", 1000)
+    monkeypatch.setattr(tables, "LONGEST_QUOTED", 1000)
     more = "".join(f"{number},riga\n" for number in range(2, 400))
     read, refused = split(write("a.csv", f'id,text\n1,"uno\n{more}400,"fine"\n'))
     assert read == ["riga"] * 398 + ["fine"] and refused == [("misplaced quote", "a.csv:2")]
@@ -398,6 +398,50 @@ def test_files_of_several_packed_parts_are_read_to_the_end(write, packed):
     assert texts(write("a.jsonl" + packed, pack(THREE) + pack(b"") + pack(THREE))) == EXPECTED * 2
 
 
+def test_what_was_packed_with_a_wide_window_is_read(write):
+    """`zstd --long=31`, as some large dumps are packed; unpacking refuses it unless told otherwise."""
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    packed = packer.compress(THREE) + packer.flush()
+    with pytest.raises(zstd.ZstdError):
+        zstd.decompress(packed)
+    assert texts(write("a.jsonl.zst", packed)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"])
+@pytest.mark.parametrize("text", ["שלום עולם", "🇮🇹👩‍👩‍👧", "citta\u0300", "a\u2028b\x0bc\x85d", "\u200fمرحبا"])
+def test_text_of_every_kind_comes_back_as_it_is(write, name, text):
+    content = {".txt": text, ".csv": f"text\n{text}\n", ".tsv": f"text\n{text}\n"}.get(Path(name).suffix)
+    if content is None:
+        content = json.dumps([{"text": text}] if name == "a.json" else {"text": text}, ensure_ascii=False)
+    assert texts(write(name, content)) == [text]
+
+
+def test_a_nul_is_refused_where_the_format_has_none_and_kept_elsewhere(write):
+    assert split(write("a.jsonl", b'{"text": "a\x00b"}\n{"text": "uno"}\n\x00\x00\n')) == (
+        ["uno"],
+        [("not valid JSON", "a.jsonl:1"), ("not valid JSON", "a.jsonl:3")],
+    )
+    assert texts(write("a.txt", "a\x00b")) == texts(write("a.csv", "text\na\x00b\n")) == ["a\x00b"]
+    assert texts(write("b.jsonl", '{"text": "a\\u0000b"}\n')) == ["a\x00b"]
+
+
+def test_what_python_writes_for_numbers_that_are_none_is_read(write):
+    assert texts(write("a.jsonl", '{"text": "uno", "score": NaN}\n{"text": "due", "score": -Infinity}\n')) == [
+        "uno",
+        "due",
+    ]
+
+
+def test_a_byte_order_mark_where_files_were_joined_costs_nothing(write):
+    assert texts(write("a.jsonl", BOM + THREE + BOM + THREE)) == EXPECTED * 2
+
+
+def test_a_carriage_return_alone_ends_no_line_of_json(write):
+    path = write("a.jsonl", b'{"text": "uno"}\r\n{"text": "due"}\r{"text": "tre"}\n{"text": "quattro"}\r\n')
+    assert split(path) == (["uno", "quattro"], [("not valid JSON", "a.jsonl:2")])
+    assert texts(write("a.csv", b"text\runo\rdue\r\ntre\n")) == ["uno", "due", "tre"]
+
+
 ROWS = [f"documento {i}: però" for i in range(12)]
 
 
@@ -445,6 +489,19 @@ def test_a_csv_row_that_the_file_breaks_off_in_is_one_record(write):
     content = b'id,text\n1,uno\n2,"due\n3,tre\n4,' + bytes(range(97, 123))
     whole = gzip.compress(content)
     assert split(write("a.csv.gz", whole[:-8])) == (["uno"], [("file cut short", "a.csv.gz:3")])
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_packed_table_cut_at_any_place_keeps_the_rows_before_and_says_so(write, packed):
+    whole = b"".join(PACKERS[packed](part) for part in (b"text,id\n", b"uno,1\n", b'"due\nrighe",2\n', b"tre,3\n"))
+    expected = ["uno", "due\nrighe", "tre"]
+    seen = set()
+    for end in range(1, len(whole)):
+        read, refused = split(write("a.csv" + packed, whole[:end]))
+        assert read == expected[: len(read)] and len(refused) <= 1
+        assert all(reason in files.FLAWS for reason, _ in refused)
+        seen.add((len(read), len(refused)))
+    assert {(n, flaws) for n in range(3) for flaws in (0, 1)} <= seen
 
 
 @pytest.mark.parametrize(
@@ -672,7 +729,7 @@ def test_every_line_of_a_table_is_in_a_row_or_refused(shared_folder, content):
     path = shared_folder / "b.csv"
     data = ("text,id\n" + "\n".join(content)).encode()
     path.write_bytes(data)
-    table = reading._Table(files.Content(path), ",")
+    table = tables.Table(files.Content(path), ",")
     found = list(table.rows("b.csv"))
     blank = sum(len(line) for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", data.decode()) if not line.strip("\r\n"))
     assert sum(size for *_, size in found) + len("text,id\n") + blank >= len(data)

@@ -284,6 +284,16 @@ def test_page_asks_nothing_of_anyone(read, plan, monkeypatch):
     assert "@import" not in style and not re.search(r"url\((?!#)", style)
 
 
+def test_the_card_tells_where_the_text_is_from_as_far_as_the_data_say(plan, state):
+    assert "What the data say" not in card.model_card(plan, state, [])
+    counts = {"language": {"ita": 3}, "site": {"a_b.it": 2, "c.it": 1, "": 1}}
+    state["stages"][1]["accounting"] = ACCOUNTING | {"origins": counts}
+    text = card.model_card(plan, state, [])
+    of = f"of {ACCOUNTING['documents']['kept']} documents name their"
+    assert f"3 {of} language: ita 100.0 %." in text.replace("\\", "")
+    assert f"4 {of} site: a_b.it 50.0 %, c.it 25.0 %, others 25.0 %." in text.replace("\\", "")
+
+
 def test_text_of_corpora_and_models_stays_text(read, plan, state):
     answers(plan, "evaluate-base", {"id": EVIL, "gold": EVIL, "text": f"{EVIL}\n\n{EVIL}", "prediction": EVIL})
     state["stages"][-1].update(status="failed", reason=EVIL)

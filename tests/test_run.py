@@ -162,11 +162,12 @@ def test_every_document_byte_and_token_is_accounted_for(done: Path) -> None:
             assert account[unit]["read"] == account[unit]["kept"] + sum(account[unit]["dropped"].values())
         tokens = account["tokens"]
         assert tokens["read"] == tokens["trained"] + tokens["held_out"] + sum(tokens["dropped"].values())
-        assert tokens["trained"] > 0 and tokens["held_out"] > 0 and tokens["learnt"] > 0
+        assert tokens["trained"] > 0 and tokens["learnt"] > 0
     adapt, chat = (next(s for s in read(done / "run.json")["stages"] if s["id"] == i) for i in ("adapt", "chat"))
     assert adapt["accounting"]["tokens"]["trained"] <= 6 * 2 * 64
     assert chat["accounting"]["documents"]["dropped"] == {"no response": 1, "not valid JSON": 1}
     assert chat["accounting"]["documents"]["read"] == 42
+    assert chat["accounting"]["tokens"]["held_out"] > 0
 
 
 def test_the_report_measures_every_model_and_says_how_it_changed(done: Path) -> None:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_tokenising import packed
 
@@ -26,7 +27,7 @@ from langadapt.errors import RunError, UserError
 from langadapt.inputs import find_input
 from langadapt.plugins import registry
 from langadapt.recipe import CorpusRef
-from langadapt.records import Document, Message, Rejected
+from langadapt.records import Corpus, Document, Message, Rejected
 
 PORTION = 8_000
 PLUGIN = """
@@ -91,14 +92,14 @@ def corpus(write: Callable[..., Path]) -> Path:
     ).parent
 
 
-def source_of(folder: Path, **entry) -> Source:
+def source_of(folder: Path, language: str = "it", portion: int = PORTION, **entry) -> Source:
     """A folder as the stages read it, but for smaller portions."""
     ref = CorpusRef(path=str(folder), **entry)
-    found = find_input(ref, registry(), language="it", data={}, rehearsal=False, pinned={})
+    found = find_input(ref, registry(), language=language, data={}, rehearsal=False, pinned={})
     assert not found.problem
     source = found.source()
     assert source.shared
-    return replace(source, shared=replace(source.shared, cut=lambda: found.portions(PORTION)))
+    return replace(source, shared=replace(source.shared, cut=lambda: found.portions(portion)))
 
 
 def kept_bytes(source: Source) -> dict[str, bytes]:
@@ -167,6 +168,21 @@ def test_rows_of_two_corpora_that_share_the_workers_are_the_same_with_any_number
     assert made[0] == made[1] == made[2] and made[0][1]["tokens.bin"]
 
 
+def test_a_corpus_that_reads_itself_is_shared_out_too(corpus, monkeypatch):
+    def read(folder: Path) -> Iterator[Document | Rejected]:
+        for number in range(900):
+            place = f"riga {number}"
+            yield Rejected(reason="odd", where=place) if number % 9 else Document(id=place, text=f"{place} " * 40)
+
+    own = Corpus(name="own", language="it", licence="x", description="", read=read)
+    monkeypatch.setitem(registry().corpora._records, "own", own)
+    monkeypatch.setitem(registry().corpora._owners, "own", registry().corpora.owner("dolly-it"))
+    source = source_of(corpus, name="own", filters=["mojibake"])
+    found = list(prepared(source, 2))
+    assert found == list(prepared(replace(source, shared=None))) and len(found) == 900
+    assert len(kept_bytes(source)) > 4
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_reader_that_stops_early_reads_only_a_little_ahead(corpus, number):
     source, cut = source_of(corpus), []
@@ -205,6 +221,7 @@ def test_a_step_that_only_this_process_knows_is_run_here(corpus, monkeypatch):
     assert len(found) > 400
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_is_run_once(corpus):
     run = script(f"print(len(list(prepared(source_of(Path({str(corpus)!r})), 2))))")
     said, _ = run.communicate(timeout=120)
@@ -242,6 +259,39 @@ def test_a_file_whose_name_is_not_unicode_has_a_place():
     assert item.where == "caff\\udce8.txt:1"
 
 
+odd = [
+    b"",
+    b"\xef\xbb\xbf{}",
+    b"{}",
+    b'{"text": null}',
+    b'{"text": 5}',
+    b'{"text": "\\ud800"}',
+    b"[]",
+    b'{"text": "uno"}',
+]
+lines = st.one_of(
+    st.binary(max_size=12),
+    st.fixed_dictionaries({"text": st.text(max_size=8)}).map(lambda row: json.dumps(row).encode()),
+    st.sampled_from(odd),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some=st.lists(lines, max_size=20), ends=st.sampled_from([b"\n", b"\r\n"]), portion=st.integers(1, 200))
+def test_counts_add_up_whatever_the_bytes_and_wherever_portions_end(some, ends, portion, monkeypatch):
+    monkeypatch.setenv("LANGADAPT_WORKERS", "1")
+    with TemporaryDirectory() as folder:
+        for number, line in enumerate(some or [b""]):
+            (Path(folder) / f"{number:02}.jsonl").write_bytes(ends.join([b'{"text": "due"}', line, line]))
+        source, counts = source_of(Path(folder), portion=portion), []
+        for shared in (None, source.shared):
+            accounting = Accounting()
+            kept = [document for _, document in clean(replace(source, shared=shared), accounting)]
+            accounting.check()
+            counts.append((kept, accounting.to_json()))
+        assert counts[0] == counts[1] and counts[0][1]["documents"]["read"] >= len(some)
+
+
 # --- what is kept ---
 
 
@@ -255,7 +305,10 @@ def test_a_second_run_reads_no_corpus_and_says_so(corpus):
 
     again = replace(source, shared=replace(source.shared, cut=cut))
     assert list(prepared(again, 2, say=said.append)) == first
-    assert "to be prepared: not done before" in said[0] and f"all {len(kept_bytes(source))} shards" in said[1]
+    assert (
+        "to be prepared: not done before" in said[0]
+        and f"prepared before, {len(kept_bytes(source))} shards, all of it" in said[1]
+    )
 
 
 def changed(corpus: Path, how: str) -> Source:
@@ -268,6 +321,8 @@ def changed(corpus: Path, how: str) -> Source:
         "steps": {"filters": []},
         "near": {"deduplicate": "near"},
         "stop": {"on_bad_record": "stop"},
+        "layout": {"layout": "text"},
+        "language": {"language": "en"},
     }
     return source_of(corpus, **({"filters": [{"name": "min-length", "characters": 20}]} | entry.get(how, {})))
 
@@ -281,6 +336,8 @@ def changed(corpus: Path, how: str) -> Source:
         ("steps", "filters: min-length → none"),
         ("near", "near duplicates: not looked for → ngram=5 bands=14 rows=8"),
         ("stop", "bad records: drop → stop"),
+        ("layout", "layout: by columns → text"),
+        ("language", "language: it of langadapt-italian 0.1.0 → en"),
     ],
 )
 def test_whatever_decides_what_is_prepared_misses_when_it_changes_and_is_named(corpus, how, why):
@@ -309,6 +366,18 @@ def test_a_damaged_shard_is_made_again(corpus, spoil):
     assert list(prepared(source, 1)) == first and kept_bytes(source) == kept
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_shards_that_lie_behind_gaps_are_not_made_again(corpus, number):
+    source = source_of(corpus)
+    first, kept = list(prepared(source, 1)), kept_bytes(source)
+    for gap in (0, 1, 4, len(kept) - 1):
+        (source.shared.entry.path / shards.name(gap)).unlink()
+    before = {file: file.stat().st_mtime_ns for file in source.shared.entry.path.glob("*.arrow")}
+    assert list(prepared(source, number)) == first and kept_bytes(source) == kept
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_after_its_last_shard(corpus):
     whole = source_of(corpus)
     first, kept = list(prepared(whole, 1)), kept_bytes(whole)
@@ -325,7 +394,7 @@ def test_a_run_that_is_killed_goes_on_after_its_last_shard(corpus):
     assert 2 <= len(before) < len(kept)
     said = []
     assert list(prepared(whole, 2, say=said.append)) == first and kept_bytes(whole) == kept
-    assert f"{len(before)} shards are prepared" in said[0]
+    assert f"prepared in part, {len(before)} shards" in said[0]
     after = {file.name: file.stat().st_mtime_ns for file in whole.shared.entry.path.glob("*.arrow")}
     assert {name: after[name] for name in before} == before
 
@@ -394,6 +463,7 @@ def _lives(process: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_run(corpus, plugin, tmp_path, number):
     log = tmp_path / "log"
@@ -428,6 +498,14 @@ def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, said):
     monkeypatch.setenv("LANGADAPT_WORKERS", said)
     with pytest.raises(UserError, match="LANGADAPT_WORKERS"):
         workers.count_workers()
+
+
+def test_a_container_has_as_many_workers_as_its_share_of_the_processor(write):
+    from langadapt.machine import cores_of_quota
+
+    said = {"200000 100000": 2, "250000 100000": 3, "50000 100000": 1, "max 100000": 0, "": 0}
+    assert {text: cores_of_quota(write("cpu.max", text)) for text in said} == said
+    assert cores_of_quota(write("x", "").with_name("none")) == 0
 
 
 def test_counts_add_up_when_the_work_is_shared(corpus):

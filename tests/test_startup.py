@@ -51,7 +51,7 @@ def modules(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["corpus", "stats", "--help"]])
 def test_help_imports_nothing_that_it_does_not_need(arguments):
     assert modules(*arguments) & (HEAVY | {"pydantic", "rich", "tomllib"}) == set()
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langadapt.corpus import tokenising
 from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.mixing import plan_mix
 from langadapt.corpus.packing import Sequence_
@@ -206,6 +207,22 @@ def test_what_is_read_ahead_is_no_duplicate_of_what_another_corpus_gives(tmp_pat
     same = [f"{i:04d}ab" for i in range(50)]
     a, b = packed(tmp_path, Counted(same), Counted(same[::-1]), length=6, steps=20).given
     assert (a.documents, b.documents) == (10, 10)
+
+
+def test_what_was_seen_before_is_not_tokenised_again(tmp_path, monkeypatch):
+    tokenised: list[str] = []
+    plain = spelt
+
+    def counted(documents: list[Document]) -> list[Sequence_]:
+        tokenised.extend(d.text for d in documents)
+        return plain(documents)
+
+    monkeypatch.setitem(globals(), "spelt", counted)
+    monkeypatch.setattr(tokenising, "MOST", tokenising.FIRST)
+    texts = [f"a{i:05d}" for i in range(20_000)]
+    found = packed(tmp_path, Counted(texts + texts))
+    assert len(tokenised) < 1.4 * len(texts), "but for what is read ahead"
+    assert found.accounting.documents.dropped == {"exact duplicate": 20_000}
 
 
 # --- what is too long ---

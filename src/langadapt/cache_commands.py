@@ -15,18 +15,12 @@ _SECONDS = {"h": 3600.0, "d": 24 * 3600.0, "w": 7 * 24 * 3600.0}
 _SHOWN = {"prepared": ("filters", "near duplicates"), "packed": ("training.max_length", "rows")}  # of the ingredients
 
 
-class _Age(click.ParamType):
+def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
     """`30d`, `12h` or `2w` as seconds."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d+)([hdw])", str(value))
-        if not found:
-            self.fail(f"{value!r} is no length of time; write 30d, 12h or 2w", param, ctx)
-        return int(found[1]) * _SECONDS[found[2]]
+    found = re.fullmatch(r"(\d+)([hdw])", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is no length of time; write 30d, 12h or 2w")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -48,7 +42,12 @@ def list_(as_json: bool) -> None:
 
 @cache.command()
 @click.option(
-    "--older-than", type=_Age(), default="30d", show_default=True, metavar="AGE", help="Unused for so long: 30d, 12h."
+    "--older-than",
+    callback=_seconds,
+    default="30d",
+    show_default=True,
+    metavar="AGE",
+    help="Unused for so long: 30d, 12h.",
 )
 @click.option("--all", "everything", is_flag=True, help="Everything, translations too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")

@@ -222,6 +222,47 @@ def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_
         show_corpus.differences(seen, _screen())
 
 
+@corpus.command()
+@click.argument("recipe", metavar="RECIPE")
+@click.option("--stage", "ids", multiple=True, metavar="ID", help="Only this stage's corpora; may be repeated.")
+@click.option("--task", type=click.IntRange(0), metavar="R", help="Here, and only part R of --tasks, from 0.")
+@click.option("--tasks", type=click.IntRange(1), metavar="N", help="How many parts there are.")
+@click.option("--rehearse", is_flag=True, help="At the scale of a laptop.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put another value into the recipe.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
+@json_option
+def prepare(
+    recipe: str,
+    ids: tuple[str, ...],
+    task: int | None,
+    tasks: int | None,
+    rehearse: bool,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Prepare the corpora of a recipe ahead of its run, by the recipe's engine; what is there already is left alone.
+
+    With --task and --tasks, prepares a part of them on this machine: every N-th shard from the R-th on.
+    """
+    from langadapt import preparation
+    from langadapt.recipe import Recipe
+
+    if (task is None) != (tasks is None) or (task is not None and tasks is not None and task >= tasks):
+        raise click.UsageError("--task and --tasks go together, and R of N parts is 0 to N - 1")
+    loaded = Recipe.load(recipe, overrides)
+    plan = (loaded.rehearse() if rehearse else loaded).plan(out)
+    if task is not None and tasks is not None:
+        found = preparation.part(plan, ids, task, tasks)
+    else:
+        found = preparation.whole(plan, ids, lambda line: click.echo(line, err=True))
+    if as_json:
+        _print_json([one.to_json() for one in found])
+        return
+    for one in found:
+        click.echo(str(one))
+
+
 def _chosen(wish: dict[str, Any]) -> Chosen:
     from langadapt.corpus.choosing import Wish, choose
     from langadapt.plugins import registry
@@ -262,7 +303,7 @@ def _watched(items: Iterable[Item]) -> Iterator[Item]:
 def _screen() -> Any:
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False, highlight=False)  # what a corpus says is text and nothing else
 
 
 def _write_page(path: Path, text: str) -> None:

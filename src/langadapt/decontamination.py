@@ -110,7 +110,7 @@ def plan(stages: Iterable[PlannedStage], planner: Planner) -> None:
 def _notes(options: Decontamination, found: list[Measured], lacking: list[str]) -> Iterator[str]:
     if found:
         what = {"drop": "dropped", "mask": "cut out of running text", "report": "reported"}[options.action]
-        which = f"the {len(found)} evaluations at hand" if len(found) > 1 else found[0].evaluation.name
+        which = f"{len(found)} evaluations" if len(found) > 1 else found[0].evaluation.name
         yield f"text that holds items of {which} is {what}"
     if lacking:
         yield f"items are not looked for of evaluations without a copy at hand: {', '.join(lacking)}"
@@ -118,14 +118,12 @@ def _notes(options: Decontamination, found: list[Measured], lacking: list[str]) 
 
 def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured], list[str]]:
     """Evaluations whose data is at hand, and the names of the others."""
-    from langadapt.stages.evaluate import in_the_way
-
     found: list[Measured] = []
     lacking: list[str] = []
     for evaluation in _evaluations(planner, options):
         input = planner.input(CorpusRef(name=evaluation.corpus, held_out=0))
         owner = planner.registry.evaluations.owner(evaluation.name)
-        if in_the_way(evaluation, input):
+        if input.in_the_way(evaluation):
             lacking.append(evaluation.name)
         else:
             found.append(Measured(evaluation=evaluation, input=input, owner=f"{owner.distribution} {owner.version}"))
@@ -134,13 +132,11 @@ def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured
 
 def _evaluations(planner: Planner, options: Decontamination) -> Iterator[Evaluation]:
     """The evaluations that the recipe names, or that its stages ask."""
-    from langadapt.stages.evaluate import suites_of
-
-    stages = [stage.options for stage in planner.recipe.stages if stage.kind == "evaluate"]
-    suites = {suite for stage in stages for suite in suites_of(stage, planner)}
-    suites = suites if options.against is None else set(options.against)
+    asking = [stage.options for stage in planner.recipe.stages if stage.kind == "evaluate"]
+    asked = {suite for stage in asking for suite in planner.suites(getattr(stage, "suites", None))}
+    chosen = asked if options.against is None else set(options.against)
     for evaluation in planner.registry.evaluations.values():
-        if not suites.isdisjoint((evaluation.name, *evaluation.suites)):
+        if not chosen.isdisjoint((evaluation.name, *evaluation.suites)):
             yield evaluation
 
 

@@ -20,7 +20,7 @@ from langadapt.corpus.reading import SIZE, blocks_of
 from langadapt.errors import UserError
 from langadapt.plugins import Plugin, Registry
 from langadapt.recipe import CorpusRef
-from langadapt.records import Corpus, Document, Rejected
+from langadapt.records import Corpus, Document, Evaluation, Rejected
 
 if TYPE_CHECKING:
     from langadapt.decontamination import Screen
@@ -111,6 +111,12 @@ class Input:
             repeats=self.ref.deduplicate == "none",
         )
 
+    def in_the_way(self, evaluation: Evaluation) -> str:
+        """Why an evaluation cannot read it; items are read from files that are at hand, never from the hub."""
+        if evaluation.method == "generate" and self.where == "hub":
+            return f'its items are read from a copy; say where it lies: [data] "{self.label}" = "FOLDER"'
+        return self.problem
+
     def documents(self) -> Iterable[Document | Rejected]:
         """Everything that is read, in order.
 
@@ -151,8 +157,11 @@ class Input:
         return portions.of_blocks(blocks_of(files, layout=self.layout, columns=self.preparation.columns), size)
 
     def _shared(self) -> Shared | None:
-        """The input as any process can prepare it; None where it is too small to be worth it."""
-        if self.where != "hub" and sum(file.stat().st_size for _, file in self._places()) < SMALL:
+        """The input as any process can prepare it; None where it is too small to be worth it, or may change."""
+        if self.where == "hub":
+            if not self.fingerprint:
+                return None
+        elif sum(file.stat().st_size for _, file in self._places()) < SMALL:
             return None
         return Shared(
             cut=self.portions, preparation=self.preparation, entry=entry("prepared", self.label, self._ingredients())
@@ -170,15 +179,12 @@ class Input:
         """All that its prepared documents depend on, in words where there are any."""
         near = "not looked for"
         if self.preparation.near:
-            from langadapt.corpus import duplicates
-
-            near = f"{self.preparation.near}, version {duplicates.VERSION}"
+            near = f"{self.preparation.near}, version {self.preparation.near.version}"
         return {
             "content": self._content(),
             "layout": self.layout or "by columns",
             "columns": ", ".join(f"{ours} = {theirs}" for ours, theirs in sorted(self.preparation.columns.items())),
             "bad records": self.ref.on_bad_record,
-            "language": self.preparation.language,
             **self.cleaners,
             "near duplicates": near,
             **self.screened(),
@@ -272,14 +278,20 @@ def prepare(made: Input, known: Registry, language: str) -> None:
     good = made.label if ref.on_bad_record == "stop" else ""
     made.preparation = Preparation(columns=dict(ref.columns), good=good, language=language, steps=steps, near=ref.near)
     made.steps = made.preparation.make_steps(known)
-    made.cleaners = _cleaners(steps, known)
     readers = [_version(known.corpora.owner(record.name))] if record else []
+    spoken = f"{language} of {_version(known.languages.owner(language))}" if language in known.languages else language
+    made.cleaners = {
+        **({"reader": readers[0]} if record and record.read else {}),
+        "language": spoken,
+        **_cleaners(steps, known),
+    }
     named = [
         f"{known.filters[name].name} {known.filters[name].version} of {_version(known.filters.owner(name))}"
         for name, _ in steps
     ]
     files = [f"{option} {digest[:12]}" for option, digest in made.cleaners.items() if len(digest) == 64]
-    made.reader = ", ".join([*readers, *named, *files])
+    near = [f"near duplicates {ref.near.version}"] if ref.near else []
+    made.reader = ", ".join([*readers, *named, *([spoken] if steps else []), *files, *near])
 
 
 def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry) -> dict[str, str]:

@@ -43,7 +43,16 @@ def this_machine() -> Machine:
     gpus = _cuda_devices()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, cores_of_quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
     return Machine(cores=cores, memory=memory, gpus=gpus, bf16=bool(gpus) or _cpu_has_bf16())
+
+
+def cores_of_quota(limit: Path) -> int:
+    """Cores' worth of time that a container may use, rounded up, by the kernel's file; 0 where there is no limit."""
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        quota, period = map(int, limit.read_text().split())
+        return max(1, -(-quota // period))
+    return 0
 
 
 def optimizer(name: str, *, cuda: bool) -> tuple[str, str]:

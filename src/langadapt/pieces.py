@@ -32,15 +32,22 @@ class KnownPieces(dict[str, T], Generic[T]):
         return found
 
 
-def piecewise(find: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """A segmentation that gives the same words as `find`, faster.
+class Piecewise:
+    """A segmentation that looks at each piece between blanks by itself; see `piecewise`."""
+
+    def __init__(self, find: Callable[[str], list[str]]) -> None:
+        self.find = find
+        self._known = KnownPieces(find)
+
+    def __call__(self, text: str) -> list[str]:
+        """The words of a text, in order."""
+        return list(chain.from_iterable(map(self._known.__getitem__, text.split())))
+
+
+def piecewise(find: Callable[[str], list[str]]) -> Piecewise:
+    """A segmentation that gives the same words as `find`, faster; a language's `words`, as it stands.
 
     `find` must never look over a blank: the words of a text must be those of its pieces between blanks, one after the
     other. A regular expression is such a function if neither a match nor a look-around reaches past white space.
     """
-    known = KnownPieces(find)
-
-    def words(text: str) -> list[str]:
-        return list(chain.from_iterable(map(known.__getitem__, text.split())))
-
-    return words
+    return Piecewise(find)

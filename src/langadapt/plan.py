@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langadapt import artifacts, decontamination
+from langadapt import artifacts, decontamination, preparation
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, find_model
@@ -29,7 +29,7 @@ UTILISATION = 0.4  # share of the peak that QLoRA training of such models is ass
 CPU_FLOPS_PER_CORE = 50e9  # assumed, with bf16 instructions; a quarter of it without
 SAID = 6  # changes that are listed when a stage runs again
 # Options that digests take from elsewhere: corpora from what is found behind their names, for paths do not count.
-_ELSEWHERE = {"corpus": True, "from_": True, "id": True, "kind": True, "replay": {"corpus"}}
+_ELSEWHERE: dict[str, Any] = {"corpus": True, "from_": True, "id": True, "kind": True, "replay": {"corpus"}}
 REFERENCE = ("A100 64 GB", 312e12)  # the accelerator of the LLaMAntino authors, for models beyond this machine
 
 
@@ -136,6 +136,7 @@ class Plan:
             "rehearsal": self.recipe.rehearsal,
             "folder": str(self.folder),
             "machine": dataclasses.asdict(self.machine),
+            "preparation": self.recipe.table.preparation.model_dump(),
             "base_model": base | {"path": str(self.base.path) if self.base.path else None},
             "stages": [s.to_json() for s in self.stages],
             "changes": [dataclasses.asdict(c) for c in self.recipe.changes],
@@ -197,6 +198,12 @@ class Planner:
         given = {ref.name: ref.path for s in self.recipe.stages for ref in s.options.refs if ref.name and ref.path}
         return {self.registry.corpora[name].name: path for name, path in (given | self.recipe.table.data).items()}
 
+    def suites(self, own: list[str] | None) -> list[str]:
+        """Suites and single evaluations that a stage measures: its own, else the recipe's, else the language's."""
+        table = self.recipe.table
+        chosen = (own, table.evaluation.suites)
+        return next((s for s in chosen if s is not None), list(self.registry.languages[table.language].suites))
+
     @property
     def shape(self) -> ModelShape | None:
         return self.base.shape
@@ -229,7 +236,10 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
         recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock
     )
     fingerprint_stages(plan)
-    plan.problems = list(dict.fromkeys([*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]))
+    plan.problems = [*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]
+    if any(s.status == "pending" and s.options.refs for s in stages):
+        plan.problems += preparation.problems(recipe)
+    plan.problems = list(dict.fromkeys(plan.problems))
     plan.warnings = _warnings(plan)
     return plan
 

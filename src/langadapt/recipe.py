@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -81,6 +81,8 @@ class NearDuplicates(Table):
     two of them (Jaccard's index). A pair is found with probability `found(s)`, which rises steeply about `threshold`.
     The default is FineWeb-2's (arXiv 2506.20920).
     """
+
+    version: ClassVar[int] = 1  # raised when a text would be signed otherwise, so that caches notice
 
     ngram: int = Field(5, ge=1, le=100, description="Words in a run.")
     bands: int = Field(14, ge=1, le=256, description="Bands, of which one must agree: more of them find more.")

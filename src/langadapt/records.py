@@ -184,8 +184,9 @@ class Filter:
         name: what `filters` says.
         description: one sentence.
         make: option values and the corpus's language in (None when no plugin offers it); the step out: a function from
-            a document to the document, perhaps changed, or to the reason for dropping it. Called once, so that the
-            step can prepare itself. A reason is a fixed phrase: documents are counted by it.
+            a document to the document, perhaps changed, or to the reason for dropping it. Called once in each process
+            that cleans, so that the step can prepare itself; what it decides must follow from these alone, because it
+            is kept over runs. A reason is a fixed phrase: documents are counted by it.
         source: paper or documentation that it follows; "" for none.
         options: what a recipe may tune, `{ name = "long-enough", characters = 500 }`, with the default values.
         files: those of the options that name a file of the user's; caches go by its content.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from langadapt.corpus.writing import Written
 
 BAR = 24  # characters of a full bar
-LONG = 700  # characters of a document that are shown
-CONTEXT = 60  # characters shown around a change
 SHOWN = 6  # examples of documents that were dropped
 EXCERPT = 140  # characters of one
 LISTED = 6  # languages, scripts, domains
@@ -55,7 +53,7 @@ def statistics(made: Statistics, curves: Sequence[Curve], console: Console) -> N
     measured = made.after if cleaned else made.before
     _section(console, f"lengths{' of what is kept' if cleaned else ''}")
     _lengths(measured, console)
-    _shares(measured, console)
+    _shares(made, console)
     for curve in curves:
         _curve(curve, console)
 
@@ -75,9 +73,9 @@ def _compared(made: Statistics, cleaned: bool, console: Console) -> None:
     rows: dict[str, Callable[[Texts], str]] = {
         "documents": lambda t: f"{t.documents:,}",
         "bytes": lambda t: size(t.bytes),
-        "characters": lambda t: f"{t.characters:,}",
-        "words and marks": lambda t: f"{t.words:,}",
-        "lines": lambda t: f"{t.lines:,}",
+        "characters": lambda t: f"{t.lengths['characters'].total:,}",
+        "words and marks": lambda t: f"{t.lengths['words'].total:,}",
+        "lines": lambda t: f"{t.lengths['lines'].total:,}",
         "exact duplicates": lambda t: _of(t.exact, t.documents),
         "near duplicates": lambda t: _of(t.near, t.documents),
         "with mojibake": lambda t: _of(t.mojibake, t.documents),
@@ -151,20 +149,27 @@ def _histogram(name: str, bars: Sequence[tuple[float, int]], console: Console) -
     _print(table, console)
 
 
-def _shares(texts: Texts, console: Console) -> None:
+def _shares(made: Statistics, console: Console) -> None:
     _section(console, "languages, scripts, sources")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    rows = {
-        "languages, by document": _listed(texts.languages),
-        "languages, by paragraph": _listed(texts.paragraphs),
-        "scripts, by letter": _listed(texts.scripts),
-        **{kind: _listed(values) for kind, values in texts.origins.items()},
-    }
-    for name, listed in rows.items():
-        table.add_row(name, listed)
+    left = _counted(made.after)
+    for name, values in _counted(made.before).items():
+        as_read, cleaned = _listed(values), _listed(left.get(name, Counter()))
+        table.add_row(name, as_read)
+        if made.after.documents and cleaned != as_read:
+            table.add_row("  cleaned", cleaned)
     _print(table, console)
-    if texts.unsure:
-        _say(console, f"of {_of(texts.unsure, texts.documents)} documents the detector is not sure", style="dim")
+    if unsure := made.before.unsure:
+        _say(console, f"of {_of(unsure, made.before.documents)} documents the detector is not sure", style="dim")
+
+
+def _counted(texts: Texts) -> dict[str, Counter[str]]:
+    return {
+        "languages, by document": texts.languages,
+        "languages, by paragraph": texts.paragraphs,
+        "scripts, by letter": texts.scripts,
+        **texts.origins,
+    }
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -226,32 +231,13 @@ def differences(seen: Differences, console: Console) -> None:
 def _difference(found: Difference, console: Console) -> None:
     what = ", ".join(filter(None, (found.what, found.also)))
     console.print(Text.assemble((f"\n{found.where}", "bold"), " ", (what, "yellow")))
+    if found.hint:
+        _say(console, found.hint, style="dim")
     shown = Text()
-    for kind, text in shortened(found):
+    for kind, text in found.shortened():
         before, after = ("", "") if console.color_system or kind == "same" else MARKS[kind]
         shown.append(f"{before}{text}{after}", style=COLOURS[kind] if found.changed_by else "")
     console.print(Padding(shown, (0, 0, 0, 2)))
-
-
-def shortened(found: Difference) -> list[tuple[str, str]]:
-    """The pieces of a difference as they are shown: long stretches that stayed without their middle, and not too much."""
-    if not found.changed_by:
-        return [("same", _begin(found.before))]
-    pieces = found.pieces()
-    shown: list[tuple[str, str]] = []
-    room = LONG
-    for number, (kind, text) in enumerate(pieces):
-        if kind != "same":
-            text = text.replace("\n", "↵\n")  # a line's end that was cut would not be seen
-        elif len(text) > 2 * CONTEXT + 10:
-            head = text[:CONTEXT] if number else ""
-            tail = text[-CONTEXT:] if number < len(pieces) - 1 else ""
-            text = f"{head} … {tail}"
-        if len(text) > room:
-            return [*shown, (kind, f"{text[:room]}…")]
-        shown.append((kind, text))
-        room -= len(text)
-    return shown
 
 
 # --- words for figures ------------------------------------------------------------------------------------------------
@@ -281,10 +267,6 @@ def size(count: float) -> str:
 
 def _of(part: int, whole: int, form: Callable[[float], str] = "{:,}".format) -> str:
     return f"{form(part)} ({share(part / whole)})" if whole and part else form(part)
-
-
-def _begin(text: str) -> str:
-    return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
 def _line(text: str, longest: int) -> str:

@@ -53,11 +53,15 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     `long_line` characters in the document as it comes (3 there, 0 for none).
     """
     judge = _line_rule(options)
+    least, long = options["long_lines"], options["long_line"]
+
+    def has_long_lines(text: str) -> bool:
+        return not least or sum(len(line) >= long for line in text.split("\n")) >= least
 
     def clean(document: Document) -> Document | str:
         if document.messages:
             return document
-        if sum(len(line) >= options["long_line"] for line in document.text.split("\n")) < options["long_lines"]:
+        if not has_long_lines(document.text):
             return "too few long lines"
         kept: list[str] = []
         number = 0
@@ -84,7 +88,7 @@ def _line_rule(options: Mapping[str, Any]) -> Callable[[str], tuple[str, str]]:
         words = line.split()
         if options["max_word"] and len(line) > options["max_word"] < max(map(len, words)):
             return "", ""
-        if options["citations"]:
+        if options["citations"] and "[" in line:
             line = _CITATION.sub("", line)
         if end_marks and (not line.endswith(end_marks) or line.endswith("...")):
             return "", ""

@@ -47,7 +47,7 @@ def rule(limits: Mapping[str, Any]) -> Rule:
         breaks = text.count("\n")
         if exceeds(lines, len(text) - breaks, 0, limits["duplicate_line_characters"]):
             return "repeated lines"
-        if limits["newlines"] and breaks > limits["newlines"] * len(running.words):
+        if limits["newlines"] and breaks > limits["newlines"] * len(running.facts):
             return "too many line breaks"
         return ""
 

@@ -50,7 +50,7 @@ def rule(limits: Mapping[str, Any], language: Language | None) -> Rule:
         if letters / number < limits["alphabetic_words"]:
             return "too few words with a letter"
         if function_words:
-            found = {function_words[word] for word in function_words.keys() & running.words}
+            found = {function_words[word] for word in running.among(function_words)}
             if len(found) < limits["function_words"]:
                 return "too few function words"
         return ""

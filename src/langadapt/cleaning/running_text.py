@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from langadapt.pieces import LIMIT, piecewise
+from langadapt.pieces import LIMIT, KnownPieces, Piecewise, piecewise
 from langadapt.records import Document, Language
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ words = piecewise(_WORD.findall)
 class Vocabulary(dict[str, int]):
     """What is known of each word; words are numbered as they come."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_pieces: dict[Piecewise, KnownPieces[bytes]] = {}
+
     def __missing__(self, word: str) -> int:
         letter = _LETTER.search(word) is not None
         fact = len(self) << NUMBER | len(word) << LENGTH
@@ -37,34 +42,50 @@ class Vocabulary(dict[str, int]):
         self[word] = fact
         return fact
 
-    def facts(self, words: list[str]) -> np.ndarray:
-        """One number for each word, int64; the numbering holds within one text, for between texts it may begin anew."""
+    def facts(self, text: str, segment: Callable[[str], list[str]]) -> np.ndarray:
+        """One number for each word of a text, int64."""
         import numpy as np
 
-        if len(self) > LIMIT:
-            self.clear()
-        return np.fromiter(map(self.__getitem__, words), np.int64, len(words))
+        if not isinstance(segment, Piecewise):
+            found = segment(text)
+            return np.fromiter(map(self.__getitem__, found), np.int64, len(found))
+        if segment not in self._of_pieces:
+            self._of_pieces[segment] = KnownPieces(
+                lambda piece: array("q", map(self.__getitem__, segment.find(piece))).tobytes()
+            )
+        return np.frombuffer(b"".join(map(self._of_pieces[segment].__getitem__, text.split())), np.int64)
 
 
-_VOCABULARY = Vocabulary()
+_vocabulary = Vocabulary()
+
+
+def vocabulary() -> Vocabulary:
+    """That of this process; a new one when the last is full, so numbers hold for the texts that share one."""
+    global _vocabulary
+    if len(_vocabulary) > LIMIT:
+        _vocabulary = Vocabulary()
+    return _vocabulary
 
 
 class RunningText:
-    """A text and, on demand, its words and what the rules ask of them."""
+    """A text and, on demand, what the rules ask of its words and punctuation marks."""
 
     def __init__(self, text: str, segment: Callable[[str], list[str]]) -> None:
         self.text = text
         self._segment = segment
-
-    @cached_property
-    def words(self) -> list[str]:
-        """Words and punctuation marks in order, as the language's own segmentation finds them."""
-        return self._segment(self.text)
+        self._vocabulary = vocabulary()
 
     @cached_property
     def facts(self) -> np.ndarray:
-        """What is known of each word: `LETTER`, `LETTER_OR_DIGIT`, and what the properties below take out of it."""
-        return _VOCABULARY.facts(self.words)
+        """What is known of each word in order, as the language's own segmentation finds them: `LETTER`,
+        `LETTER_OR_DIGIT`, and what the properties below take out of it.
+        """
+        return self._vocabulary.facts(self.text, self._segment)
+
+    def among(self, words: Iterable[str]) -> list[str]:
+        """Those of some words that the text has."""
+        facts = set(self.facts.tolist())
+        return [word for word in words if self._vocabulary[word] in facts]
 
     @property
     def numbers(self) -> np.ndarray:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from langadapt.corpus.preparing import Step
+from langadapt.corpus.preparing import Preparation, Step
 from langadapt.errors import UserError, nearest
 from langadapt.inputs import Input, find_input
 from langadapt.recipe import CorpusRef, FilterRef, Recipe, as_corpus
@@ -44,10 +44,6 @@ class Chosen:
     input: Input
     language: Language | None
     steps: tuple[NamedStep, ...]
-
-    def step(self, name: str) -> NamedStep | None:
-        """The step of that name, if it is among those configured."""
-        return next((step for step in self.steps if step.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +100,8 @@ def choose(wish: Wish, known: Registry) -> Chosen:
     found = find_input(ref, known, language=tag, data=_copies(recipe, known), rehearsal=not wish.hub, pinned={})
     if found.problem:
         raise UserError(found.problem)
-    spoken = known.languages.get(found.record.language if found.record else tag)
-    return Chosen(input=found, language=spoken, steps=_named_steps(found, known))
+    spoken = known.languages.get(found.preparation.language)
+    return Chosen(input=found, language=spoken, steps=steps_of(found.preparation, known))
 
 
 def parse_filter(text: str) -> FilterRef:
@@ -176,23 +172,16 @@ def _copies(recipe: Recipe | None, known: Registry) -> dict[str, str]:
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-def _named_steps(found: Input, known: Registry) -> tuple[NamedStep, ...]:
-    steps = found.preparation.steps
-    return tuple(
-        NamedStep(name=name, filter=known.filters[key], options={**known.filters[key].options, **tuned}, run=run)
-        for name, (key, tuned), run in zip(names_of(steps, known), steps, found.steps, strict=True)
-    )
-
-
-def names_of(steps: Iterable[tuple[str, Any]], known: Registry) -> list[str]:
-    """What the steps of a preparation are called; a filter that is used again is called `NAME (2)`."""
+def steps_of(preparation: Preparation, known: Registry) -> tuple[NamedStep, ...]:
+    """A corpus's cleaning steps with their names; a filter that is used again is called `NAME (2)`."""
     times: Counter[str] = Counter()
-    names = []
-    for key, _ in steps:
-        name = known.filters[key].name
-        times[name] += 1
-        names.append(name if times[name] == 1 else f"{name} ({times[name]})")
-    return names
+    steps = []
+    for (key, tuned), run in zip(preparation.steps, preparation.make_steps(known), strict=True):
+        used = known.filters[key]
+        times[used.name] += 1
+        name = used.name if times[used.name] == 1 else f"{used.name} ({times[used.name]})"
+        steps.append(NamedStep(name=name, filter=used, options={**used.options, **tuned}, run=run))
+    return tuple(steps)
 
 
 def place_of(found: Input, name: Callable[[str], str] = str) -> str:

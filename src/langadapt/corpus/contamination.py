@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REASON = "contaminated: "  # what a document is dropped under, before the evaluation's name
 SHOWN = 25  # matched words that an example shows
 MUCH = 0.1  # share of an evaluation's items of which the user is warned
-DONE = {"drop": "dropped", "mask": "their lines were cut out, dialogues dropped", "report": "kept"}  # by action
+DONE = {"drop": "dropped", "mask": "matching lines were cut out, dialogues dropped", "report": "kept"}  # by action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +80,24 @@ class Index:
         for hash_, item, length in np.load(folder / "wholes.npy").tolist():
             self.wholes[length][hash_].append(item)
             self.parts[item] += 1
+        self.lengths = sorted({self.n, *self.wholes})
 
     def leaks(self, words: Words) -> list[Leak]:
         """The items that a text holds, the longest match first."""
-        (_, hashes), *wholes = runs(words.hashes, [self.n, *self.wholes])
-        at = _hits(hashes, *self.filters[0])
-        found = list(self._by_grams(at, hashes[at])) if len(at) else []
-        hits = {length: (at, h[at]) for length, h in wholes if len(at := _hits(h, *self.filters[1]))}
-        if hits:
-            found += self._as_wholes(words, hits)
+        of_grams: list[tuple[Places, Hashes]] = []
+        of_wholes: list[tuple[int, Places, Hashes]] = []
+        for length, place, hashes in runs(words.hashes, self.lengths):
+            if length == self.n and len(at := _hits(hashes, *self.filters[0])):
+                of_grams.append((at + place, hashes[at]))
+            if length in self.wholes and len(at := _hits(hashes, *self.filters[1])):
+                of_wholes.append((length, at + place, hashes[at]))
+        found = [*self._by_grams(of_grams), *self._as_wholes(words, of_wholes)]
         return sorted(found, key=lambda leak: (-leak.words, -leak.coverage))
 
-    def _by_grams(self, at: Places, hashes: Hashes) -> Iterator[Leak]:
+    def _by_grams(self, hits: Sequence[tuple[Places, Hashes]]) -> Iterator[Leak]:
+        if not hits:
+            return
+        at, hashes = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         first, after = (np.searchsorted(self.grams, hashes, side) for side in ("left", "right"))
         counts = after - first
         if counts.any():
@@ -124,10 +130,10 @@ class Index:
                     best[number] = leak
         yield from (leak for leak in best.values() if leak.evaluation not in self.skip)
 
-    def _as_wholes(self, words: Words, hits: Mapping[int, tuple[Places, Hashes]]) -> Iterator[Leak]:
+    def _as_wholes(self, words: Words, hits: Iterable[tuple[int, Places, Hashes]]) -> Iterator[Leak]:
         """Items too short for n-grams, all of whose runs of words are there."""
         found: dict[int, dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-        for length, (at, hashes) in hits.items():
+        for length, at, hashes in hits:
             for place, hash_ in zip(at.tolist(), hashes.tolist(), strict=True):
                 items = self.wholes[length].get(hash_, ())
                 if items and (length >= ANYWHERE or _is_line(words, place, length)):
@@ -149,7 +155,8 @@ def _hits(hashes: Hashes, seen: NDArray[np.bool_], shift: np.uint64) -> Places:
 def _is_line(words: Words, at: int, length: int) -> bool:
     """Whether a run of words is all that is on its line."""
     lines = [-1, *words.lines().tolist(), -1]
-    return lines[at] != lines[at + 1] == lines[at + length] != lines[at + length + 1]
+    first, last = lines[at + 1], lines[at + length]
+    return bool(first == last and lines[at] != first and lines[at + length + 1] != last)
 
 
 def _ranges(first: Places, counts: Places) -> Places:
@@ -288,11 +295,15 @@ def in_words(table: Mapping[str, Any]) -> list[str]:
     hit = {name: row for name, row in table["evaluations"].items() if row["found"]}
     if not hit:
         items = sum(row["items"] for row in table["evaluations"].values())
-        return [
-            f"decontamination: none of {items:,} items of {len(table['evaluations'])} evaluations is in what was read"
-        ]
+        of = (
+            ", ".join(table["evaluations"])
+            if len(table["evaluations"]) < 3
+            else f"{len(table['evaluations'])} evaluations"
+        )
+        return [f"decontamination: none of the {items:,} items of {of} is in what was read"]
     which = ", ".join(f"{name} ({row['found']:,} of {row['items']:,})" for name, row in hit.items())
-    said = [f"decontamination: {table['documents']:,} documents hold items of {which}: {DONE[table['action']]}"]
+    documents = f"{table['documents']:,} document{'s' if table['documents'] != 1 else ''}"
+    said = [f"decontamination: {documents} with items of {which}: {DONE[table['action']]}"]
     return said + [
         f"{row['found'] / row['items']:.0%} of the items of {name} are in the corpora; "
         "if one of them is made from what it asks, leave that out"

@@ -8,16 +8,19 @@ leave, or all steps, where it is not among them.
 from __future__ import annotations
 
 import math
+import pickle
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from langadapt.corpus.choosing import Chosen, NamedStep
-from langadapt.corpus.preparing import Step
+from langadapt.corpus.choosing import Chosen, NamedStep, steps_of
+from langadapt.corpus.portions import Portion, of_documents
+from langadapt.corpus.preparing import Preparation, Step
 from langadapt.corpus.tracing import size_of, tracer
 from langadapt.errors import UserError, nearest
 from langadapt.records import Document, Filter, Language
@@ -25,10 +28,11 @@ from langadapt.records import Document, Filter, Language
 if TYPE_CHECKING:
     from langadapt.plugins import Registry
 
-_FACTORS = (0.125, 0.25, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 4, 8)
+_FACTORS = (0.2, 0.4, 0.6, 0.8, 0.9, 1, 1.1, 1.3, 2, 4, 8)
 _LOG_ODDS = (-3, -2, -1.2, -0.7, -0.3, 0, 0.3, 0.7, 1.2, 2, 3)
 _FROM_ZERO = {int: (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), float: (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)}
 
+_PORTION = 1 << 16  # characters of the documents that are asked about in one go
 Verdict = tuple[bool, int]  # whether a document is kept, and the bytes that are left of it
 
 
@@ -58,6 +62,17 @@ class Curve:
     kept_documents: Counter[float] = field(default_factory=Counter)
     kept_bytes: Counter[float] = field(default_factory=Counter)
 
+    def empty(self) -> Curve:
+        """The same curve with nothing counted."""
+        return replace(self, documents=0, bytes=0, kept_documents=Counter(), kept_bytes=Counter())
+
+    def add(self, other: Curve) -> None:
+        """Adds what the same curve counted of other documents."""
+        self.documents += other.documents
+        self.bytes += other.bytes
+        self.kept_documents.update(other.kept_documents)
+        self.kept_bytes.update(other.kept_bytes)
+
     def shares(self, value: float) -> tuple[float, float]:
         """Kept share of documents and of bytes."""
         return self.kept_documents[value] / (self.documents or 1), self.kept_bytes[value] / (self.bytes or 1)
@@ -78,7 +93,9 @@ class Curve:
         }
 
 
-def curves(asked: Sequence[str], chosen: Chosen, known: Registry, documents: Iterable[Document]) -> list[Curve]:
+def curves(
+    asked: Sequence[str], chosen: Chosen, known: Registry, documents: Iterable[Document], workers: int = 0
+) -> list[Curve]:
     """A curve for each option that is asked for.
 
     Args:
@@ -86,18 +103,57 @@ def curves(asked: Sequence[str], chosen: Chosen, known: Registry, documents: Ite
         chosen: the corpus and its steps.
         known: the registry.
         documents: the sample, as it is read.
+        workers: processes that share the work; 0 for one on each core.
 
     Raises:
         UserError: there is no such filter or option, or the option is no number.
+        RunError: a process that shared the work died.
     """
-    tried = [trial for text in asked for trial in _trials(text, chosen, known)]
-    traces = {trial.name: tracer((step.name, step.run) for step in trial.before) for trial in tried}
-    for document in documents:
-        came = {name: trace for name, tracing in traces.items() if (trace := tracing(document)).kept}
-        for trial in tried:
-            if trial.name in came:
-                trial.ask(came[trial.name].last)
-    return [trial.curve for trial in tried]
+    from langadapt.corpus.workers import in_order
+
+    job = Asking(preparation=chosen.input.preparation, asked=tuple(asked))
+    made = [trial.curve for trial in job.trials(known)]
+    with closing(in_order(job, of_documents(chosen.input.label, documents, _PORTION), workers)) as found:
+        for parts in map(pickle.loads, found):
+            for curve, part in zip(made, parts, strict=True):
+                curve.add(part)
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """The drawing of curves, as a job of `langadapt.corpus.workers`."""
+
+    preparation: Preparation
+    asked: tuple[str, ...]
+
+    def unknown(self, known: Registry) -> list[str]:
+        """Filters that no plugin of this process offers."""
+        names = [text.partition("=")[0].partition(".")[0] for text in self.asked]
+        return [*self.preparation.unknown(known), *(name for name in names if name not in known.filters)]
+
+    def trials(self, known: Registry) -> list[_Trial]:
+        """What is asked for, made ready, with nothing counted yet."""
+        steps, language = steps_of(self.preparation, known), known.languages.get(self.preparation.language)
+        return [trial for text in self.asked for trial in _trials(text, steps, language, known)]
+
+    def of_portions(self, known: Registry) -> Callable[[Portion], bytes]:
+        """A pure function from a portion of the corpus to the curves of its documents, pickled."""
+        trials = self.trials(known)
+        traces = {trial.name: tracer(trial.before) for trial in trials}
+
+        def draw(portion: Portion) -> bytes:
+            for trial in trials:
+                trial.curve = trial.curve.empty()
+            for document in portion.documents:
+                assert isinstance(document, Document)
+                ways = {name: trace(document) for name, trace in traces.items()}
+                for trial in trials:
+                    if ways[trial.name].kept:
+                        trial.ask(ways[trial.name].last)
+            return pickle.dumps([trial.curve for trial in trials])
+
+        return draw
 
 
 def spread(value: float) -> list[float]:
@@ -142,64 +198,62 @@ class _Trial:
         curve.values = list(self._steps)
 
     def ask(self, document: Document) -> None:
-        """Adds what is kept of a document by each value.
-
-        Between two values with the same outcome, those between are taken to have it too: a threshold lets through more
-        and more, or less and less. That is checked at the configured value, and 0, which often stands for off, is not
-        taken to be one of them.
-        """
+        """Adds what is kept of a document by each value."""
         curve, values = self.curve, self.curve.values
-        size = size_of(document)
-        curve.documents += 1
-        curve.bytes += size
-        found: dict[int, Verdict] = {}
 
         def verdict(index: int) -> Verdict:
-            if index not in found:
-                outcome = self._steps[values[index]](document)
-                found[index] = (False, 0) if isinstance(outcome, str) else (True, size_of(outcome))
-            return found[index]
+            outcome = self._steps[values[index]](document)
+            return (False, 0) if isinstance(outcome, str) else (True, size_of(outcome))
 
-        def fill(low: int, high: int) -> None:
-            if high - low < 2:
-                return
-            if verdict(low) == verdict(high):
-                found.update(dict.fromkeys(range(low + 1, high), verdict(low)))
-                return
-            middle = (low + high) // 2
-            verdict(middle)
-            fill(low, middle)
-            fill(middle, high)
-
-        first = 1 if values[0] == 0 and len(values) > 1 else 0
-        here = values.index(curve.configured)
-        marks = sorted({0, first, max(here, first), len(values) - 1})
-        for index in marks:
-            verdict(index)
-        for low, high in pairwise(marks):
-            fill(low, high)
-        for index, value in enumerate(values):
-            kept, left = verdict(index)
+        curve.documents += 1
+        curve.bytes += size_of(document)
+        first = min(values[0] == 0, len(values) - 1)  # 0 often stands for off, and is asked about by itself
+        marks = sorted({0, first, max(first, values.index(curve.configured)), len(values) - 1})
+        for value, (kept, left) in zip(values, _verdicts(marks, verdict), strict=True):
             curve.kept_documents[value] += kept
             curve.kept_bytes[value] += left
 
 
-def _trials(text: str, chosen: Chosen, known: Registry) -> list[_Trial]:
+def _verdicts(marks: Sequence[int], verdict: Callable[[int], Verdict]) -> list[Verdict]:
+    """What is kept by each value, of which few are asked about.
+
+    Between two values with the same outcome, those between are taken to have it too: a threshold lets through more and
+    more, or less and less. Where it changes, the place is found by halving.
+
+    Args:
+        marks: numbers of the values to begin with, from the first to the last.
+        verdict: asks about a value.
+    """
+    found = {index: verdict(index) for index in marks}
+    between = list(pairwise(marks))
+    while between:
+        low, high = between.pop()
+        if found[low] == found[high]:
+            found.update(dict.fromkeys(range(low + 1, high), found[low]))
+        elif high - low > 1:
+            middle = (low + high) // 2
+            found[middle] = verdict(middle)
+            between += [(low, middle), (middle, high)]
+    return [found[index] for index in sorted(found)]
+
+
+def _trials(text: str, steps: Sequence[NamedStep], language: Language | None, known: Registry) -> list[_Trial]:
     """What `FILTER`, `FILTER.OPTION` or `FILTER.OPTION=[VALUES]` asks for."""
     key, _, written = text.partition("=")
     name, _, option = key.strip().partition(".")
     if name not in known.filters:
         raise UserError(f'--curve {text}: no plugin offers the filter "{name}"; {known.filters.missing(name)}')
-    step, filter = chosen.step(name), known.filters[name]
+    filter = known.filters[name]
+    step = next((step for step in steps if step.name == filter.name), None)
     options = step.options if step else filter.options
-    numbers = _numbers(filter, options, chosen.language)
+    numbers = numbers_of(filter, options, language)
     if not numbers:
         raise UserError(f"--curve {text}: {name} has no option that is a number")
     if option and option not in numbers:
         what = "is not a number" if option in filter.options else f"is no option of {name}"
         raise UserError(f'--curve {text}: "{option}" {what}; {nearest(option, numbers) or ", ".join(numbers)}')
-    before = chosen.steps[: chosen.steps.index(step)] if step else chosen.steps
-    language = _remembering(chosen.language)
+    before = steps[: steps.index(step)] if step else steps
+    language = _remembering(language)
     trials = []
     for key, value in numbers.items() if not option else [(option, numbers[option])]:
         values = sorted({value, *_written(text, written, value)}) if written else spread(value)
@@ -214,10 +268,10 @@ def _made(filter: Filter, options: Mapping[str, Any], language: Language | None,
     return filter.make({**options, key: value}, language)
 
 
-def _numbers(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
+def numbers_of(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
     """Options that are numbers; one that is not set has the value of the language's threshold of its name."""
     own = language.thresholds.get(filter.name, {}) if language else {}
-    values = {key: own.get(key) if value is None else value for key, value in options.items()}
+    values = {k: float(own[k]) if value is None and k in own else value for k, value in options.items()}
     return {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 

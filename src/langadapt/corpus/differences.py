@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple
 
 from langadapt.corpus.choosing import Chosen, place_of
+from langadapt.corpus.margins import margin
 from langadapt.corpus.sampling import Sample
 from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, of_sample
 from langadapt.errors import UserError, nearest
 from langadapt.records import Document
 
+LONG = 700  # characters of a document that are shown
+CONTEXT = 60  # characters shown around a change
 _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 _LARGE = 4_000_000  # comparisons of words in one passage; beyond, it is shown as cut and put whole
 
@@ -38,6 +41,7 @@ class Difference:
         reason: why it was dropped, or "".
         before: its text before.
         after: its text after, as the last step that changed it left it.
+        hint: what would have kept it, in words, see `langadapt.corpus.margins`.
     """
 
     where: str
@@ -46,6 +50,7 @@ class Difference:
     reason: str = ""
     before: str
     after: str
+    hint: str = ""
 
     @property
     def what(self) -> str:
@@ -65,6 +70,24 @@ class Difference:
         """The text before and after as one."""
         return pieces(self.before, self.after)
 
+    def shortened(self) -> list[Piece]:
+        """The pieces as they are shown: long stretches that stayed without their middle, and not too much of it all."""
+        if not self.changed_by:
+            return [Piece("same", self.before if len(self.before) <= LONG else f"{self.before[:LONG]}…")]
+        pieces, shown, room = self.pieces(), list[Piece](), LONG
+        for number, (kind, text) in enumerate(pieces):
+            if kind != "same":
+                text = text.replace("\n", "↵\n")  # a line's end that was cut would not be seen
+            elif len(text) > 2 * CONTEXT + 10:
+                head = text[:CONTEXT] if number else ""
+                tail = text[-CONTEXT:] if number < len(pieces) - 1 else ""
+                text = f"{head} … {tail}"
+            if len(text) > room:
+                return [*shown, Piece(kind, f"{text[:room]}…")]
+            shown.append(Piece(kind, text))
+            room -= len(text)
+        return shown
+
     def to_json(self) -> dict[str, Any]:
         return {
             "where": self.where,
@@ -72,6 +95,7 @@ class Difference:
             "changed_by": list(self.changed_by),
             "dropped_by": self.dropped_by,
             "reason": self.reason,
+            "hint": self.hint,
             "pieces": [list(piece) for piece in self.pieces()],
         }
 
@@ -154,16 +178,21 @@ def look(chosen: Chosen, sample: Sample, *, only: str = "", count: int = 6) -> D
     if only and only not in words:
         raise UserError(f'--only {only}: neither "changed" nor "dropped" nor a step; {nearest(only, words)}')
     made = Differences(chosen=chosen, sample=sample)
-    kinds: dict[str, list[Difference]] = {}
+    kinds: dict[str, list[tuple[Difference, Trace]]] = {}
     for trace in of_sample(chosen, sample):
         made.looked += 1
         if found := difference(trace, only):
             made.counts[found.what] += 1
             alike = kinds.setdefault(found.what, [])
-            alike += [found] if len(alike) < count else []
+            alike += [(found, trace)] if len(alike) < count else []
     turns = (alike[turn] for turn in range(count) for alike in kinds.values() if turn < len(alike))
-    made.shown = list(islice(turns, count))
+    made.shown = [replace(found, hint=_hint(chosen, trace)) for found, trace in islice(turns, count)]
     return made
+
+
+def _hint(chosen: Chosen, trace: Trace) -> str:
+    step = next((step for step in chosen.steps if step.name == trace.dropped_by), None)
+    return margin(trace.last, step, chosen.language) if step else ""
 
 
 def pieces(before: str, after: str) -> list[Piece]:

@@ -24,7 +24,7 @@ class Distribution:
         self._unit = unit
         self._counts: Counter[int] = Counter()  # by a bin's lower edge
         self.n = 0
-        self.total = 0.0
+        self.total: float = 0
         self.least, self.most = math.inf, 0.0
 
     def add(self, value: float) -> None:

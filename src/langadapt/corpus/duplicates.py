@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-VERSION = 1  # raised when a text would be signed otherwise, so that caches notice
-
 _GOLDEN = 0x9E3779B97F4A7C15  # odd: 2^64 over the golden ratio
 _BASE = 0xD1342543DE82EF95  # odd: of the polynomials that words and runs of words are hashed by
-_PIECE = 1 << 16  # characters that are looked at together, and
-_CHUNK = 1 << 10  # runs of words; both bound memory
+PIECE = 1 << 16  # characters that are looked at together, and
+_CHUNK = 1 << 9  # runs of words; both bound memory
 _LAST = 0x33480  # no script that running text is written in has code points beyond
 # Scripts that are written without blanks: Thai to Lao, Myanmar, Khmer, kana, Han. Each letter counts as a word there.
 _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0x20000, _LAST))
@@ -38,7 +36,7 @@ _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30
 
 
 class Seen:
-    """Digests of 128 bits that were there before; exact, at 21 to 32 bytes each.
+    """Digests of 128 bits that were there before; exact, at 21 to 27 bytes each.
 
     Digests are those of a good hash function: their bits are as good as random.
     """
@@ -51,6 +49,10 @@ class Seen:
         first, second = unpack("<QQ", digest)
         return self._parts[first % _PARTS].add(first, second)
 
+    def __contains__(self, digest: bytes) -> bool:
+        first, second = unpack("<QQ", digest)
+        return self._parts[first % _PARTS].has(first, second)
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
@@ -58,7 +60,7 @@ class Seen:
 
 
 class NearSeen:
-    """Bands of signatures that were there before, at 11 to 16 bytes a band.
+    """Bands of signatures that were there before, at 11 to 13 bytes a band.
 
     A band's hash tells its number and the settings that it was made with, so one table serves texts signed under any
     settings; those of different ones never meet.
@@ -85,7 +87,7 @@ class NearSeen:
 
 
 _PARTS = 64  # tables that a set is spread over: each grows on its own, so that growing takes little memory and time
-_FULL, _GROWTH = 0.75, 1.5
+_FULL, _GROWTH = 0.75, 1.25
 
 
 class _Table:
@@ -181,17 +183,17 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
     words in every language and takes a fraction of the time. In scripts without blanks each letter is a word. A text
     shorter than the n-gram is one run, so it is a near duplicate of those with the very same words.
 
-    The bytes depend on the text and the settings alone, and are the same on every machine.
+    The bytes depend on the text and the settings alone, and are the same on every machine; `NearDuplicates.version` is
+    raised with every change to them.
     """
     number = options.bands * options.rows
-    key = _random(number=3 * number + options.bands, seed=_GOLDEN + (options.ngram << 32) + options.rows)
-    factors = (key[:number] >> np.uint64(32)).astype(np.uint32)[:, None] | np.uint32(1)
-    offsets = (key[number : 2 * number] >> np.uint64(32)).astype(np.uint32)[:, None]
-    weights, salts = key[2 * number : 3 * number].reshape(options.bands, options.rows), key[3 * number :]
+    key = _random(number=2 * number + options.bands, seed=_GOLDEN + (options.ngram << 32) + options.rows)
+    factors = (key[:number] >> np.uint64(32)).astype(np.uint32)[:, None] | np.uint32(1)  # odd: each permutes 32 bits
+    weights, salts = key[number : 2 * number].reshape(options.bands, options.rows), key[2 * number :]
     room = np.empty((number, _CHUNK), np.uint32)
 
     def sign(text: str) -> bytes:
-        words = _words(text)
+        words = word_hashes(text)
         if not len(words):
             return b""
         runs = _runs(words, min(options.ngram, len(words)))
@@ -199,7 +201,6 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
         for start in range(0, len(runs), _CHUNK):
             some = runs[start : start + _CHUNK]
             values = np.multiply(factors, some, out=room[:, : len(some)])
-            values += offsets
             np.minimum(least, values.min(axis=1), out=least)
         bands = (least.reshape(weights.shape) * weights).sum(axis=1, dtype=np.uint64)
         return _mixed(bands + salts).astype("<u8").tobytes()
@@ -207,13 +208,13 @@ def signer(options: NearDuplicates) -> Callable[[str], bytes]:
     return sign
 
 
-def _words(text: str) -> Words:
+def word_hashes(text: str) -> Words:
     """The hash of every word, in order."""
-    pieces = [_words_of_piece(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE)]
+    pieces = [_of_piece(text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
     return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.uint64), *pieces])
 
 
-def _words_of_piece(text: str) -> Words:
+def _of_piece(text: str) -> Words:
     """A word's hash is a polynomial of its letters; all are taken at once, from the powers of where they stand."""
     codes = np.frombuffer(unicodedata.normalize("NFKC", text).encode("utf-32-le", "surrogatepass"), "<u4")
     letters = _letters().take(codes, mode="clip")

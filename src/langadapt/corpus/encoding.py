@@ -57,6 +57,7 @@ class Encoder:
 
     def placed(self, texts: Sequence[str]) -> list[tuple[Ids, NDArray[np.int64]]]:
         """Token ids of each text, and where each token's characters begin and end: an array of shape (tokens, 2)."""
+        pairs: Iterable[tuple[Any, Any]]
         if self._backend is None:
             found = self._call(list(texts), add_special_tokens=False, return_offsets_mapping=True)
             pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
@@ -108,7 +109,7 @@ class Encoder:
 
 def _backend(tokenizer: Any) -> Any:
     """The Rust tokenizer inside, where it alone decides about ids; else None."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "encode_batch_fast"):
         return None
     called = tokenizer([_PROBE], add_special_tokens=False)["input_ids"][0]  # which also sets up the backend

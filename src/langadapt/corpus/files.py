@@ -15,7 +15,7 @@ from langadapt.errors import UserError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".md", ".parquet")
 PACKED = (".gz", ".zst")
-CUT_SHORT, DAMAGED = "file cut short", "file damaged"  # reasons that what follows in the file is not read
+FLAWS = CUT_SHORT, DAMAGED = "file cut short", "file damaged"  # reasons that what follows in the file is not read
 _PIECE = 1 << 18  # bytes that are unpacked at a time
 
 
@@ -150,7 +150,8 @@ def _opened(file: Path) -> IO[bytes]:
     if file.suffix.lower() == ".gz":
         return cast(IO[bytes], gzip.open(file, "rb"))
     if file.suffix.lower() == ".zst":
-        return cast(IO[bytes], zstd().open(file, "rb"))
+        widest = {zstd().DecompressionParameter.window_log_max: 31}  # what `zstd --long=31` made is read too
+        return cast(IO[bytes], zstd().open(file, "rb", options=widest))
     return file.open("rb")
 
 

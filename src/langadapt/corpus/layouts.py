@@ -146,11 +146,14 @@ def recognise(columns: Iterable[str]) -> str:
 
 # What data sets call that which is known of a row, nested as in the row.
 _WARC: Names = {"warc-record-id": "id", "warc-target-uri": "url"}
-_META: Names = {"url": "url", "license": "licence", "licence": "licence", "dump": "revision", "warc_headers": _WARC,
-         "identification": {"label": "language"}}  # fmt: skip
+_META: Names = {
+    "url": "url", "license": "licence", "licence": "licence", "dump": "revision", "warc_headers": _WARC,
+    "headers": _WARC, "identification": {"label": "language"},
+}  # fmt: skip
 _COLUMNS_OF_ORIGIN: Names = {
     "id": "id", "url": "url", "language": "language", "lang": "language", "license": "licence", "licence": "licence",
     "dump": "revision", "revision": "revision", "warc_headers": _WARC, "metadata": _META, "meta": _META,
+    "origin": {kind: kind for kind in ("id", "url", "language", "licence", "revision")},  # of our own writing
 }  # fmt: skip
 
 

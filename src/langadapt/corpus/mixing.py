@@ -72,8 +72,8 @@ def plan_mix(
             (weight * (size or 0) / largest) ** (1 / temperature)
             for weight, (_, size) in zip(weights, sized, strict=True)
         ]
-    total = sum(weights) / (1 - (replay or 0))
-    shares = [weight / total for weight in weights]
+    left = 1 - (replay or 0)
+    shares = [weight * left / sum(weights) for weight in weights]
     return Mix(shares=(*shares, *([replay] if replay else [])), by=by, replays=len(shares) if replay else None)
 
 

@@ -18,6 +18,7 @@ from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.mixing import Given
 from langadapt.corpus.packing import VERSION, PackedRows
 from langadapt.corpus.preparing import Accounting
+from langadapt.errors import Interrupted
 from langadapt.machine import free_disk
 
 if TYPE_CHECKING:
@@ -47,15 +48,38 @@ class Place:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps every other process from writing the same rows; marks them as used until this process ends."""
-        from filelock import FileLock
+        """Keeps every other process from writing the same rows; marks them as used for as long as this is held.
 
+        Raises:
+            UserError: the cache cannot be written.
+            Interrupted: the user stopped it while another run was packing the same.
+        """
         if self.entry is None:
             yield
             return
+        from filelock import FileLock
+
         self._held.enter_context(self.entry.used())
-        with FileLock(self.folder / ".making"):
+        lock = FileLock(self.folder / ".making")
+        self._wait_for(lock)
+        try:
             yield
+        finally:
+            lock.release()
+
+    def _wait_for(self, lock: Any) -> None:
+        from filelock import Timeout
+
+        said = False
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=0.5 if said else 0)
+            except Timeout:
+                if not said:
+                    self.context.log.info("another run is packing the same; this one waits for its rows")
+                said = True
+                if self.context.stop.is_set():
+                    raise Interrupted(f"stopped in stage {self.context.stage.id} while it waited for rows") from None
 
     def read(self) -> tuple[PackedRows, Accounting, list[Given], dict[str, Any]] | None:
         """The rows of an earlier run with what was counted then; None when there are none."""
@@ -95,7 +119,7 @@ def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: in
     own = Place(folder=context.folder / "packed", entry=None, context=context)
     sizes = [found.bytes for found in context.stage.inputs]
     size = None if None in sizes else sum(filter(None, sizes))
-    if not encoder.digest or (size is not None and size < LEAST):
+    if (size is not None and size < LEAST) or not encoder.digest:
         return own
     entry = cache.entry("packed", ", ".join(found.label for found in context.stage.inputs), {
         **{name: str(value) for name, value in context.stage.ingredients.items() if not name.startswith(_OF_TRAINING)},

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from langadapt.corpus.reading import SIZE, Block, documents
+from langadapt.corpus.blocks import Block
+from langadapt.corpus.reading import SIZE, documents
 from langadapt.records import Document, Rejected
 
 T = TypeVar("T")

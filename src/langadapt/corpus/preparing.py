@@ -17,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from langadapt.corpus.files import FLAWS
+from langadapt.corpus.origins import Origins
 from langadapt.records import Document, Rejected
 
 if TYPE_CHECKING:
@@ -76,10 +78,13 @@ class Accounting:
     documents: Count = field(default_factory=Count)
     bytes: Count = field(default_factory=Count)
     tokens: TokenCount = field(default_factory=TokenCount)
+    origins: Origins = field(default_factory=Origins)
 
-    def keep(self, size: int) -> None:
+    def keep(self, size: int, origin: Mapping[str, str] | None = None) -> None:
         self.documents.keep()
         self.bytes.keep(size)
+        if origin:
+            self.origins.add(origin)
 
     def drop(self, reason: str, size: int) -> None:
         self.documents.drop(reason)
@@ -104,7 +109,8 @@ class Accounting:
             Count(**{**counts[unit], "dropped": Counter(counts[unit]["dropped"])}) for unit in ("documents", "bytes")
         )
         tokens = TokenCount(**{**counts["tokens"], "dropped": Counter(counts["tokens"]["dropped"])})
-        return cls(documents=documents, bytes=bytes_, tokens=tokens)
+        origins = Origins.from_json(counts.get("origins", {}))
+        return cls(documents=documents, bytes=bytes_, tokens=tokens, origins=origins)
 
     def to_json(self) -> dict[str, Any]:
         """The `accounting` of `run.json`."""
@@ -118,6 +124,7 @@ class Accounting:
                 "dropped": dict(self.tokens.dropped),
                 "learnt": self.tokens.learnt,
             },
+            **({"origins": self.origins.to_json()} if self.origins.counts else {}),
         }
 
 
@@ -283,8 +290,12 @@ def prepared(
         UserError: it cannot be read, or the cache cannot be written.
         RunError: a process that shared the work died.
     """
-    with closing(_all(source, workers, say or (lambda line: None))) as items:
-        yield from islice(items, source.max_documents or None)
+    tell = say or (lambda line: None)
+    with closing(_all(source, workers, tell)) as items:
+        for item in islice(items, source.max_documents or None):
+            if isinstance(item, Rejected) and item.reason in FLAWS:
+                tell(f"{source.label}: {item.where}: {item.reason}; what follows in this file is not read")
+            yield item
 
 
 def _all(source: Source, workers: int, say: Callable[[str], None]) -> Generator[Prepared | Rejected, None, None]:
@@ -374,7 +385,7 @@ def clean(
             if isinstance(item, Rejected):
                 accounting.drop(item.reason, item.size)
             else:
-                accounting.keep(item.size)
+                accounting.keep(item.size, item.document.origin)
                 yield ("held_out" if is_held_out(item.digest, source.held_out) else "train"), item.document
 
 

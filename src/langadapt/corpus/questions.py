@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 INDEX = "index.json"  # of an index: its options, and how much of each evaluation is in it
 MOST_TEXT = 64_000_000  # characters of an evaluation of running text that are indexed
 ANYWHERE = 4  # words that a whole question needs to be looked for within lines; a shorter one must be a line of its own
+LONGEST_WHOLE = 1000  # words of a question that is looked for as it stands: one of which every part is a common one
 COMMON, COMMON_SHARE = 3, 0.05  # an n-gram in more questions than both of these is part of the instruction
 LABEL = 8  # words that a label at the start of a line has at most, as in "Frase 1:"
 
@@ -173,7 +174,9 @@ def _read(found: Iterable[Item | Document | Rejected]) -> list[_Item]:
     seen: set[bytes] = set()
     size = 0
     for record in found:
-        if isinstance(record, Rejected) or size > MOST_TEXT:
+        if size > MOST_TEXT:
+            break
+        if isinstance(record, Rejected):
             continue
         if isinstance(record, Document):
             size += len(record.content)
@@ -259,7 +262,7 @@ def _mark(text: _Text, common: _Common, n: int) -> None:
 
 
 def _take_up(item: _Item, number: int, tables: _Tables) -> bool:
-    """Takes up an item by n-grams of its texts, or else as a whole; False if it has no words.
+    """Takes up an item by n-grams of its texts, or else as a whole; False if it is nothing but the instruction.
 
     A question too short for n-grams is looked for by its own words, and where these are a few that anybody may write,
     together with its instruction.
@@ -267,10 +270,13 @@ def _take_up(item: _Item, number: int, tables: _Tables) -> bool:
     found = [tables.take_up(number, text) for text in item.questions]
     for text in item.answers:
         tables.take_up(number, text)
-    if any(found) or not item.questions:
+    if any(found) or not any(text.own.any() for text in item.questions):
         return any(found)
     own = [run for text in item.questions for run in _own_runs(text) if len(run) >= ANYWHERE]
-    for words in own or [np.concatenate([text.words for text in item.questions])]:
+    wholes = own or [np.concatenate([text.words for text in item.questions])]
+    if max(map(len, wholes)) > LONGEST_WHOLE:
+        return False
+    for words in wholes:
         tables.take_up_whole(number, words)
     return True
 

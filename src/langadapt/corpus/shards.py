@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from langadapt import artifacts
 from langadapt.corpus.cache import Entry, put
+from langadapt.corpus.portions import Portion
 from langadapt.corpus.preparing import Prepared, Shared
+from langadapt.errors import RunError
 from langadapt.records import Document, Message, Rejected
 
 WHOLE = "whole.json"  # says how many shards there are, once the corpus was read to its end
@@ -53,25 +55,78 @@ def _found(entry: Entry) -> str:
     """What an earlier run left, in words."""
     if not entry.is_there:
         return f"to be prepared: {entry.explain()}"
-    total, there = _whole(entry.path), len(list(entry.path.glob("*.arrow")))
-    return (
-        f"prepared before, all {total} shards" if total == there else f"{there} shards are prepared, goes on from there"
-    )
+    there = count(entry.path)
+    shards = f"{there} shard{'' if there == 1 else 's'}"
+    return f"prepared before, {shards}, all of it" if is_whole(entry.path) else f"prepared in part, {shards}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether all shards of a corpus are in its folder."""
+    return _whole(folder) == count(folder)
+
+
+def count(folder: Path) -> int:
+    """How many shards are in a folder."""
+    return len(list(folder.glob("*.arrow")))
 
 
 def _made(
     label: str, shared: Shared, number: int, workers: int, say: Callable[[str], None]
 ) -> Iterator[Prepared | Rejected]:
-    """What comes from portion `number` on."""
+    """What comes from portion `number` on; shards that lie behind a gap are taken as they are."""
     from langadapt.corpus.workers import in_order
 
-    keep = _Keeper(label, shared.entry, say)
-    with closing(in_order(shared.preparation, islice(shared.cut(), number, None), workers)) as shards:
+    folder, keep = shared.entry.path, _Keeper(label, shared.entry, say)
+    gaps = Gaps(folder, lambda place: place >= number)
+    with closing(in_order(shared.preparation, gaps.of(shared.cut()), workers)) as shards:
         for shard in shards:
-            keep(name(number), shard)
+            gap = gaps.numbers.popleft()
+            yield from _taken(folder, range(number, gap))
+            keep(name(gap), shard)
             yield from from_bytes(shard)
-            number += 1
-    keep.whole(number)
+            number = gap + 1
+    yield from _taken(folder, range(number, gaps.seen))
+    keep.whole(gaps.seen)
+
+
+def _taken(folder: Path, numbers: Iterable[int]) -> Iterator[Prepared | Rejected]:
+    """What is in shards that were there when they were looked for.
+
+    Raises:
+        RunError: one is not there any more.
+    """
+    for number in numbers:
+        shard = read(folder / name(number))
+        if shard is None:
+            raise RunError(f"{folder / name(number)}: the shard was removed or damaged meanwhile; run again")
+        yield from from_bytes(shard)
+
+
+class Gaps:
+    """Portions of a corpus that have no shard yet.
+
+    Attributes:
+        seen: portions that went by.
+        there: of those that are wanted, how many have a shard.
+        numbers: of the portions that were given out, in order; whoever gets a shard takes its number away.
+    """
+
+    def __init__(self, folder: Path, wanted: Callable[[int], bool]):
+        self.seen = self.there = 0
+        self.numbers: deque[int] = deque()
+        self._folder, self._wanted = folder, wanted
+
+    def of(self, portions: Iterable[Portion]) -> Iterator[Portion]:
+        """Those of the portions that are wanted and have no whole shard."""
+        for number, portion in enumerate(portions):
+            self.seen = number + 1
+            if not self._wanted(number):
+                continue
+            if read(self._folder / name(number)) is not None:
+                self.there += 1
+            else:
+                self.numbers.append(number)
+                yield portion
 
 
 class _Keeper:

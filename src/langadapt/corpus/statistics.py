@@ -4,25 +4,19 @@ cleaning step drops.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
-from langadapt.cleaning import mojibake, running_text
 from langadapt.corpus.choosing import Chosen, place_of
 from langadapt.corpus.distribution import Distribution
-from langadapt.corpus.sampling import Sample, hash_of
+from langadapt.corpus.measuring import PARAGRAPH, Measured, measured
+from langadapt.corpus.sampling import Sample
 from langadapt.corpus.tokens import TokenMeasure
-from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, of_sample, size_of
-from langadapt.identification import identify
-from langadapt.recipe import NearDuplicates
+from langadapt.corpus.tracing import DUPLICATES, UNICODE, Trace, admitting, size_of
 from langadapt.records import Document
 
-PARAGRAPH = 40  # characters that a line must have to be identified by itself
 EXAMPLES = 2  # documents shown for each reason
 EXCERPT = 300  # characters shown of one
 TOP = 12  # domains, licences and so on that are listed
@@ -33,70 +27,53 @@ _ORIGINS = 50_000  # different values that are counted of one kind, at most
 
 
 class Texts:
-    """Counts what documents are like, one by one, in memory that does not grow with their number.
+    """Sums up what documents are like, in memory that hardly grows with their number: 250 bytes each, for duplicates.
 
     Args:
-        words: the language's word segmentation.
         tokens: a tokenizer's measure; None where none was named.
     """
 
-    def __init__(self, words: Callable[[str], list[str]], tokens: TokenMeasure | None = None) -> None:
-        from langadapt.corpus.duplicates import NearSeen, Seen, signer
+    def __init__(self, tokens: TokenMeasure | None = None) -> None:
+        from langadapt.corpus.duplicates import NearSeen, Seen
 
-        self._words, self.tokens = words, tokens
-        self.documents = self.bytes = self.characters = self.words = self.lines = self.mojibake = 0
+        self.tokens = tokens
+        self.documents = self.bytes = self.mojibake = 0
         self.exact = self.near = 0  # documents that repeat an earlier one
-        self._seen, self._near_seen, self._sign = Seen(), NearSeen(), signer(NearDuplicates())
+        self._seen, self._near_seen = Seen(), NearSeen()
         self.lengths = {"characters": Distribution(), "words": Distribution(), "lines": Distribution()}
         self.languages: Counter[str] = Counter()  # documents
         self.unsure = 0
         self.paragraphs: Counter[str] = Counter()  # bytes of lines that are long enough to be told
         self.scripts: Counter[str] = Counter()  # letters
         self.origins: dict[str, Counter[str]] = {}
-        self._damaged = mojibake.FILTER.make({"per_thousand": 0}, None)
 
-    def add(self, document: Document) -> None:
-        """Counts a document; a dialogue is the text of all its messages."""
-        text = document.content.encode("utf-8", "replace").decode("utf-8")  # no detector takes a lone surrogate
-        words, lines = self._words(text), text.splitlines()
+    def add(self, text: Measured) -> None:
+        """Adds a document."""
         self.documents += 1
-        self.bytes += size_of(document)
-        self.characters += len(text)
-        self.words += len(words)
-        self.lines += len(lines)
-        for name, value in (("characters", len(text)), ("words", len(words)), ("lines", len(lines))):
-            self.lengths[name].add(value)
-        self.mojibake += self._damaged(document) != document
-        if not self._seen.add(hash_of(document)):
+        self.bytes += text.size
+        for name, number in (("characters", text.characters), ("words", text.words), ("lines", text.lines)):
+            self.lengths[name].add(number)
+        self.mojibake += text.mojibake
+        self.languages[text.language] += 1
+        self.unsure += not text.sure
+        self.paragraphs.update(text.paragraphs)
+        self.scripts.update(text.scripts)
+        if not self._seen.add(text.digest):
             self.exact += 1
-        elif not self._near_seen.add(self._sign(text)):
+        elif not self._near_seen.add(text.signature):
             self.near += 1
-        self._identify(text, lines)
-        for character, times in Counter(text).items():
-            if script := script_of(character):
-                self.scripts[script] += times
-        for kind, name in origin_of(document):
+        for kind, name in text.origin:
             names = self.origins.setdefault(kind, Counter())
             if name in names or len(names) < _ORIGINS:
                 names[name] += 1
-        if self.tokens:
-            self.tokens.add(text, words)
-
-    def _identify(self, text: str, lines: Iterable[str]) -> None:
-        found = identify(text)
-        self.languages[found.tag] += 1
-        self.unsure += not found.reliable
-        for line in lines:
-            if len(line) >= PARAGRAPH:
-                self.paragraphs[identify(line).tag] += len(line.encode("utf-8", "replace"))
+        if self.tokens and text.tokenised:
+            self.tokens.add(*text.tokenised)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "documents": self.documents,
             "bytes": self.bytes,
-            "characters": self.characters,
-            "words": self.words,
-            "lines": self.lines,
+            **{name: lengths.total for name, lengths in self.lengths.items()},
             "mojibake": self.mojibake,
             "duplicates": {"exact": self.exact, "near": self.near},
             "lengths": {name: lengths.to_json() for name, lengths in self.lengths.items()},
@@ -106,31 +83,6 @@ class Texts:
             "origins": {kind: dict(values.most_common(TOP)) for kind, values in self.origins.items()},
             "tokens": self.tokens.to_json() if self.tokens else None,
         }
-
-
-@lru_cache(maxsize=4096)
-def script_of(character: str) -> str:
-    """The script of a letter, `Latin`, by the first word of its Unicode name; "" for what is no letter of a script."""
-    plain = unicodedata.normalize("NFKC", character)[0]  # º is an o, µ a Greek letter
-    if unicodedata.category(plain) not in ("Lu", "Ll", "Lt", "Lo"):
-        return ""
-    return unicodedata.name(plain, "unknown").split(" ")[0].split("-")[0].capitalize()
-
-
-def origin_of(document: Document) -> Iterator[tuple[str, str]]:
-    """What the document's record says of where it is from, and the domain of its address."""
-    for kind, value in document.origin.items():
-        if kind not in ("url", "id"):
-            yield kind, value
-        elif kind == "url" and (host := _host(value)):
-            yield "domain", host
-
-
-def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").removeprefix("www.")
-    except ValueError:
-        return ""
 
 
 # --- what steps drop --------------------------------------------------------------------------------------------------
@@ -243,7 +195,11 @@ class Statistics:
 
 
 def statistics(
-    chosen: Chosen, sample: Sample, documents: Iterable[Document], tokens: Callable[[], TokenMeasure] | None = None
+    chosen: Chosen,
+    sample: Sample,
+    documents: Iterable[Document],
+    tokens: Callable[[], TokenMeasure] | None = None,
+    workers: int = 0,
 ) -> Statistics:
     """Measures a corpus before and after its cleaning steps.
 
@@ -252,17 +208,20 @@ def statistics(
         sample: counts what is read of it.
         documents: those to measure: the sample itself, or what was taken from it already.
         tokens: makes a tokenizer's measure, once for the text as it is read and once for what is left.
+        workers: processes that share the work; 0 for one on each core.
 
     Raises:
         UserError: the corpus cannot be read.
+        RunError: a process that shared the work died.
     """
-    segment = chosen.language.words if chosen.language else running_text.words
-    before, after = (Texts(segment, tokens() if tokens else None) for _ in range(2))
+    before, after = (Texts(tokens() if tokens else None) for _ in range(2))
     names = [UNICODE, *(step.name for step in chosen.steps), DUPLICATES]
     funnel = {name: Funnel(step=name) for name in names}
-    for trace in of_sample(chosen, documents):
-        before.add(trace.before)
-        if trace.kept:
-            after.add(trace.last)
+    admit = admitting(chosen.input.ref.deduplicate)
+    for trace, read, left in measured(chosen, documents, with_texts=bool(tokens), workers=workers):
+        before.add(read)
+        trace = admit(trace)
+        if trace.kept and left:
+            after.add(left)
         count(funnel, trace)
     return Statistics(chosen=chosen, sample=sample, before=before, after=after, steps=funnel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -227,7 +227,7 @@ class _Reading:
         """Counts a document and gives what is trained on of it."""
         tokens, size, given = self.accounting.tokens, drawn.item.size, self.given[drawn.source]
         if drawn.held_out:
-            self.accounting.keep(size)
+            self.accounting.keep(size, drawn.item.document.origin)
             tokens.read += drawn.encoded.size
             tokens.held_out += drawn.encoded.size
             return []
@@ -237,7 +237,7 @@ class _Reading:
             parts = [(encoded, "") for encoded in good]  # what it lacks was counted the first time
             given.repeated += bool(good)
         elif good:
-            self.accounting.keep(size)
+            self.accounting.keep(size, drawn.item.document.origin)
             given.documents += 1
         else:
             self.accounting.drop(parts[0][1], size)
@@ -266,7 +266,7 @@ class _Reading:
         named = {TOO_LONG: TOO_LONG_PART}
         return [(part, named.get(flaw := part.flaw(self.longest), flaw)) for part in parts]
 
-    def _draws(self, number: int, pool: ThreadPoolExecutor) -> Iterator[_Drawn]:
+    def _draws(self, number: int, pool: ThreadPoolExecutor) -> Generator[_Drawn, None, None]:
         """Everything that a source gives, pass after pass; what it refuses is counted on the way."""
         source, trained = self.sources[number], Marks()
         yield from self._first_pass(number, trained, pool)
@@ -287,23 +287,27 @@ class _Reading:
         def held_out(item: Prepared) -> bool:
             return is_held_out(item.digest, source.held_out)
 
+        def chosen(item: Prepared) -> bool:
+            return is_in_pass(item.digest, 0, source.epochs) or held_out(item)
+
         def due(place: int, item: Prepared) -> bool:
-            return held_out(item) or is_in_pass(item.digest, 0, source.epochs)
+            return chosen(item) and (source.repeats or item.digest not in self.seen)  # which would only be refused
 
         stream = self._encoded(source, due, pool)
         for place, item, encoded in stream:
             self.findings.add(item.document.id if isinstance(item, Prepared) else item.where, item.found)
             if isinstance(item, Prepared):
-                if encoded is None:
+                if not chosen(item):
                     item = Rejected(reason="beyond epochs", where=item.document.id, size=item.size)
                 else:
                     (item,) = admit([item], None if source.repeats else self.seen, self.near)
             if isinstance(item, Rejected):
                 self.accounting.drop(item.reason, item.size)
             else:
-                if not held_out(item):
+                kept_back = held_out(item)
+                if not kept_back:
                     trained.add(place)
-                yield _Drawn(source=number, item=item, encoded=encoded, held_out=held_out(item))
+                yield _Drawn(source=number, item=item, encoded=encoded, held_out=kept_back)
 
     def _encoded(
         self, source: Source, due: Callable[[int, Prepared], bool], pool: ThreadPoolExecutor

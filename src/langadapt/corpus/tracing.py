@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from langadapt.corpus.choosing import Chosen, names_of
-from langadapt.corpus.preparing import Preparation, Step, content_hash
+from langadapt.corpus.choosing import Chosen, NamedStep, steps_of
+from langadapt.corpus.preparing import Preparation, content_hash
 from langadapt.records import Document, Rejected
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 UNICODE = "unicode"  # what is done to every document: NFC; empty texts and lone surrogates go
 DUPLICATES = "duplicates"  # what is done to every document last
-
-Item = TypeVar("Item", bound="Trace | Rejected")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +63,14 @@ def size_of(document: Document) -> int:
     return len(document.content.encode("utf-8", "replace"))
 
 
-def tracer(
-    steps: Iterable[tuple[str, Step]], sign: Callable[[str], bytes] | None = None
-) -> Callable[[Document], Trace]:
+def tracer(steps: Iterable[NamedStep], sign: Callable[[str], bytes] | None = None) -> Callable[[Document], Trace]:
     """A function from a document to its way through Unicode normalisation and cleaning steps.
 
     Args:
-        steps: each with its name, in order.
+        steps: in order.
         sign: makes signatures of what is kept.
     """
-    named = ((UNICODE, _unicode), *steps)
+    named = ((UNICODE, _unicode), *((step.name, step.run) for step in steps))
 
     def trace(document: Document) -> Trace:
         changes: list[tuple[str, Document]] = []
@@ -107,23 +103,25 @@ def _unicode(document: Document) -> Document | str:
     return document
 
 
-def without_duplicates(items: Iterable[Item], deduplicate: str | NearDuplicates = "exact") -> Iterator[Item]:
-    """The same items, in which documents are dropped that repeat an earlier one.
+def admitting(deduplicate: str | NearDuplicates = "exact") -> Callable[[Trace], Trace]:
+    """A function that drops the documents that repeat an earlier one which it has seen.
 
     Args:
-        items: in reading order; what was refused while reading passes.
         deduplicate: as in a recipe's corpus entry.
     """
     from langadapt.corpus.duplicates import NearSeen, Seen
 
     seen, near = Seen(), NearSeen()
-    for item in items:
-        if isinstance(item, Trace) and item.kept and deduplicate != "none":
-            reason = "" if seen.add(item.digest) else "exact duplicate"
-            if not reason and item.signature and not near.add(item.signature):
-                reason = "near duplicate"
-            item = replace(item, dropped_by=DUPLICATES, reason=reason) if reason else item
-        yield item
+
+    def admit(trace: Trace) -> Trace:
+        if not trace.kept or deduplicate == "none":
+            return trace
+        reason = "" if seen.add(trace.digest) else "exact duplicate"
+        if not reason and trace.signature and not near.add(trace.signature):
+            reason = "near duplicate"
+        return replace(trace, dropped_by=DUPLICATES, reason=reason) if reason else trace
+
+    return admit
 
 
 # --- a whole corpus ---------------------------------------------------------------------------------------------------
@@ -142,8 +140,7 @@ class Tracing:
     def of_portions(self, known: Registry) -> Callable[[Portion], bytes]:
         """A pure function from a portion of the corpus to the ways of its documents, pickled."""
         preparation = self.preparation
-        names = names_of(preparation.steps, known)
-        trace = tracer(zip(names, preparation.make_steps(known), strict=True), preparation.around(()).sign)
+        trace = tracer(steps_of(preparation, known), preparation.around(()).sign)
         return lambda portion: pickle.dumps(
             [item if isinstance(item, Rejected) else trace(item) for item in preparation.read(portion)]
         )
@@ -163,14 +160,14 @@ def outcomes(chosen: Chosen, workers: int = 0) -> Iterator[Trace | Rejected]:
     from langadapt.corpus.workers import in_order
 
     found = chosen.input
+    admit = admitting(found.ref.deduplicate)
     with closing(in_order(Tracing(preparation=found.preparation), found.portions(), workers)) as shards:
         items = chain.from_iterable(map(pickle.loads, shards))
-        read = islice(items, found.source().max_documents or None)
-        yield from without_duplicates(read, found.ref.deduplicate)
+        for item in islice(items, found.source().max_documents or None):
+            yield item if isinstance(item, Rejected) else admit(item)
 
 
 def of_sample(chosen: Chosen, documents: Iterable[Document]) -> Iterator[Trace]:
     """The ways of some documents of a corpus, made by this process."""
-    sign = chosen.input.preparation.around(()).sign
-    trace = tracer(((step.name, step.run) for step in chosen.steps), sign)
-    return without_duplicates(map(trace, documents), chosen.input.ref.deduplicate)
+    trace = tracer(chosen.steps, chosen.input.preparation.around(()).sign)
+    return map(admitting(chosen.input.ref.deduplicate), map(trace, documents))

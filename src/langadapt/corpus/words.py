@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30
 _IDEOGRAPHS = (0x20000, 0x40000)  # the planes beyond which no letters are
 _MULTIPLIER = 0xD1342543DE82EF95  # odd, so that no information is lost modulo 2^64
 _POWERS = np.cumprod(np.full(256, _MULTIPLIER, dtype=np.uint64))  # of so many characters of a word the order counts
-_KEPT_POWERS = 1 << 14  # words of a text of usual length
+_MOST_WORDS = 1 << 14  # of a text that are compared at once
 
 
 @cache
@@ -61,65 +62,74 @@ class Words:
     """The words that texts are compared by.
 
     Attributes:
-        text: the text after NFKC.
+        pieces: the text after NFKC, cut at blanks.
         hashes: 64 bits of each word in lower case, the same in every process and on every machine.
-        letters: where in the text its letters are.
-        starts: number of each word's first letter among them, and of the one after the last.
     """
 
-    text: str
+    pieces: tuple[str, ...]
     hashes: Hashes
-    letters: Places
-    starts: Places
 
     @classmethod
     def of(cls, text: str) -> Words:
         """The words of a text; case, marks, line ends and ways to write an accent do not matter."""
-        if len(text) <= PIECE:
-            return _words(unicodedata.normalize("NFKC", text))
-        parts = [_words(unicodedata.normalize("NFKC", piece)) for piece in _pieces(text)]
-        places = np.cumsum([0, *(len(part.text) for part in parts)])
-        letters = np.cumsum([0, *(len(part.letters) for part in parts)])
-        starts = [part.starts[:-1] + letters[number] for number, part in enumerate(parts)]
-        return cls(
-            "".join(part.text for part in parts),
-            np.concatenate([part.hashes for part in parts]),
-            np.concatenate([part.letters + places[number] for number, part in enumerate(parts)]),
-            np.concatenate([*starts, letters[-1:]]),
-        )
+        pieces = tuple(unicodedata.normalize("NFKC", piece) for piece in _pieces(text))
+        found = [_hashes(piece) for piece in pieces]
+        return cls(pieces, found[0] if len(found) == 1 else np.concatenate(found))
 
     def __len__(self) -> int:
         return len(self.hashes)
 
+    @cached_property
+    def text(self) -> str:
+        """The text after NFKC."""
+        return "".join(self.pieces)
+
+    @cached_property
+    def starts(self) -> Places:
+        """Where in the text each word begins."""
+        return self._places(lambda letters, starts: letters[starts[:-1]])
+
+    @cached_property
+    def ends(self) -> Places:
+        """Where in the text each word ends."""
+        return self._places(lambda letters, starts: letters[starts[1:] - 1] + 1)
+
     def lines(self) -> Places:
         """Number of the line that each word is on."""
-        breaks = np.flatnonzero(_codes(self.text) == ord("\n"))
-        return np.searchsorted(breaks, self.letters[self.starts[:-1]])
+        return np.searchsorted(np.flatnonzero(_codes(self.text) == ord("\n")), self.starts)
 
     def passage(self, at: int, length: int) -> str:
         """The text from one word on, of so many words, on one line."""
-        first, last = self.letters[self.starts[at]], self.letters[self.starts[at + length] - 1]
-        return " ".join(self.text[first : last + 1].split())
+        return " ".join(self.text[self.starts[at] : self.ends[at + length - 1]].split())
+
+    def _places(self, of: Callable[[Places, Places], Places]) -> Places:
+        before = accumulate((len(piece) for piece in self.pieces), initial=0)
+        cut = zip(before, (_cut(_codes(piece)) for piece in self.pieces), strict=False)
+        return np.concatenate([of(*places) + shift for shift, places in cut])
 
 
-def _words(text: str) -> Words:
-    kinds, lower = _characters()
+def _hashes(text: str) -> Hashes:
     codes = _codes(text)
-    kind = kinds[codes]
+    letters, starts = _cut(codes)
+    if len(starts) == 1:
+        return np.zeros(0, np.uint64)
+    within = np.arange(len(letters)) - np.repeat(starts[:-1], starts[1:] - starts[:-1])
+    np.minimum(within, len(_POWERS) - 1, out=within)
+    values = _POWERS[within]
+    values *= _characters()[1][codes[letters]]
+    return _mixed(np.add.reduceat(values, starts[:-1]))
+
+
+def _cut(codes: NDArray[np.uint32]) -> tuple[Places, Places]:
+    """Places of the letters, and the number of each word's first letter among them, with that after the last."""
+    kind = _characters()[0][codes]
     if len(kind) and kind.max() > _LETTER:
         letters, first = _unusual(kind)
     else:
         letters = kind.view(np.bool_).nonzero()[0]
         first = np.ones(len(letters), np.bool_)
         np.not_equal(letters[1:], letters[:-1] + 1, out=first[1:])
-    starts = np.append(np.flatnonzero(first), len(letters))
-    if len(starts) == 1:
-        return Words(text, np.zeros(0, np.uint64), letters, starts)
-    within = np.arange(len(letters)) - np.repeat(starts[:-1], starts[1:] - starts[:-1])
-    np.minimum(within, len(_POWERS) - 1, out=within)
-    values = _POWERS[within]
-    values *= lower[codes[letters]]
-    return Words(text, _mixed(np.add.reduceat(values, starts[:-1])), letters, starts)
+    return letters, np.append(np.flatnonzero(first), len(letters))
 
 
 def _codes(text: str) -> NDArray[np.uint32]:
@@ -150,39 +160,40 @@ _SHIFTS = np.array([30, 27, 31], np.uint64)
 _FACTORS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
 
 
-def runs(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
-    """64 bits of each run of so many words, for each of the lengths; none where there are fewer words.
+def runs(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, int, Hashes]]:
+    """64 bits of each run of so many words, for each of the lengths.
 
     A run's hash is a polynomial of its words' hashes modulo 2^64, the difference of two sums from the first word on, so
     that a long run costs no more than a short one.
+
+    Yields:
+        Length, place, and the hashes of the runs from that place on: a long text is gone through in parts.
     """
-    sums = np.zeros(len(words) + 1, np.uint64)
-    np.cumsum(words * _powers(_MULTIPLIER, len(words)), out=sums[1:])
-    back = _powers(pow(_MULTIPLIER, -1, 1 << 64), len(words))
-    for length in lengths:
-        count = max(0, len(words) - length + 1)
-        values = sums[length:] - sums[:count]
-        values *= back[:count]
-        yield length, values
+    lengths = list(lengths)
+    most = max(lengths, default=1) - 1
+    forth, back = _powers(_MULTIPLIER), _powers(pow(_MULTIPLIER, -1, 1 << 64))
+    step = _MOST_WORDS - most
+    for place in range(0, max(1, len(words) - most), step):
+        part = words[place : place + step + most]
+        sums = np.zeros(len(part) + 1, np.uint64)
+        np.cumsum(part * forth[: len(part)], out=sums[1:])
+        last = place + step >= len(words) - most
+        for length in lengths:
+            count = max(0, len(part) - length + 1) if last else step
+            values = sums[length : length + count] - sums[:count]
+            values *= back[:count]
+            yield length, place, values
 
 
 def grams(words: Hashes, n: int) -> Hashes:
     """64 bits of each run of n words."""
-    return next(runs(words, [n]))[1]
-
-
-def _powers(base: int, count: int) -> Hashes:
-    """`1, base, base ** 2, …` modulo 2^64."""
-    return _first_powers(base)[:count] if count <= _KEPT_POWERS else _compute_powers(base, count)
+    return np.concatenate([found for _, _, found in runs(words, [n])])
 
 
 @cache
-def _first_powers(base: int) -> Hashes:
-    return _compute_powers(base, _KEPT_POWERS)
-
-
-def _compute_powers(base: int, count: int) -> Hashes:
-    factors = np.full(count, base, np.uint64)
+def _powers(base: int) -> Hashes:
+    """`1, base, base ** 2, …` modulo 2^64."""
+    factors = np.full(_MOST_WORDS, base, np.uint64)
     factors[0] = 1
     return np.cumprod(factors)
 

@@ -35,11 +35,11 @@ def statistics_page(made: Statistics, curves: Sequence[Curve]) -> str:
         made.sample,
         made.before.documents,
         title="statistics",
-        compared=list(_compared(figures)),
+        compared=_compared(figures),
         sides=list(figures),
         steps=list(made.steps.values()),
         lengths=lengths(last),
-        lists=list(_lists(last)),
+        lists=_lists(figures),
         curves=[(curve, kept(curve, f"curve-{n}")) for n, curve in enumerate(curves)],
         excerpt=EXCERPT,
     )
@@ -47,8 +47,6 @@ def statistics_page(made: Statistics, curves: Sequence[Curve]) -> str:
 
 def differences_page(seen: Differences) -> str:
     """The text of a page about `langadapt corpus diff`."""
-    from langadapt.show_corpus import shortened
-
     return _page(
         seen.chosen,
         seen.sample,
@@ -56,7 +54,7 @@ def differences_page(seen: Differences) -> str:
         title="before and after cleaning",
         counts=seen.counts.most_common(),
         looked=seen.looked,
-        shown=[(found, shortened(found)) for found in seen.shown],
+        shown=seen.shown,
     )
 
 
@@ -146,16 +144,24 @@ def _of(part: int, whole: int) -> str:
     return f"{part:,} ({findings.percent(part / whole)})" if whole and part else f"{part:,}"
 
 
-def _lists(texts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _lists(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """What there is of languages, scripts and sources, each with its share on every side."""
+    counted = [_counted(texts) for texts in figures.values()]
+    return [(name, _top([side.get(name, Counter()) for side in counted])) for name in counted[0]]
+
+
+def _counted(texts: Mapping[str, Any]) -> dict[str, Counter[str]]:
     counts = {
         "Languages, by document": texts["languages"]["documents"],
         "Languages, by bytes of paragraphs": texts["paragraphs"]["bytes"],
         "Scripts, by letter": texts["scripts"],
         **{kind.capitalize(): values for kind, values in texts["origins"].items()},
     }
-    return [(name, _top(Counter(values))) for name, values in counts.items() if values]
+    return {name: Counter(values) for name, values in counts.items()}
 
 
-def _top(values: Counter[str]) -> list[tuple[str, str]]:
-    total = values.total()
-    return [(name or "not told", findings.percent(n / total)) for name, n in values.most_common(LISTED)]
+def _top(sides: Sequence[Counter[str]]) -> list[tuple[str, list[str]]]:
+    names = [name for name, _ in sides[0].most_common(LISTED)]
+    return [
+        (name or "not told", [findings.percent(side[name] / (side.total() or 1)) for side in sides]) for name in names
+    ]

@@ -123,7 +123,7 @@ def uneven_histogram(name: str, label: str, bars: Sequence[tuple[float, int]], a
         axes = figure.add_subplot()
         places = range(len(bars))
         axes.bar(places, [count for _, count in bars], width=0.9, align="edge", color=ACCENT)
-        every = max(1, -(-len(bars) // 8))
+        every = -(-len(bars) // 6)  # labels that stay apart
         axes.set_xticks(places[::every], [f"{edge:,g}" for edge, _ in bars[::every]])
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.grid(axis="y")

@@ -373,6 +373,7 @@ def limitations(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> li
         *worse,
         *_tasks(plan, rows),
         *_untrained(state),
+        *_contaminated(plan, state),
         *_unread(plan),
         *notes,
         "What is not in the table was not measured.",
@@ -404,12 +405,47 @@ def _untrained(state: Mapping[str, Any]) -> Iterable[str]:
             yield f"{stage['id']}: {percent(count / tokens['read'])} of the tokens read were not trained on: {reason}."
 
 
+def _contaminated(plan: Plan, state: Mapping[str, Any]) -> Iterable[str]:
+    trained = [stage for stage in state["stages"] if (stage.get("accounting") or {}).get("mix")]
+    if trained and not plan.recipe.table.decontamination.enabled:
+        yield "Nobody looked whether the training text holds what the model is measured on."
+    for stage in trained:
+        table = stage["accounting"].get("contamination", {})
+        if table.get("action") == "report" and table["documents"]:
+            hit = [name for name, row in table["evaluations"].items() if row["found"]]
+            yield f"{stage['id']} was trained on items of {', '.join(hit)}, whose figures are flattered by that."
+
+
 def _unread(plan: Plan) -> Iterable[str]:
     for found in translations(plan):
         yield (
             f"{found.stage}: this text was translated by a machine and read by nobody; the checks find what is broken, "
             "not what is clumsy."
         )
+
+
+# --- where the text is from -------------------------------------------------------------------------------------------
+
+_SITES = 5  # values of a kind that a sentence names
+
+
+def origins(plan: Plan, state: Mapping[str, Any]) -> list[str]:
+    """What the data of every stage that learns say of where they are from, kind by kind; nothing where they are silent."""
+    learning = {stage.id for stage in plan.stages if trains(stage)}
+    said = []
+    for stage in state["stages"]:
+        accounting = stage.get("accounting") or {}
+        for kind, counts in accounting.get("origins", {}).items() if stage["id"] in learning else ():
+            said.append(f"{stage['id']}: {_origin(kind, counts, accounting['documents']['kept'])}")
+    return said
+
+
+def _origin(kind: str, counts: Mapping[str, int], documents: int) -> str:
+    total, named = sum(counts.values()), [(value, n) for value, n in counts.items() if value]
+    shown = [f"{value} {percent(n / total)}" for value, n in named[:_SITES]]
+    rest = total - sum(n for _, n in named[:_SITES])
+    shown += [f"others {percent(rest / total)}"] if rest else []
+    return f"{number(total)} of {number(documents)} documents name their {kind}: {', '.join(shown)}."
 
 
 # --- what was translated ----------------------------------------------------------------------------------------------
@@ -523,6 +559,7 @@ def words(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> dict[str
         "groups": comparison(rows),
         "stages": [(stage, entries.get(stage.id, {})) for stage in plan.stages],
         "sources": sources(plan),
+        "origins": origins(plan, state),
         "certificates": certificates(plan, state),
         "translations": translations(plan),
         "limitations": limitations(plan, state, rows),

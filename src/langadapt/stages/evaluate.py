@@ -92,21 +92,7 @@ def _left_out(missing: list[Measure]) -> list[str]:
 
 
 def _in_the_way(measure: Measure) -> str:
-    return in_the_way(measure.evaluation, measure.input) if measure.evaluation else measure.input.problem
-
-
-def in_the_way(evaluation: Evaluation, found: Input) -> str:
-    """Why an evaluation cannot be read; items are read from files that are at hand, never from the hub."""
-    if evaluation.method == "generate" and found.where == "hub":
-        return f'its items are read from a copy; say where it lies: [data] "{found.label}" = "FOLDER"'
-    return found.problem
-
-
-def suites_of(options: EvaluateOptions, planner: Planner) -> list[str]:
-    """Suites and single evaluations that a stage measures: its own, else the recipe's, else the language's."""
-    table, languages = planner.recipe.table, planner.registry.languages
-    chosen = (options.suites, table.evaluation.suites)
-    return next((s for s in chosen if s is not None), list(languages[table.language].suites))
+    return measure.input.in_the_way(measure.evaluation) if measure.evaluation else measure.input.problem
 
 
 def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
@@ -115,7 +101,7 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
     if options.held_out:
         yield from _held_out(stage, planner)
     language = known.languages[table.language]
-    suites = suites_of(options, planner)
+    suites = planner.suites(options.suites)
     for evaluation in known.evaluations.values():
         suite = next((s for s in suites if s == evaluation.name or s in evaluation.suites), None)
         if suite is not None:

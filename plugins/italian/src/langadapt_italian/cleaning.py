@@ -53,14 +53,14 @@ _ABBREVIATED = re.compile(
     r"ss|st|mons|gen|col|geom|rag))\.$",
     re.IGNORECASE,
 )
+_LONGEST = 8  # characters of an abbreviation, its full stop and more
 
 
 def sentences(line: str) -> int:
     """How many sentences a line holds; one, if it has no end mark at all."""
-    inner = sum(
-        not _ABBREVIATED.search(line, 0, found.end()) for found in _END.finditer(line) if found.end() < len(line)
-    )
-    return inner + 1
+    ends = [found.end() for found in _END.finditer(line)]
+    inner = (end for end in ends if end < len(line))
+    return 1 + sum(not _ABBREVIATED.search(line, max(0, end - _LONGEST), end) for end in inner)
 
 
 def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Document], Document | str]:
@@ -96,24 +96,26 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
 def _line_rule(options: Mapping[str, Any]) -> Callable[[str], tuple[str, str]]:
     """A function from a line to what is left of it, "" for nothing, and the reason for dropping the whole document."""
     end_marks, ellipsis = tuple(options["end_marks"]), "…" in options["end_marks"]
-    policy = tuple(str(phrase).lower() for phrase in options["policy"])
+    phrases = [re.escape(str(phrase).lower()) for phrase in options["policy"]]
+    is_policy = re.compile("|".join(phrases) if phrases else "(?!)").search
 
     def judge(line: str) -> tuple[str, str]:
         if len(line) > options["max_word"] and any(len(word) > options["max_word"] for word in line.split()):
             return "", ""
-        line = _CITATION.sub("", line)  # "testo. [1]" keeps its blank, and is lost with it
+        if "[" in line:
+            line = _CITATION.sub("", line)  # "testo. [1]" keeps its blank, and is lost with it
         if not line.endswith(end_marks) or (line.endswith("...") and not ellipsis):
             return "", ""
         if len(line.split()) < options["min_words"]:
             return "", ""
-        lowered = line.lower()
+        lowered = line.lower().replace("’", "'")
         if "lorem ipsum" in lowered:
             return "", "lorem ipsum"
         if "javascript" in lowered:
             return "", ""
         if "{" in line:
             return "", "curly bracket"
-        if any(phrase in lowered.replace("’", "'") for phrase in policy):
+        if is_policy(lowered):
             return "", ""
         return line, ""
 
