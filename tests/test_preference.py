@@ -209,7 +209,7 @@ def test_an_adapter_that_does_not_start_as_its_base_is_refused(place: Path, tmp_
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(done: Path, place: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "langadapt", "run", str(place / "recipe.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "run/stages/.prefer.partial/checkpoints/checkpoint-2/trainer_state.json"
+    checkpoint = tmp_path / "run/stages/.prefer.partial/checkpoints/checkpoint-2/seal.json"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)

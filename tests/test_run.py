@@ -266,7 +266,7 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     """The run is killed (SIGKILL) after a checkpoint; the same command goes on and ends bit for bit the same."""
     command = [sys.executable, "-m", "langadapt", "run", str(place / "recipe.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "run/stages/.adapt.partial/checkpoints/checkpoint-2/trainer_state.json"
+    checkpoint = tmp_path / "run/stages/.adapt.partial/checkpoints/checkpoint-2/seal.json"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
