@@ -91,7 +91,7 @@ class NearDuplicates(Table):
     @property
     def threshold(self) -> float:
         """The share about which the chance to be found rises most steeply: (1 / bands) ^ (1 / rows)."""
-        return (1 / self.bands) ** (1 / self.rows)
+        return float((1 / self.bands) ** (1 / self.rows))
 
     def found(self, share: float) -> float:
         """Probability that two texts with a share of their runs in common are found."""
