@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ from scipy.stats import binom
 from langadapt import Recipe, RecipeError
 from langadapt.corpus import duplicates
 from langadapt.corpus.duplicates import NearSeen, Seen, signer, word_hashes
+from langadapt.corpus.preparing import Accounting, Source, clean
+from langadapt.inputs import find_input
+from langadapt.plugins import registry
 from langadapt.recipe import CorpusRef, NearDuplicates, json_schema
 from langadapt_italian.corpora import SAMPLES
 
@@ -329,6 +333,63 @@ def test_what_is_dropped_is_much_like_something_that_stayed(texts):
     assert len(likeness) > 0.7 * len(originals) / 3
     assert min(likeness) > 0.3
     assert sum(found >= 0.5 for found in likeness) > 0.98 * len(likeness)
+
+
+# --- in a corpus ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crawl(write: Callable[..., Path]) -> Path:
+    """A text, its word-for-word copy, a copy with another header and footer, a short one twice, and another text."""
+    text, other = passages(samples(), 300)[:2]
+    texts = [text, text, f"{HEADER}\n{text}\n{FOOTER}", "Sì, grazie.", "sì grazie", other]
+    return write("crawl.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in texts))
+
+
+def source_of(corpus: Path, deduplicate: object) -> Source:
+    entry = CorpusRef.model_validate({"path": str(corpus), "deduplicate": deduplicate})
+    return find_input(entry, registry(), language="it", data={}, rehearsal=False, pinned={}).source()
+
+
+@pytest.mark.parametrize(
+    ("deduplicate", "dropped"),
+    [
+        ("none", {}),
+        ("exact", {"exact duplicate": 1}),
+        ("near", {"exact duplicate": 1, "near duplicate": 2}),
+        ({"bands": 1, "rows": 64}, {"exact duplicate": 1, "near duplicate": 1}),
+    ],
+    ids=["none", "exact", "near", "only the same words"],
+)
+def test_an_entry_says_which_copies_go_and_all_are_counted(crawl, deduplicate, dropped):
+    accounting = Accounting()
+    kept = list(clean(source_of(crawl, deduplicate), accounting))
+    accounting.check()
+    assert accounting.documents.dropped == dropped
+    assert accounting.documents.kept == len(kept) == 6 - sum(dropped.values())
+
+
+def test_corpora_are_compared_with_each_other_the_first_stays(crawl):
+    seen, near, accounting = Seen(), NearSeen(), Accounting()
+    first, again = (list(clean(source_of(crawl, "near"), accounting, seen, near)) for _ in range(2))
+    assert [document.id[-1] for _, document in first] == ["1", "4", "6"]
+    assert again == []
+    assert list(clean(source_of(crawl, "exact"), accounting, seen, near)) == []
+    assert len(list(clean(source_of(crawl, "none"), accounting, seen, near))) == 6
+
+
+def test_what_goes_is_part_of_a_stages_digest(write, crawl, model_folder, tmp_path):
+    def ingredients(deduplicate: str) -> dict[str, object]:
+        text = HEAD.replace("someone/model", str(model_folder))
+        corpus = f'corpus = [{{ path = "{crawl}", deduplicate = {deduplicate} }}]'
+        path = write("trial.toml", text + STAGE.replace('corpus = ["dolly-it"]', corpus))
+        return next(s.ingredients for s in Recipe.load(path).plan(tmp_path / "run").stages if s.id == "adapt")
+
+    exact, near, none, other, same = map(
+        ingredients, ('"exact"', '"near"', '"none"', "{ bands = 15 }", "{ ngram = 5 }")
+    )
+    assert near == same
+    assert all(one != two for one, two in combinations((exact, near, none, other), 2))
 
 
 # --- what the recipe says ---------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ class NearDuplicates(Table):
     @property
     def threshold(self) -> float:
         """The share about which the chance to be found rises most steeply: (1 / bands) ^ (1 / rows)."""
-        return (1 / self.bands) ** (1 / self.rows)
+        return float((1 / self.bands) ** (1 / self.rows))
 
     def found(self, share: float) -> float:
         """Probability that two texts with a share of their runs in common are found."""
@@ -254,6 +254,31 @@ class Decontamination(Table):
                 yield ("against",), f'no plugin offers the suite or evaluation "{name}"', hint
 
 
+class Preparation(Table):
+    """Who prepares corpora: this machine, or tasks on others; see `langadapt.preparation`. What comes of it is equal."""
+
+    engine: Literal["local", "slurm", "ray"] = Field(
+        "local", description='This machine ("local"), a Slurm job array, or the Ray cluster of RAY_ADDRESS.'
+    )
+    tasks: int = Field(4, ge=1, description="Tasks of the engine that share the work of a stage.")
+    retries: int = Field(1, ge=0, description="How often a task that failed is started again.")
+    options: dict[str, bool | int | float | str] = Field(
+        {}, description='The engine\'s own, by its names: of sbatch { partition = "…", cpus-per-task = 32 }.'
+    )
+
+    def check(self) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        """What is wrong with it: place inside, message, hint."""
+        if self.engine == "local":
+            if self.options:
+                yield ("options",), "options are of an engine", 'say which: engine = "slurm" or "ray"'
+            return
+        from langadapt.corpus.engines import ENGINES
+
+        for name in self.options:
+            if name.replace("_", "-") in ENGINES[self.engine].owned:
+                yield ("options", name), "langadapt sets this itself", ""
+
+
 class RecipeTable(Table):
     """The whole file."""
 
@@ -271,6 +296,7 @@ class RecipeTable(Table):
     data: dict[str, str] = Field({}, description="Where your copies of registered corpora lie, by corpus name.")
     evaluation: EvaluationTable = EvaluationTable()
     decontamination: Decontamination = Decontamination()
+    preparation: Preparation = Preparation()
     rehearsal: Rehearsal = Rehearsal()
     stage: list[dict[str, Any]] = Field(min_length=1)
 
@@ -375,6 +401,7 @@ class Recipe:
                 "base_model": small.base_model,
                 "revision": "main",
                 "rehearsed": True,
+                "preparation": Preparation(),
                 "evaluation": evaluation.model_copy(
                     update={
                         "max_documents": min(evaluation.max_documents or most_documents, most_documents),
@@ -507,6 +534,8 @@ class _Check:
         for inner, message, hint in table.decontamination.check(self.known):
             key = ".".join(["decontamination", *map(str, inner)])
             self.report(("decontamination", *inner), key, message, hint)
+        for inner, message, hint in table.preparation.check():
+            self.report(("preparation", *inner), ".".join(["preparation", *map(str, inner)]), message, hint)
         return table
 
     def stages(self, raw: dict[str, Any], table: RecipeTable | None) -> tuple[Stage, ...]:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from langadapt import artifacts
+from langadapt import artifacts, preparation
 from langadapt.artifacts import ModelRef
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
@@ -114,12 +114,35 @@ def execute(plan: Plan, *, console: Any = None) -> Run:
     console = console or Console(stderr=True)
     if plan.problems:
         raise UserError("\n".join(plan.problems))
-    with _locked(plan.folder), _stoppable() as stop:
+    with locked(plan.folder), _stoppable() as stop:
         log = EventLog(plan.folder / "events.jsonl", console)
         try:
             return _Execution(plan, log, stop).run()
         finally:
             log.close()
+
+
+def pin_corpora(plan: Plan, stages: Iterable[PlannedStage]) -> None:
+    """Asks the hub for the commits of all data sets that stages read from it and notes them in the plan's lock.
+
+    Raises:
+        UserError: the hub cannot be reached, or does not give access.
+    """
+    pinned = plan.lock.setdefault("datasets", {})
+    for found in _hub_inputs(stages):
+        assert found.record and found.record.source
+        repo = found.record.source.repo_id
+        if repo not in pinned:
+            from langadapt.hub import pin_dataset
+
+            pinned[repo] = pin_dataset(repo, found.record.source.revision)
+        found.fingerprint = pinned[repo]
+
+
+def _hub_inputs(stages: Iterable[PlannedStage]) -> list[Input]:
+    inputs = [i for s in stages for i in s.inputs]
+    screens = [i.screen for i in inputs if i.screen]
+    return [i for i in [*inputs, *(m.input for s in screens for m in s.measured)] if i.where == "hub"]
 
 
 class _Execution:
@@ -156,7 +179,6 @@ class _Execution:
         plan, table = self.plan, self.plan.recipe.table
         lock = plan.lock
         lock.setdefault("model", {})
-        lock.setdefault("datasets", {})
         if plan.base.kind == "hub" and not all(self._makes_corpus(s) for s in plan.stages):
             key = f"{plan.base.reference}@{table.revision}"
             if key not in lock["model"]:
@@ -165,23 +187,11 @@ class _Execution:
                 lock["model"][key] = pin_model(plan.base.reference, table.revision)
         elif plan.base.kind != "hub":
             lock["model"][plan.base.reference] = base_fingerprint(plan)
-        for found in self._hub_inputs():
-            assert found.record and found.record.source
-            repo = found.record.source.repo_id
-            if repo not in lock["datasets"]:
-                from langadapt.hub import pin_dataset
-
-                lock["datasets"][repo] = pin_dataset(repo, found.record.source.revision)
-            found.fingerprint = lock["datasets"][repo]
+        pin_corpora(plan, plan.stages)
         fingerprint_stages(plan)
         lock["files"] = {i.label: i.fingerprint for s in plan.stages for i in s.inputs if i.where != "hub"}
         lock["packages"] = _versions(self.registry)
         lock["python"] = platform.python_version()
-
-    def _hub_inputs(self) -> list[Input]:
-        inputs = [i for s in self.plan.stages for i in s.inputs]
-        screens = [i.screen for i in inputs if i.screen]
-        return [i for i in [*inputs, *(m.input for s in screens for m in s.measured)] if i.where == "hub"]
 
     def _check_room(self) -> None:
         free = free_disk(self.folder)
@@ -286,6 +296,7 @@ class _Execution:
             if self.stop.is_set():
                 raise Interrupted(f"stopped before stage {stage.id}")
             with self.log.stage(stage.id):
+                preparation.by_engine(self.plan, stage, self.log.info, self.stop.is_set)
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))
         except BaseException as error:
             told = _in_words(error, stage, partial)
@@ -383,7 +394,7 @@ class _Execution:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keeps two runs out of one folder."""
     from filelock import FileLock, Timeout
 

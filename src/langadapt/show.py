@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from langadapt import preparation
 from langadapt.evaluation import ENOUGH
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def plan(plan: Plan, console: Console) -> None:
         cached = sum(s.status == "cached" for s in measured)
         _say(console, f"measured: {', '.join(s.parent for s in measured)} ({cached} of {len(measured)} cached)")
     _inputs(plan, console)
+    if prepared := preparation.explain(plan.recipe):
+        _say(console, f"corpora are prepared by {prepared}")
     _notes(plan, console)
     if plan.recipe.changes:
         console.print("changed from what the recipe says:", style="bold")

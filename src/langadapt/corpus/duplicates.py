@@ -46,17 +46,22 @@ class Seen:
 
     def add(self, digest: bytes) -> bool:
         """Whether a digest of 16 bytes is new; from now on it is not."""
-        first, second = unpack("<QQ", digest)
+        first, second = _two(digest)
         return self._parts[first % _PARTS].add(first, second)
 
     def __contains__(self, digest: bytes) -> bool:
-        first, second = unpack("<QQ", digest)
+        first, second = _two(digest)
         return self._parts[first % _PARTS].has(first, second)
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
         return sum(part.nbytes for part in self._parts)
+
+
+def _two(digest: bytes) -> tuple[int, int]:
+    first, second = unpack("<QQ", digest)
+    return first, second
 
 
 class NearSeen:
@@ -105,8 +110,8 @@ class _Table:
     def _hold(self, columns: list[NDArray[np.uint64]]) -> None:
         self._columns = columns
         self._size = len(columns[0])
-        self._firsts = memoryview(columns[0])  # plain integers out of it are read four times as fast
-        self._seconds = memoryview(columns[1]) if len(columns) > 1 else None
+        self._firsts = columns[0].data  # plain integers out of it are read four times as fast
+        self._seconds = columns[1].data if len(columns) > 1 else None
 
     @property
     def nbytes(self) -> int:
