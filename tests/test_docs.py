@@ -165,7 +165,15 @@ def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
     known = plugins.registry()
     core = known.plugins[0]
     kinds = {known.stages[name].options for name in core.offers["stage kind"]}
-    tables_of_recipe = ("RecipeTable", "CorpusRef", "Replay", "Rehearsal", "EvaluationTable", "Decontamination")
+    tables_of_recipe = (
+        "RecipeTable",
+        "CorpusRef",
+        "Replay",
+        "Rehearsal",
+        "EvaluationTable",
+        "Decontamination",
+        "Preparation",
+    )
     of_recipe = {getattr(recipe, name) for name in tables_of_recipe}
     inner = {Checks, StageOptions}
     assert core.name == "core" and {load(reference) for reference in KEY_TABLES} == kinds | of_recipe | inner
