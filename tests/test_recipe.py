@@ -741,14 +741,17 @@ def test_a_rehearsals_own_recipe_is_the_same_rehearsal_again(tmp_path):
     assert again.rehearsal and again.rehearse().filled() == again.filled() == recipe.filled()
 
 
+EVERY_7 = 'eval_strategy = "steps"\neval_steps = 7\n'
+
+
 @pytest.mark.parametrize(
     ("training", "key", "message"),
     [
         ("early_stopping_patience = 2", "early_stopping_patience", "nothing is measured while the model learns"),
         ("load_best_model_at_end = true", "load_best_model_at_end", "nothing is measured while the model learns"),
         ('eval_strategy = "steps"', "eval_steps", 'eval_strategy = "steps" needs it'),
-        ('eval_strategy = "steps"\neval_steps = 7\nearly_stopping_patience = 1', "early_stopping_patience", "would be the last"),
-        ('eval_strategy = "steps"\neval_steps = 7\nload_best_model_at_end = true', "save_steps", "no multiple of eval_steps = 7"),
+        (EVERY_7 + "early_stopping_patience = 1", "early_stopping_patience", "would be the last"),
+        (EVERY_7 + "load_best_model_at_end = true", "save_steps", "no multiple of eval_steps = 7"),
     ],
 )  # fmt: skip
 def test_measuring_while_training_is_asked_for_as_a_whole(write, training, key, message):
