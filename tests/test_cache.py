@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from langadapt.cache_commands import cache as command
+from langadapt.commands.cache import cache as command
 from langadapt.corpus import cache
 from langadapt.corpus.cache import DAY, entries, entry, prune
 from langadapt.errors import UserError

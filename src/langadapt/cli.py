@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from langadapt.cache_commands import cache
-from langadapt.corpus_commands import corpus
+from langadapt.commands import json_option, print_json
+from langadapt.commands.cache import cache
+from langadapt.commands.corpus import corpus
 
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
@@ -30,7 +30,6 @@ rehearse_option = click.option(
     "--rehearse", is_flag=True, help="At the scale of a laptop: a small real model, samples, few steps."
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 @click.group(context_settings=CONTEXT)
@@ -61,7 +60,7 @@ def run(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | Non
         show.heading(plan, console)
     done = plan.execute(console=Console(stderr=True, quiet=as_json))
     if as_json:
-        _print_json({"run": done.state, "report": done.rows, "folder": str(done.folder)})
+        print_json({"run": done.state, "report": done.rows, "folder": str(done.folder)})
     else:
         show.results(done, Console())
 
@@ -79,11 +78,11 @@ def check(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool
         loaded = _load(recipe, rehearse, overrides)
     except RecipeError as error:
         if as_json:
-            _print_json({"ok": False, "problems": [vars(p) for p in error.problems]})
+            print_json({"ok": False, "problems": [vars(p) for p in error.problems]})
             sys.exit(2)
         raise
     if as_json:
-        _print_json({"ok": True, "problems": []})
+        print_json({"ok": True, "problems": []})
     else:
         click.echo(f"{recipe}: {len(loaded.stages)} stages, nothing wrong")
 
@@ -100,7 +99,7 @@ def plan(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | No
 
     made = _load(recipe, rehearse, overrides).plan(out)
     if as_json:
-        _print_json(made.to_json())
+        print_json(made.to_json())
     else:
         from rich.console import Console
 
@@ -116,7 +115,7 @@ def fill(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool)
     """Print the recipe with every default written out."""
     loaded = _load(recipe, rehearse, overrides)
     if as_json:
-        _print_json(loaded.filled())
+        print_json(loaded.filled())
     else:
         click.echo(loaded.to_toml(), nl=False)
 
@@ -130,7 +129,7 @@ def plugins(as_json: bool) -> None:
 
     found = registry().plugins
     if as_json:
-        _print_json([vars(p) for p in found])
+        print_json([vars(p) for p in found])
     else:
         from rich.console import Console
 
@@ -151,7 +150,7 @@ def show(folder: Path, as_json: bool) -> None:
     if not isinstance(state, dict) or "stages" not in state:
         raise UserError(f"{folder} holds no run.json, so it is not the folder of a run")
     if as_json:
-        _print_json({"run": state, "report": rows or [], "folder": str(folder)})
+        print_json({"run": state, "report": rows or [], "folder": str(folder)})
     else:
         from rich.console import Console
 
@@ -167,7 +166,7 @@ def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     from langadapt.recipe import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 def main() -> None:
@@ -206,7 +205,3 @@ def _load(recipe: str, rehearse: bool, overrides: tuple[str, ...]) -> Recipe:
 
     loaded = Recipe.load(recipe, overrides)
     return loaded.rehearse() if rehearse else loaded
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

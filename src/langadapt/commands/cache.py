@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from langadapt.commands import json_option, print_json
 
 if TYPE_CHECKING:
     from langadapt.corpus.cache import Kept
@@ -21,9 +22,6 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> flo
     if not found:
         raise click.BadParameter(f"{value!r} is no length of time; write 30d, 12h or 2w")
     return int(found[1]) * _SECONDS[found[2]]
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 @click.group()
@@ -65,7 +63,7 @@ def prune(older_than: float, everything: bool, dry_run: bool, as_json: bool) -> 
 
 def _show(kept: list[Kept], what: str, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([one.to_json() for one in kept], indent=2, ensure_ascii=False))
+        print_json([one.to_json() for one in kept])
         return
     from rich.console import Console
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from langadapt.commands import json_option, print_json
 
 if TYPE_CHECKING:
     from langadapt.corpus.choosing import Chosen
@@ -18,7 +19,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Item = TypeVar("Item")
 
 corpus_argument = click.argument("corpus", metavar="[CORPUS]", default="")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 html_option = click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page of its own to this file, too."
 )
@@ -96,7 +96,7 @@ def preview(count: int, as_json: bool, **wish: Any) -> None:
 
     seen = look(_chosen(wish), registry(), count=count)
     if as_json:
-        _print_json(seen.to_json())
+        print_json(seen.to_json())
     else:
         show.preview(seen, _screen())
 
@@ -153,7 +153,7 @@ def stats(
 
         _write_page(html, statistics_page(made, drawn))
     if as_json:
-        _print_json({**made.to_json(), "curves": [curve.to_json() for curve in drawn]})
+        print_json({**made.to_json(), "curves": [curve.to_json() for curve in drawn]})
     else:
         from langadapt import show_corpus
 
@@ -184,7 +184,7 @@ def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: A
     started = time.perf_counter()
     made = write_clean(_chosen(wish), out, rejects=rejects, force=force, watch=_watched)
     if as_json:
-        _print_json(made.to_json())
+        print_json(made.to_json())
     else:
         from langadapt import show_corpus
 
@@ -215,7 +215,7 @@ def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_
 
         _write_page(html, differences_page(seen))
     if as_json:
-        _print_json(seen.to_json())
+        print_json(seen.to_json())
     else:
         from langadapt import show_corpus
 
@@ -257,7 +257,7 @@ def prepare(
     else:
         found = preparation.whole(plan, ids, lambda line: click.echo(line, err=True))
     if as_json:
-        _print_json([one.to_json() for one in found])
+        print_json([one.to_json() for one in found])
         return
     for one in found:
         click.echo(str(one))
@@ -315,7 +315,3 @@ def _write_page(path: Path, text: str) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     click.echo(f"langadapt: written: {path}", err=True)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
