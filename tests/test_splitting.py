@@ -76,7 +76,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What a stage would train on, of the given documents."""
     tokenizer = load_tokenizer(tiny_model(tmp_path / "model"))
     for module in ("langadapt.training", "langadapt.preference"):
-        monkeypatch.setattr(f"{module}.train", lambda context, packed, options: packed)
+        monkeypatch.setattr(f"{module}.train", lambda context, packed, options, **_: packed)
 
     def pack(kind: StageKind, documents: list[Document], **options: Any) -> tuple[Packed, Any]:
         source = Source(label="x", read=lambda: documents)
