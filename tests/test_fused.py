@@ -1,0 +1,163 @@
+"""The blocks that are computed in fewer steps give what the libraries' own give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from langadapt.fused import document_spans, fused_blocks
+from langadapt.loss import fused_loss
+from langadapt.peft import qlora
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama-tied": {"tie_word_embeddings": True},
+    "mistral": {},
+    "qwen2": {},  # with biases
+    "gemma": {"head_dim": 16},  # its norm and its activation are others
+}
+POSITIONS = torch.tensor([[*range(9), *range(15)], [*range(4), 0, *range(13), *[0] * 6]])
+
+
+def model_of(family: str, *, targets: Any = "all-linear", bits: int = 32) -> Any:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family.partition("-")[0],
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        **FAMILIES[family],
+    )
+    plain = AutoModelForCausalLM.from_config(config)
+    for name, parameter in plain.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.normal_()
+    if bits == 4:
+        qlora.quantise(plain, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    if targets:
+        get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=4, target_modules=targets))
+        for name, parameter in plain.named_parameters():
+            if "lora_B" in name:  # zero at the start, so that A would have no gradient
+                parameter.data.normal_()
+    return plain.train()
+
+
+def learn(plain: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of two packed rows."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(97, POSITIONS.shape, generator=generator)
+    labels = ids.roll(-1, 1)
+    labels[:, :-1][POSITIONS[:, 1:] == 0] = -100
+    labels[:, -1] = -100
+    plain.zero_grad()
+    with fused_loss(plain):
+        loss = plain(input_ids=ids, position_ids=POSITIONS, shift_labels=labels)["loss"]
+    loss.backward()
+    return float(loss), {n: p.grad.clone() for n, p in plain.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("bits", [32, 4])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], None], ids=["all", "some", "no-lora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_are_those_of_the_library(family: str, targets: Any, bits: int) -> None:
+    if bits == 4 and targets is None:
+        pytest.skip("4-bit weights do not learn")
+    plain = model_of(family, targets=targets, bits=bits)
+    loss, gradients = learn(plain)
+    with fused_blocks(plain) as count:
+        assert count or family == "gemma"
+        ours, found = learn(plain)
+    assert ours == pytest.approx(loss, rel=1e-5)
+    assert found.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()), msg=name)
+
+
+def test_all_of_a_llama_fits() -> None:
+    plain = model_of("llama")
+    with fused_blocks(plain) as count:
+        assert count == 2 * (1 + 1 + 2) + 1, "attention, MLP and two norms of each block, and the last norm"
+        assert all("forward" in vars(block.mlp) for block in plain.model.layers)
+    assert not any("forward" in vars(module) for module in plain.modules()), "all is as it was"
+
+
+def test_what_the_libraries_do_in_another_way_is_left_to_them() -> None:
+    """A block by a known name that computes something else is found out by trying it."""
+    plain = model_of("llama")
+    for block in plain.model.layers:
+        theirs = type(block.mlp).forward
+        strange = type("LlamaMLP", (type(block.mlp),), {"forward": lambda self, x, f=theirs: 2 * f(self, x)})
+        block.mlp.__class__ = strange
+    with fused_blocks(plain) as count:
+        assert count == 2 * (1 + 2) + 1
+        assert not any("forward" in vars(block.mlp) for block in plain.model.layers)
+
+
+@pytest.mark.parametrize("changed", [{"lora_dropout": 0.1}, {"use_dora": True}], ids=["dropout", "dora"])
+def test_an_adapter_that_is_no_plain_lora_is_left_to_peft(changed: dict[str, Any]) -> None:
+    plain = model_of("llama", targets=None)
+    get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", **changed))
+    plain.train()
+    torch.manual_seed(3)
+    loss, _ = learn(plain)
+    with fused_blocks(plain):
+        assert not any("forward" in vars(block.mlp) for block in plain.model.layers)
+        torch.manual_seed(3)
+        assert learn(plain)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_activations_are_checkpointed_as_ever() -> None:
+    plain = model_of("llama")
+    loss, gradients = learn(plain)
+    plain.gradient_checkpointing_enable({"use_reentrant": False})
+    plain.enable_input_require_grads()
+    with fused_blocks(plain):
+        ours, found = learn(plain)
+    assert ours == pytest.approx(loss, rel=1e-5)
+    assert all(torch.allclose(found[n], g, rtol=1e-3, atol=1e-5) for n, g in gradients.items())
+
+
+def test_less_is_kept_for_the_backward_pass() -> None:
+    plain = model_of("llama")
+
+    def kept() -> int:
+        seen: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            learn(plain)
+        return sum(seen.values())
+
+    before = kept()
+    with fused_blocks(plain):
+        assert kept() < 0.7 * before
+
+
+# --- documents of a row ----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3), st.integers(0, 4))
+def test_spans_are_the_documents_that_were_packed(lengths: list[list[int]], padding: int) -> None:
+    width = max(map(sum, lengths)) + padding
+    rows = [[p for n in row for p in range(n)] + [0] * (width - sum(row)) for row in lengths]
+    for row, found, positions in zip(lengths, document_spans(torch.tensor(rows)), rows, strict=True):
+        assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])] and found[-1][1] == width
+        cut = {start for start, _ in found}
+        starts = {sum(row[:n]) for n in range(len(row))}
+        text = max((n for n, p in enumerate(positions) if p), default=-1) + 1
+        assert {s for s in starts if s < text} <= cut, "no document that is learnt from sees another"
+        assert cut <= starts | {sum(row)}, "and none is cut"
