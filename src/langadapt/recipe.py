@@ -303,6 +303,10 @@ class Compute(Table):
                     yield (key,), f"a single process trains, and {number} are asked for", 'backend = "ddp"'
         if self.options and self.backend in ("single", "ddp"):
             yield ("options",), "options are of fsdp or deepspeed", "those of ddp stand in [stage.training]"
+            return
+        from langadapt.compute import option_problems
+
+        yield from option_problems(self)
 
 
 class RecipeTable(Table):
