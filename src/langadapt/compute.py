@@ -116,6 +116,11 @@ def missing(recipe: Recipe, machine: Machine) -> Iterator[str]:
             f"compute.processes is {found.here} and this machine has {len(machine.gpus)} GPUs, one for a process; "
             f"--set compute.processes={len(machine.gpus)}"
         )
+    if found.backend in ("fsdp", "deepspeed") and found.apart and not machine.gpus:
+        yield (
+            f"compute.backend is {found.backend} and this machine has no GPU: accelerate shares a model out among GPUs "
+            "alone; --set compute.backend=ddp"
+        )
     if found.backend == "deepspeed" and not find_spec("deepspeed"):
         yield (
             "compute.backend is deepspeed, which is not installed; pip install 'langadapt[deepspeed]', or "

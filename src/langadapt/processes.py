@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FOLDER = "processes"  # in the run's folder, with a folder of logs for each stage
 PAUSE = 0.1  # seconds between looks at what runs
-_ERRORS: Mapping[str, type[LangadaptError]] = {kind.__name__: kind for kind in (UserError, RunError, Interrupted)}
+_ERRORS: Mapping[str, type[LangadaptError]] = {kind.__name__: kind for kind in (Interrupted, UserError, RunError)}
 
 
 def wanted(context: StageContext) -> bool:
@@ -319,7 +319,7 @@ def main() -> None:
         relay.tell("result", asdict(_train(job, stop, relay)))
         code = 0
     except LangadaptError as error:
-        kind = next(name for name, kind in reversed(_ERRORS.items()) if isinstance(error, kind))
+        kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
         relay.tell("error", {"kind": kind, "words": str(error)})
     except BaseException:
         traceback.print_exc()
@@ -368,7 +368,8 @@ def _train(job: Mapping[str, Any], stop: threading.Event, relay: _Relay) -> Stag
     )
     _take_a_gpu(context)
     try:
-        return registry().stages[stage.kind].run(context)
+        result: StageResult = registry().stages[stage.kind].run(context)
+        return result
     except Exception as error:
         if (told := in_words(error, stage, folder)) is not None:
             raise told from None

@@ -353,7 +353,7 @@ def make_arguments(context: StageContext, training: Mapping[str, Any], kind: typ
     """
     machine = this_machine()
     shared = processes.of(context)
-    options = training | shared.share(training) | compute.arguments(context.plan.recipe.table.compute, shared)
+    options = dict(training) | shared.share(training) | compute.arguments(context.plan.recipe.table.compute, shared)
     options["optim"], note = optimizer(str(options["optim"]), cuda=machine.cuda)
     if note:
         context.log.info(note)
@@ -422,7 +422,7 @@ def _gather(model: Any, *, keep: bool) -> None:
         for name, part in module._parameters.items():
             if isinstance(part, DTensor):
                 if id(part) not in whole:
-                    full = part.detach().full_tensor()
+                    full = part.full_tensor().detach()
                     whole[id(part)] = torch.nn.Parameter(full.cpu() if keep else full.new_empty(0), part.requires_grad)
                 module._parameters[name] = whole[id(part)]
 
