@@ -274,8 +274,8 @@ class SeededTrainer(Trainer):  # type: ignore[misc]
         return optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
-        processes = int(self.args.world_size)
-        multiple = processes * int(self.args.train_batch_size) if processes > 1 else 1
+        world = int(self.args.world_size)
+        multiple = world * int(self.args.train_batch_size) if world > 1 else 1
         return _Permutation(len(self.train_dataset), self.args.data_seed, multiple)
 
     def loss_of_first(self) -> float:
