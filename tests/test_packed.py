@@ -57,7 +57,11 @@ class Trial:
             ingredients=self.ingredients | changed,
         )
         context: Any = SimpleNamespace(
-            folder=self.folder, stage=stage, stop=threading.Event(), log=SimpleNamespace(info=self.said.append)
+            folder=self.folder,
+            stage=stage,
+            stop=threading.Event(),
+            log=SimpleNamespace(info=self.said.append),
+            rows=None,
         )
         options: Any = SimpleNamespace(training={"max_length": length}, max_steps=steps, rows_per_step=1)
         encoder = Encoder(tokenizer)

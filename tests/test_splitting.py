@@ -88,7 +88,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             options=kind.options.model_validate({"id": "chat", "kind": kind.name, "corpus": ["dolly-it"], **options}),
         )
         context: Any = SimpleNamespace(
-            folder=tmp_path, stage=stage, stop=threading.Event(), log=SimpleNamespace(info=lambda line: None),
+            folder=tmp_path, stage=stage, stop=threading.Event(), rows=None, log=SimpleNamespace(info=lambda line: None),
             tokenizer=lambda: tokenizer, registry=registry(),
         )  # fmt: skip
         return kind.run(context), tokenizer  # type: ignore[return-value]

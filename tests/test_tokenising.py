@@ -82,7 +82,11 @@ def packed(
     weights = [corpus.source().weight for corpus in corpora][: -1 if "replay" in mixed else None]
     stage = SimpleNamespace(id="adapt", inputs=list(corpora), work=plan_mix(weights, [], **mixed), ingredients={})
     context = SimpleNamespace(
-        folder=folder, stage=stage, stop=stop or threading.Event(), log=SimpleNamespace(info=lambda text: None)
+        folder=folder,
+        stage=stage,
+        stop=stop or threading.Event(),
+        rows=None,
+        log=SimpleNamespace(info=lambda text: None),
     )
     options = SimpleNamespace(training={"max_length": length}, max_steps=steps, rows_per_step=rows)
     return pack(context, options, Letters(), Encoder(Letters()), encode=spelt, split=split, whole=whole)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langadapt import artifacts, decontamination, preparation
+from langadapt import artifacts, compute, decontamination, preparation
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, find_model
@@ -137,6 +137,7 @@ class Plan:
             "folder": str(self.folder),
             "machine": dataclasses.asdict(self.machine),
             "preparation": self.recipe.table.preparation.model_dump(),
+            "compute": self.recipe.table.compute.model_dump(),
             "base_model": base | {"path": str(self.base.path) if self.base.path else None},
             "stages": [s.to_json() for s in self.stages],
             "changes": [dataclasses.asdict(c) for c in self.recipe.changes],
@@ -239,6 +240,8 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     plan.problems = [*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]
     if any(s.status == "pending" and s.options.refs for s in stages):
         plan.problems += preparation.problems(recipe)
+    if any(s.status == "pending" and known.stages[s.kind].makes == "model" and s.options.refs for s in stages):
+        plan.problems += compute.missing(recipe, machine)
     plan.problems = list(dict.fromkeys(plan.problems))
     plan.warnings = _warnings(plan)
     return plan

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig
 
+from langadapt import processes
 from langadapt.errors import UserError
 from langadapt.loss import answer_log_probs
 from langadapt.run import StageContext, StageResult
@@ -31,6 +32,7 @@ from langadapt.training import (
     Prepared,
     Progress,
     SeededTrainer,
+    Shared,
     account,
     make_arguments,
     prepare,
@@ -60,6 +62,9 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
         RunError: the loss is not a number.
         Interrupted: the user stopped it.
     """
+    if processes.wanted(context):
+        assert packed.place
+        return processes.train(context, packed.place.folder)
     prepared = prepare(context, options.peft)
     arguments = make_arguments(context, options.training, DPOConfig)
     if arguments.disable_dropout:
@@ -67,7 +72,7 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
     reference = _frozen_copy(prepared)
     pairs = packed.rows
     trainer = PairTrainer(
-        prepared=prepared, args=arguments, train_dataset=pairs, data_collator=collate, reference=reference
+        prepared=prepared, args=arguments, train_dataset=Shared(pairs), data_collator=collate, reference=reference
     )
     tokens_per_pair = packed.accounting.tokens.trained / len(pairs)
     progress = Progress(context, trainer, tokens_per_step=round(rows_per_step(arguments) * tokens_per_pair))
@@ -78,7 +83,7 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
             run_trainer(context, trainer, progress)
         except NoReferenceError as error:
             raise UserError(f"stage {context.stage.id}: {error}") from None
-    save(prepared, context)
+    save(prepared, context, trainer)
     account(context, packed, trainer)
     metrics = {
         "trainable_parameters": prepared.trainable,
@@ -110,9 +115,10 @@ class PairTrainer(SeededTrainer):
         self._begun = False
 
     def get_batch_samples(self, *args: Any, **options: Any) -> tuple[list[Any], int]:
-        """The batches of a step, and how many pairs are in them: what its loss is a mean over."""
+        """The batches of a step, and how many pairs are in those of all processes: what its loss is a mean over."""
         batches, _ = super().get_batch_samples(*args, **options)
-        return batches, sum(len(batch["input_ids"]) // 2 for batch in batches)
+        pairs = sum(int(_real(batch["labels"]).sum()) for batch in batches)
+        return batches, int(self.accelerator.reduce(torch.tensor(pairs, device=self.args.device)))
 
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -124,15 +130,19 @@ class PairTrainer(SeededTrainer):
         if not self._begun and self.state.global_step == 0:
             _check_start(found.detach(), expected, inputs["labels"])
         self._begun = True
-        compared = compare(found, expected, inputs["labels"], self.args)
+        real = _real(inputs["labels"]).repeat(2)
+        compared = compare(found[real], expected[real], inputs["labels"][real], self.args)
         loss = preference_loss(compared, self.args)
         self._note(compared)
-        return loss.sum() / (len(loss) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            return loss.mean()
+        # Gradients are averaged over processes, and the pairs of all of them were counted.
+        return loss.sum() * self.accelerator.num_processes / num_items_in_batch
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means of the rewards since the last time."""
         if "loss" in logs:
-            logs |= {name: float(np.mean(values)) for name, values in self._figures.items()}
+            logs |= self._means()
             self._figures = {}
         super().log(logs, start_time)
 
@@ -158,7 +168,18 @@ class PairTrainer(SeededTrainer):
             "rewards/accuracies": (chosen > rejected).float(),
         }
         for name, values in figures.items():
-            self._figures.setdefault(name, []).append(float(values.mean()))
+            self._figures.setdefault(name, []).extend(values.tolist())
+
+    def _means(self) -> dict[str, float]:
+        """Of each figure, over the pairs of all processes."""
+        figures = [[sum(values), len(values)] for values in self._figures.values()]
+        sums = self.accelerator.reduce(torch.tensor(figures, dtype=torch.float32, device=self.args.device))
+        return {name: float(total / pairs) for name, (total, pairs) in zip(self._figures, sums, strict=True)}
+
+
+def _real(labels: Tensor) -> Tensor:
+    """Which pairs of a batch are no blanks."""
+    return (labels != -100).any(1).chunk(2)[0]
 
 
 def collate(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Tensor]:
@@ -315,7 +336,7 @@ def _discopop(pair: Compared, options: DPOConfig) -> Tensor:
 
 
 def _sft(pair: Compared, options: DPOConfig) -> Tensor:
-    return (-pair.chosen_log_probs.sum() / pair.chosen_tokens.sum()).expand(len(pair.chosen))
+    return (-pair.chosen_log_probs.sum() / pair.chosen_tokens.sum().clamp(min=1)).expand(len(pair.chosen))
 
 
 # Of a batch of pairs, the loss of each; the names and their papers are in `langadapt.stages.preference.LOSSES`.

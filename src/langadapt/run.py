@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langadapt import artifacts, preparation
+from langadapt import artifacts, compute, machines, preparation
 from langadapt.artifacts import ModelRef
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
@@ -28,6 +28,9 @@ from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_sta
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 from langadapt.records import StageKind
+
+if TYPE_CHECKING:
+    from langadapt.machines import Others
 
 NO_ROOM = 2**20  # bytes: a disk with less than this is full, whatever words a library has for that
 PACKAGES = (
@@ -57,6 +60,8 @@ class StageContext:
         models: every model of the run so far, by stage id.
         seed: of the run.
         stop: set when the user asks to stop.
+        rows: folder of what was packed for the stage, in a process that is one of those that train it.
+        others: the other machines that train with this one.
     """
 
     stage: PlannedStage
@@ -70,6 +75,8 @@ class StageContext:
     machine: Machine
     seed: int
     stop: threading.Event
+    rows: Path | None = None
+    others: Others | None = None
 
     def tokenizer(self) -> Any:
         """The tokenizer of the model."""
@@ -114,12 +121,15 @@ def execute(plan: Plan, *, console: Any = None) -> Run:
     console = console or Console(stderr=True)
     if plan.problems:
         raise UserError("\n".join(plan.problems))
-    with locked(plan.folder), _stoppable() as stop:
-        log = EventLog(plan.folder / "events.jsonl", console)
-        try:
-            return _Execution(plan, log, stop).run()
-        finally:
-            log.close()
+    with _stoppable() as stop:
+        if plan.recipe.table.compute.machines > 1 and compute.this_number():
+            return machines.follow(plan, stop.is_set)
+        with locked(plan.folder), machines.joined(plan, stop.is_set) as others:
+            log = EventLog(plan.folder / "events.jsonl", console)
+            try:
+                return _Execution(plan, log, stop, others).run()
+            finally:
+                log.close()
 
 
 def pin_corpora(plan: Plan, stages: Iterable[PlannedStage]) -> None:
@@ -146,8 +156,8 @@ def _hub_inputs(stages: Iterable[PlannedStage]) -> list[Input]:
 
 
 class _Execution:
-    def __init__(self, plan: Plan, log: EventLog, stop: threading.Event):
-        self.plan, self.log, self.stop, self.folder = plan, log, stop, plan.folder
+    def __init__(self, plan: Plan, log: EventLog, stop: threading.Event, others: Others | None):
+        self.plan, self.log, self.stop, self.folder, self.others = plan, log, stop, plan.folder, others
         self.registry = registry()
         self.models: dict[str, ModelRef] = {}
         self.state: dict[str, Any] = {}
@@ -299,7 +309,7 @@ class _Execution:
                 preparation.by_engine(self.plan, stage, self.log.info, self.stop.is_set)
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))
         except BaseException as error:
-            told = _in_words(error, stage, partial)
+            told = in_words(error, stage, partial)
             self._failed(stage, entry, error, partial)
             if told is not None:
                 raise told from None
@@ -371,6 +381,7 @@ class _Execution:
             machine=self.plan.machine,
             seed=self.plan.recipe.table.seed,
             stop=self.stop,
+            others=self.others,
         )
 
     def _model_of(self, stage: PlannedStage, folder: Path) -> ModelRef:
@@ -450,7 +461,7 @@ def _stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _in_words(error: BaseException, stage: PlannedStage, folder: Path) -> RunError | None:
+def in_words(error: BaseException, stage: PlannedStage, folder: Path) -> RunError | None:
     """What a failure of the machine means to the user; None where it is no such failure."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
         return RunError(f"stage {stage.id}: out of memory{smaller(stage)}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from langadapt import preparation
+from langadapt import compute, preparation
 from langadapt.evaluation import ENOUGH
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def plan(plan: Plan, console: Console) -> None:
     _inputs(plan, console)
     if prepared := preparation.explain(plan.recipe):
         _say(console, f"corpora are prepared by {prepared}")
+    if trained := compute.explain(plan.recipe, plan.machine):
+        _say(console, f"stages that train are trained by {trained}")
     _notes(plan, console)
     if plan.recipe.changes:
         console.print("changed from what the recipe says:", style="bold")

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 import transformers
+from torch.distributed.tensor import DTensor
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
-from langadapt import checkpoints, loading
+from langadapt import checkpoints, compute, loading, processes
+from langadapt.corpus.packing import IGNORE
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.loss import fused_loss
@@ -28,6 +30,7 @@ from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 
 if TYPE_CHECKING:
+    from langadapt.corpus.packing import PackedRows, PairedRows
     from langadapt.corpus.tokenising import Packed
     from langadapt.evaluation.bits_per_byte import Scored
     from langadapt.records import Document, PeftStrategy
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
+BLANK = -1  # the number of a row in which nothing is to be learnt
 HELD_OUT = 200  # documents of a corpus that are scored while a model learns, where [evaluation] sets no other limit
 
 
@@ -64,6 +68,9 @@ def train(
         RunError: the loss is not a number.
         Interrupted: the user stopped it.
     """
+    if processes.wanted(context):
+        assert packed.place
+        return processes.train(context, packed.place.folder)
     rows = packed.rows
     prepared = prepare(context, options.peft)
     ours = {k: v for k, v in options.training.items() if k in options.beside}
@@ -71,14 +78,19 @@ def train(
     arguments = make_arguments(context, theirs, TrainingArguments)
     held_out = _held_out(context, options) if arguments.eval_strategy != "no" else []
     trainer = MeasuredTrainer(
-        held_out=held_out, score=score, prepared=prepared, args=arguments, train_dataset=rows, data_collator=_collate
+        held_out=held_out,
+        score=score,
+        prepared=prepared,
+        args=arguments,
+        train_dataset=Shared(rows),
+        data_collator=_collate,
     )
     if patience := ours.get("early_stopping_patience"):
         trainer.add_callback(EarlyStoppingCallback(patience, ours.get("early_stopping_threshold", 0.0)))
     progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
     with fused_loss(prepared.plain):
         run_trainer(context, trainer, progress)
-    save(prepared, context)
+    save(prepared, context, trainer)
     account(context, packed, trainer)
     metrics = {
         "trainable_parameters": prepared.trainable,
@@ -162,11 +174,14 @@ def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progres
     """
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(progress)
-    checkpoint = checkpoints.newest(Path(trainer.args.output_dir), context.log.info)
+    with trainer.accelerator.main_process_first():  # which takes those away that are no good
+        checkpoint = checkpoints.newest(Path(trainer.args.output_dir), context.log.info)
     if checkpoint:
         context.log.info(f"goes on from {checkpoint.name}")
+    if trainer.args.process_index:  # dropout is another in every process; the first one's is that of a single one
+        transformers.set_seed(context.seed + trainer.args.process_index)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if context.stop.is_set():
+    if progress.stopped:
         raise Interrupted(
             f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}"
         )
@@ -189,23 +204,50 @@ def account(context: StageContext, packed: Packed, trainer: SeededTrainer) -> No
 class _Permutation(torch.utils.data.Sampler[int]):
     """Row numbers in an order that follows from seed and epoch alone, so that it is known beforehand and after a
     resume.
+
+    Args:
+        rows: how many there are.
+        seed: of the order.
+        multiple: what the length is filled up to a multiple of, with `BLANK`. Several processes draw equally many
+            batches, and accelerate would take the first rows a second time for that.
     """
 
-    def __init__(self, rows: int, seed: int):
-        self.rows, self.seed, self.epoch = rows, seed, 0
+    def __init__(self, rows: int, seed: int, multiple: int = 1):
+        self.rows, self.seed, self.epoch, self.blanks = rows, seed, 0, -rows % multiple
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.rows
+        return self.rows + self.blanks
 
     def __iter__(self) -> Iterator[int]:
         yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.rows).tolist()
+        yield from [BLANK] * self.blanks
 
     def first(self, count: int) -> list[int]:
         """The different rows among the first `count` of a training."""
         return list(self)[:count]
+
+
+class Shared(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows or pairs, and a blank one in which nothing is to be learnt."""
+
+    def __init__(self, rows: PackedRows | PairedRows):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return _blank(self.rows[0]) if number == BLANK else self.rows[number]
+
+
+def _blank(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: np.full_like(value, IGNORE) if key == "labels" else _blank(value) if isinstance(value, Mapping) else value
+        for key, value in row.items()
+    }
 
 
 class SeededTrainer(Trainer):  # type: ignore[misc]
@@ -222,6 +264,7 @@ class SeededTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, *args: Any, **options: Any) -> None:
         super()._save_checkpoint(*args, **options)
+        self.accelerator.wait_for_everyone()  # every process adds a file of its own
         if self.args.should_save:
             checkpoints.seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
@@ -231,7 +274,9 @@ class SeededTrainer(Trainer):  # type: ignore[misc]
         return optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
-        return _Permutation(len(self.train_dataset), self.args.data_seed)
+        world = int(self.args.world_size)
+        multiple = world * int(self.args.train_batch_size) if world > 1 else 1
+        return _Permutation(len(self.train_dataset), self.args.data_seed, multiple)
 
     def loss_of_first(self) -> float:
         """Loss of the first row with the weights as the last step left them; no other loss has seen that step."""
@@ -307,7 +352,8 @@ def make_arguments(context: StageContext, training: Mapping[str, Any], kind: typ
         UserError: the library refuses them.
     """
     machine = this_machine()
-    options = dict(training)
+    shared = processes.of(context)
+    options = dict(training) | shared.share(training) | compute.arguments(context.plan.recipe.table.compute, shared)
     options["optim"], note = optimizer(str(options["optim"]), cuda=machine.cuda)
     if note:
         context.log.info(note)
@@ -347,8 +393,12 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {**batch, "shift_labels": batch["labels"]}
 
 
-def save(prepared: Prepared, context: StageContext) -> None:
-    """Writes `adapter/`, or `model/` with its tokenizer, into the stage's folder."""
+def save(prepared: Prepared, context: StageContext, trainer: SeededTrainer) -> None:
+    """Writes `adapter/`, or `model/` with its tokenizer, into the stage's folder; the first process does."""
+    if trainer.is_fsdp_enabled:
+        _gather(prepared.model, keep=trainer.is_world_process_zero())
+    if not trainer.is_world_process_zero():
+        return
     folder = context.folder
     if prepared.strategy.save:
         prepared.strategy.save(prepared.model, prepared.options, folder / "adapter")
@@ -358,6 +408,23 @@ def save(prepared: Prepared, context: StageContext) -> None:
     else:
         round_model(prepared.model, torch.bfloat16, seed=context.seed).save_pretrained(folder / "model")
         context.tokenizer().save_pretrained(folder / "model")
+
+
+def _gather(model: Any, *, keep: bool) -> None:
+    """Puts whole weights in the place of those that processes share out, in main memory.
+
+    Args:
+        model: in all processes.
+        keep: whether this one needs them; the others only hand over what they have.
+    """
+    whole: dict[int, torch.nn.Parameter] = {}  # by the part that is held here: a tied weight stands in two places
+    for module in model.modules():
+        for name, part in module._parameters.items():
+            if isinstance(part, DTensor):
+                if id(part) not in whole:
+                    full = part.full_tensor().detach()
+                    whole[id(part)] = torch.nn.Parameter(full.cpu() if keep else full.new_empty(0), part.requires_grad)
+                module._parameters[name] = whole[id(part)]
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -372,18 +439,31 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.started = time.monotonic()
         self.first_step = 0
         self.step_seconds: list[float] = []
+        self.stopped = False
+        self._agreeing: Any = None
         self._last = self.started
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.first_step = state.global_step
+        if args.world_size > 1:
+            self._agreeing = torch.distributed.new_group(backend="gloo")  # so that no GPU has to be waited for
         self._last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.monotonic()
         self.step_seconds.append(now - self._last)
         self._last = now
-        if self.context.stop.is_set():
+        self.stopped = self._agreed(self.context.stop.is_set())
+        if self.stopped:
             control.should_save = control.should_training_stop = True
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any of the processes is asked to stop: all of them stop after the same step."""
+        if self._agreeing is None:
+            return stop
+        flag = torch.tensor(int(stop))
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, group=self._agreeing)
+        return bool(flag)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "eval_bits_per_byte" in logs:

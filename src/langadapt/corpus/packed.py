@@ -31,6 +31,9 @@ _OF_TRAINING = ("peft", "training.", "strategy", "from", "model of ", "seed")
 _BYTES_PER_TOKEN = 3.5, 5  # of text, usually, and of packed rows
 
 
+Kept = tuple[PackedRows, Accounting, list[Given], dict[str, Any]]  # rows, and what was counted when they were packed
+
+
 @dataclass(kw_only=True)
 class Place:
     """A folder for rows.
@@ -81,19 +84,13 @@ class Place:
                 if self.context.stop.is_set():
                     raise Interrupted(f"stopped in stage {self.context.stage.id} while it waited for rows") from None
 
-    def read(self) -> tuple[PackedRows, Accounting, list[Given], dict[str, Any]] | None:
+    def read(self) -> Kept | None:
         """The rows of an earlier run with what was counted then; None when there are none."""
         if self.entry is None:
             return None
-        counts = artifacts.read_json(self.folder / _COUNTS)
-        if counts is not None:
+        if (kept := read(self.folder)) is not None:
             self.context.log.info(f"packed before: {self.folder}")
-            return (
-                PackedRows(self.folder),
-                Accounting.from_json(counts["accounting"]),
-                [Given(**given) for given in counts["mix"]],
-                counts["contamination"],
-            )
+            return kept
         why = self.entry.explain() or "an earlier run was stopped while it packed them"
         self.context.log.info(f"to be packed: {why}")
         self.entry.describe()
@@ -101,10 +98,18 @@ class Place:
 
     def keep(self, accounting: Accounting, given: list[Given], contamination: dict[str, Any]) -> None:
         """Makes the rows that were written to the folder fit to be read again."""
-        if self.entry is not None:
-            counts = {"accounting": accounting.to_json(), "mix": [vars(one) for one in given]}
-            counts["contamination"] = contamination
-            artifacts.write_json(self.folder / _COUNTS, counts)
+        counts = {"accounting": accounting.to_json(), "mix": [vars(one) for one in given]}
+        counts["contamination"] = contamination
+        artifacts.write_json(self.folder / _COUNTS, counts)
+
+
+def read(folder: Path) -> Kept | None:
+    """The rows in a folder with what was counted when they were packed; None when there are none."""
+    counts = artifacts.read_json(folder / _COUNTS)
+    if counts is None:
+        return None
+    given = [Given(**given) for given in counts["mix"]]
+    return PackedRows(folder), Accounting.from_json(counts["accounting"]), given, counts["contamination"]
 
 
 def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: int | None) -> Place:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langadapt.corpus.contamination import Findings, in_words
 from langadapt.corpus.duplicates import NearSeen, Seen
 from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.mixing import Given, Marks, Mix, is_in_pass, mix
-from langadapt.corpus.packed import Place, place_of
+from langadapt.corpus.packed import Place, place_of, read
 from langadapt.corpus.packing import TOO_LONG, PackedRows, Pair, PairedRows, Sequence_, Writer, fit, pair_up, wrap
 from langadapt.corpus.preparing import Accounting, Prepared, Source, admit, is_held_out, prepared
 from langadapt.errors import Interrupted, UserError
@@ -120,6 +121,8 @@ def _packed(
     write: Callable[[Iterable[Any], Writer], None],
     what: str,
 ) -> Packed:
+    if context.rows is not None:
+        return _packed_before(context.rows, pairs=write is pair_up)
     place = place_of(context, encoder, wanted=reading.wanted, length=length)
     with place.alone():
         if found := place.read():
@@ -140,6 +143,16 @@ def _packed(
         context.log.info(line)
     return Packed(
         rows=pairs, accounting=reading.accounting, given=reading.given, contamination=contamination, place=place
+    )
+
+
+def _packed_before(folder: Path, *, pairs: bool) -> Packed:
+    """What the process that started this one has packed."""
+    kept = read(folder)
+    assert kept is not None
+    rows, accounting, given, contamination = kept
+    return Packed(
+        rows=PairedRows(rows) if pairs else rows, accounting=accounting, given=given, contamination=contamination
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from langadapt import compute
 from langadapt.errors import UserError, nearest
 from langadapt.machine import optimizer
 from langadapt.models import LOSS_CHUNK, ModelShape
@@ -48,6 +49,10 @@ OWNED = {
     "do_eval": "eval_strategy says whether the training is measured on held-out text while it runs",
     "metric_for_best_model": "it is bits per byte of held-out text",
     "greater_is_better": "fewer bits are better",
+    "average_tokens_across_devices": "a step's loss is a mean over the tokens of all processes",
+    "fsdp": "[compute] says which processes train, and how they share the work",
+    "fsdp_config": "they are the options of [compute]",
+    "deepspeed": "[compute] says which processes train, and how they share the work",
     "push_to_hub": "uploads are asked for, never a side effect of training",
     "max_seq_length": "trl calls it max_length",
 }
@@ -154,7 +159,7 @@ class TrainedOptions(ReadingOptions):
 
     @property
     def rows_per_step(self) -> int:
-        """Rows of one optimizer step on one device."""
+        """Rows of one optimizer step, on all processes together; see `langadapt.compute`."""
         return int(self.training["per_device_train_batch_size"]) * int(self.training["gradient_accumulation_steps"])
 
     @property
@@ -190,12 +195,14 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     """Inputs, steps, tokens, memory, disk and time of a stage that trains."""
     from langadapt.plan import REFERENCE, UTILISATION
 
+    shared = compute.processes(planner.recipe.table.compute, planner.machine)
     stage.inputs = [planner.input(ref) for ref in options.corpus]
     _plan_mix(stage, planner, options)
     strategy = planner.registry.peft_strategies[options.peft["method"]]
     owner = planner.registry.peft_strategies.owner(options.peft["method"])
     stage.ingredients["strategy"] = f"{strategy.name} of {owner.distribution} {owner.version}"
     stage.notes += _substitutions(options, planner.machine.cuda, planner.machine.bf16)
+    _plan_processes(stage, shared, options, weight_bits=strategy.weight_bits(options.peft))
     length, rows = int(options.training["max_length"]), options.rows_per_step * options.answers
     stage.steps = options.max_steps or (_steps_from_bytes if options.answers == 1 else _steps_from_pairs)(
         stage, options
@@ -212,7 +219,9 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         trainable = 0
     else:
         stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
-    stage.estimate.memory = _memory(shape, trainable, strategy.weight_bits(options.peft), options, strategy.trains_base)
+    of_process = options.model_copy(update={"training": options.training | shared.share(options.training)})
+    bits = strategy.weight_bits(options.peft)
+    stage.estimate.memory = _memory(shape, trainable, bits, of_process, strategy.trains_base)
     checkpoint = trainable * 12
     stage.estimate.disk = (2 * shape.parameters if strategy.trains_base else 4 * trainable) + 2 * checkpoint
     if stage.tokens:
@@ -222,8 +231,19 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         per_token = 2 * shape.parameters * (2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
         per_token += 2 * shape.parameters if options.asks_reference else 0
-        stage.estimate.seconds = planner.seconds(stage.tokens * per_token)
+        devices = shared.total if planner.machine.cuda else shared.machines  # processes on one CPU share its cores
+        stage.estimate.seconds = planner.seconds(stage.tokens * per_token / devices)
         stage.estimate.reference_seconds = stage.tokens * per_token / (REFERENCE[1] * UTILISATION)
+
+
+def _plan_processes(
+    stage: PlannedStage, shared: compute.Processes, options: TrainedOptions, *, weight_bits: float
+) -> None:
+    """What each of several processes does of a step."""
+    stage.problems += [f"stage {stage.id}: {p}" for p in compute.problems(options, shared, weight_bits=weight_bits)]
+    if shared.apart and (each := shared.share(options.training)):
+        share = ", ".join(f"{key} {value}" for key, value in each.items())
+        stage.notes.append(f"trained by {shared}, memory is that of one: {share}")
 
 
 def _plan_mix(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:
