@@ -173,6 +173,7 @@ def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
         "EvaluationTable",
         "Decontamination",
         "Preparation",
+        "Compute",
     )
     of_recipe = {getattr(recipe, name) for name in tables_of_recipe}
     inner = {Checks, StageOptions}

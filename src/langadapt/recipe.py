@@ -279,6 +279,32 @@ class Preparation(Table):
                 yield ("options", name), "langadapt sets this itself", ""
 
 
+class Compute(Table):
+    """The processes that train; see `langadapt.compute`. What comes of it is equal up to rounding."""
+
+    backend: Literal["single", "ddp", "fsdp", "deepspeed"] = Field(
+        "single", description="One process, or several by the way in which accelerate has them share the work."
+    )
+    processes: int = Field(0, ge=0, description="On each machine; 0: one for each GPU, one where there is none.")
+    machines: int = Field(1, ge=1, description="Machines (nodes) that train together.")
+    options: dict[str, Any] = Field(
+        {}, description="Of the backend, by its own names: keys of fsdp_config, or a configuration of DeepSpeed."
+    )
+    slurm: dict[str, bool | int | float | str] = Field(
+        {},
+        description='Options of sbatch, by its names, for `langadapt submit`: { partition = "…", gpus-per-node = 4 }.',
+    )
+
+    def check(self) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        """What is wrong with it: place inside, message, hint."""
+        if self.backend == "single":
+            for key, number in (("processes", self.processes), ("machines", self.machines)):
+                if number > 1:
+                    yield (key,), f"a single process trains, and {number} are asked for", 'backend = "ddp"'
+        if self.options and self.backend in ("single", "ddp"):
+            yield ("options",), "options are of fsdp or deepspeed", "those of ddp stand in [stage.training]"
+
+
 class RecipeTable(Table):
     """The whole file."""
 
@@ -297,6 +323,7 @@ class RecipeTable(Table):
     evaluation: EvaluationTable = EvaluationTable()
     decontamination: Decontamination = Decontamination()
     preparation: Preparation = Preparation()
+    compute: Compute = Compute()
     rehearsal: Rehearsal = Rehearsal()
     stage: list[dict[str, Any]] = Field(min_length=1)
 
@@ -402,6 +429,7 @@ class Recipe:
                 "revision": "main",
                 "rehearsed": True,
                 "preparation": Preparation(),
+                "compute": Compute(),
                 "evaluation": evaluation.model_copy(
                     update={
                         "max_documents": min(evaluation.max_documents or most_documents, most_documents),
@@ -531,11 +559,13 @@ class _Check:
                 if name not in suites:
                     message = f'no plugin offers the suite or evaluation "{name}"'
                     self.report(("evaluation", "suites"), "evaluation.suites", message, nearest(name, suites))
-        for inner, message, hint in table.decontamination.check(self.known):
-            key = ".".join(["decontamination", *map(str, inner)])
-            self.report(("decontamination", *inner), key, message, hint)
-        for inner, message, hint in table.preparation.check():
-            self.report(("preparation", *inner), ".".join(["preparation", *map(str, inner)]), message, hint)
+        for name, problems in (
+            ("decontamination", table.decontamination.check(self.known)),
+            ("preparation", table.preparation.check()),
+            ("compute", table.compute.check()),
+        ):
+            for inner, message, hint in problems:
+                self.report((name, *inner), ".".join([name, *map(str, inner)]), message, hint)
         return table
 
     def stages(self, raw: dict[str, Any], table: RecipeTable | None) -> tuple[Stage, ...]:
