@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from langadapt import preparation
+from langadapt import preparation, submit
 from langadapt.evaluation import ENOUGH
 
 if TYPE_CHECKING:
@@ -180,9 +180,36 @@ def results(run: Run, console: Console) -> None:
             _say(console, f"{row['stage']}: merged weights are {row['value']:.1e} nats (KL) from {what}")
     if any(r.get("limited") for r in rows):
         _say(console, "scored on a part of the data only: a sign of life, not a measurement", style="yellow")
+    if state["status"] != "done":
+        console.print(_standing(run))
     cached = sum(s["status"] == "cached" for s in state["stages"])
     _say(console, f"{len(state['stages'])} stages, {cached} cached, {state['seconds']:.0f} s")
-    console.print(f"  report: {run.report}", highlight=False, markup=False, soft_wrap=True)
+    if run.report.exists():
+        console.print(f"  report: {run.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _standing(run: Run) -> Table:
+    """How far each stage of a run is that is not done."""
+    jobs = submit.jobs(run.folder)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("stage", "status", "job", "seconds", "why"):
+        table.add_column(name, overflow="fold")
+    for stage in run.state["stages"]:
+        job = jobs[stage["id"]].job if stage["id"] in jobs else ""
+        table.add_row(stage["id"], stage["status"], job, _time(stage["seconds"]), Text(stage["reason"]))
+    return table
+
+
+def submitted(plan: Plan, jobs: list[submit.Job], console: Console) -> None:
+    """Which jobs are in the queue now, and how to look after them."""
+    if not jobs:
+        _say(console, f"{plan.folder}: all {len(plan.stages)} stages are done")
+        return
+    for job in jobs:
+        after = f", after {', '.join(job.after)}" if job.after else ""
+        _say(console, f"{job.stage}: job {job.job}{after}{'' if job.new else ' (in the queue already)'}")
+    log = submit.log(plan.folder, "STAGE")
+    _say(console, f"logs: {log}; how far they are: langadapt show {plan.folder}; to stop: {submit.cancel(jobs)}")
 
 
 def _label(row: dict[str, Any]) -> str:
