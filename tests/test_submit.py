@@ -28,6 +28,10 @@ from langadapt.recipe import Recipe
 from langadapt.testing import tiny_model
 
 STAGES = """
+[evaluation]
+suites = []
+max_documents = 6
+
 [[stage]]
 id = "adapt"
 kind = "cpt"
@@ -77,7 +81,7 @@ echo "$number;cluster"
 PROGRAMS = {
     "sbatch": SBATCH,
     "squeue": '#!/bin/bash\ncat "$FAKE_SLURM"/queue\n',
-    "scontrol": '#!/bin/bash\necho "$@" >> "$FAKE_SLURM"/scontrol\nkill $PPID\n',
+    "scontrol": '#!/bin/bash\necho "$@" >> "$FAKE_SLURM"/told\nkill -KILL $PPID\n',
 }
 
 
@@ -89,7 +93,7 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in PROGRAMS.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    for name in ("submitted", "queue", "scontrol"):
+    for name in ("submitted", "queue", "told"):
         (folder / name).touch()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(folder))
@@ -284,9 +288,9 @@ def test_a_job_comes_back_when_its_time_is_up_and_it_came_further(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
-    assert lines(fake_slurm / "scontrol") == (["requeue 102"] if requeued else [])
+    assert lines(fake_slurm / "told") == (["requeue 102"] if requeued else [])
     assert says in output
-    assert requeued or running.returncode == 2
+    assert running.returncode != 0
 
 
 # --- runs of single stages ---
@@ -299,9 +303,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model(folder / "model")
     rows = [{"text": f"Documento {n}: la barca {n} torna al porto con {n * 3} casse di pesce."} for n in range(60)]
     (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    evaluation = "[evaluation]\nsuites = []\nmax_documents = 6\n"
     head = HEAD.replace("someone/model", str(folder / "model"))
-    (folder / "recipe.toml").write_text(head + evaluation + STAGES.format(folder=folder))
+    (folder / "recipe.toml").write_text(head + STAGES.format(folder=folder))
     return folder
 
 

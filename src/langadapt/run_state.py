@@ -73,7 +73,7 @@ def _take_over(folder: Path, state: dict[str, Any], others: Collection[str]) -> 
     theirs = {stage["id"]: stage for stage in written.get("stages", []) if stage["id"] in others}
     for entry in state["stages"]:
         said = theirs.get(entry["id"], {})
-        if said.get("digest") == entry["digest"]:
+        if said.get("digest") == entry["digest"] and (entry["status"] != "cached" or said["status"] == "done"):
             entry.update(said)
         if entry["status"] == "running" and entry["id"] in others and not is_running(folder, entry["id"]):
             entry.update(status="pending", reason="interrupted")  # its process died before it could say so

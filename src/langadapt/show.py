@@ -202,14 +202,15 @@ def _standing(run: Run) -> Table:
 
 def submitted(plan: Plan, jobs: list[submit.Job], console: Console) -> None:
     """Which jobs are in the queue now, and how to look after them."""
-    if not jobs:
-        _say(console, f"{plan.folder}: all {len(plan.stages)} stages are done")
-        return
     for job in jobs:
         after = f", after {', '.join(job.after)}" if job.after else ""
         _say(console, f"{job.stage}: job {job.job}{after}{'' if job.new else ' (in the queue already)'}")
-    log = submit.log(plan.folder, "STAGE")
-    _say(console, f"logs: {log}; how far they are: langadapt show {plan.folder}; to stop: {submit.cancel(jobs)}")
+    if jobs:
+        console.print(f"  logs: {submit.log(plan.folder, 'STAGE')}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  how far: langadapt show {plan.folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  to stop: {submit.cancel(jobs)}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        _say(console, f"all {len(plan.stages)} stages are done")
 
 
 def _label(row: dict[str, Any]) -> str:
