@@ -228,11 +228,10 @@ class _Execution:
             )
 
     def _begin(self) -> None:
-        artifacts.write_text(self.folder / "recipe.toml", self.plan.recipe.to_toml())
-        artifacts.write_json(self.folder / "lock.json", self.plan.lock)
-        self.state = run_state.begin(self.plan)
+        with alone(self.folder):
+            self.state = run_state.begin(self.plan)
+            run_state.describe(self.plan, self.state, self.others)
         self.log.event("run", name=self.state["name"], status="running", rehearsal=self.state["rehearsal"])
-        self._write_state()
 
     def _base_folder(self) -> str:
         """The base model as a folder of safetensors; a hub model is fetched, a GGUF file is converted once."""

@@ -55,6 +55,13 @@ def _entry(folder: Path, stage: PlannedStage) -> dict[str, Any]:
     return entry | kept | {"status": "cached", "artifact": f"stages/{stage.id}"}
 
 
+def describe(plan: Plan, state: dict[str, Any], others: Collection[str]) -> None:
+    """Writes what a run begins with, recipe and pinned revisions beside the state; see `write`."""
+    artifacts.write_text(plan.folder / "recipe.toml", plan.recipe.to_toml())
+    artifacts.write_json(plan.folder / "lock.json", plan.lock)
+    write(plan.folder, state, others)
+
+
 def write(folder: Path, state: dict[str, Any], others: Collection[str]) -> None:
     """Writes `run.json`; to be called in an `alone` block.
 

@@ -199,10 +199,8 @@ def _reached(stage: PlannedStage, folder: Path) -> str:
 def _describe(plan: Plan, wanted: list[str]) -> None:
     """Writes what the jobs read: the recipe as it is now, the pinned revisions, and a state that they go on with."""
     (plan.folder / FOLDER).mkdir(exist_ok=True)
-    artifacts.write_text(plan.folder / "recipe.toml", plan.recipe.to_toml())
-    artifacts.write_json(plan.folder / "lock.json", plan.lock)
     state = run_state.begin(plan) | {"status": "waiting"}
-    run_state.write(plan.folder, state, {stage.id for stage in plan.stages} - set(wanted))
+    run_state.describe(plan, state, {stage.id for stage in plan.stages} - set(wanted))
 
 
 def _remember(folder: Path, job: Job) -> None:
