@@ -327,6 +327,7 @@ def statuses(out: Path) -> dict[str, str]:
     return {stage["id"]: stage["status"] for stage in read(out / "run.json")["stages"]}
 
 
+@pytest.mark.slow
 def test_single_stages_one_after_the_other_make_what_a_run_of_all_makes(place, whole, tmp_path):
     out, changed = tmp_path / "run", ["rehearsal.cpt_steps=5"]  # of which no stage depends
     langadapt("run", place / "recipe.toml", "--set", *changed, "--out", out, "--stage", "evaluate-base")
@@ -372,6 +373,7 @@ def test_two_stages_of_one_folder_may_run_at_once_but_not_twice_and_not_beside_a
         pass
 
 
+@pytest.mark.slow
 def test_run_json_keeps_what_runs_of_other_stages_write_meanwhile(place, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     plan = Recipe.load(place / "recipe.toml", ["further.training.max_steps=3"]).plan(tmp_path / "run")
