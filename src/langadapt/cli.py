@@ -46,8 +46,11 @@ def cli() -> None:
 @rehearse_option
 @set_option
 @out_option
+@click.option("--stage", "stages", multiple=True, metavar="ID", help="Run only this stage; may be repeated.")
 @json_option
-def run(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def run(
+    recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, stages: tuple[str, ...], as_json: bool
+) -> None:
     """Run every stage that is not done yet, and write the report."""
     from rich.console import Console
 
@@ -58,11 +61,37 @@ def run(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | Non
     console = Console(stderr=True)
     if not as_json:
         show.heading(plan, console)
-    done = plan.execute(console=Console(stderr=True, quiet=as_json))
+    done = plan.execute(stages=stages, console=Console(stderr=True, quiet=as_json))
     if as_json:
         print_json({"run": done.state, "report": done.rows, "folder": str(done.folder)})
     else:
         show.results(done, Console())
+
+
+@cli.command()
+@recipe_argument
+@rehearse_option
+@set_option
+@out_option
+@click.option("--dry-run", is_flag=True, help="Only print the batch scripts; nothing is written or submitted.")
+@json_option
+def submit(
+    recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, dry_run: bool, as_json: bool
+) -> None:
+    """Submit a Slurm job for every stage that is not done, each waiting for those that it needs."""
+    from langadapt import show
+    from langadapt import submit as jobs
+
+    plan = _load(recipe, rehearse, overrides).plan(out)
+    made = jobs.submit(plan, dry_run=dry_run)
+    if as_json:
+        print_json(jobs.to_json(plan, made))
+    elif dry_run:
+        click.echo("\n".join(job.script for job in made), nl=False)
+    else:
+        from rich.console import Console
+
+        show.submitted(plan, made, Console())
 
 
 @cli.command()

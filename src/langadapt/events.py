@@ -23,7 +23,7 @@ class EventLog:
     """Events of one run, appended to a file and shown on a console."""
 
     def __init__(self, path: Path, console: Console):
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)  # a line in one piece, beside those of other runs of single stages
         self.console = console
         self._stage = ""
         self._progress: Progress | None = None
@@ -41,8 +41,7 @@ class EventLog:
             "stage": self._stage,
             **fields,
         }
-        self._file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-        self._file.flush()
+        self._file.write((json.dumps(record, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
 
     def info(self, message: str) -> None:
         """Something worth a line on the screen."""

@@ -136,15 +136,14 @@ class Others:
 
 
 @contextmanager
-def joined(plan: Plan, stopped: Callable[[], bool]) -> Iterator[Others | None]:
-    """The other machines for as long as a run takes; None where a recipe trains on one.
+def joined(machines: int, stopped: Callable[[], bool]) -> Iterator[Others | None]:
+    """The other machines for as long as a run takes; None where there is only this one.
 
     Raises:
         RunError: not all of them have come.
         Interrupted: the user stopped it meanwhile.
     """
-    machines = plan.recipe.table.compute.machines
-    if machines == 1 or all(stage.status == "cached" for stage in plan.stages):
+    if machines == 1:
         yield None
         return
     lines: list[Line] = []

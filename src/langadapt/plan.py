@@ -6,7 +6,7 @@ Finds every input, fingerprints it, sizes every stage and says what is in the wa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -75,6 +75,17 @@ class PlannedStage:
     reason: str = ""
     work: Any = None  # what the kind's `plan` hands to its `run`
 
+    @property
+    def needs(self) -> list[str]:
+        """Ids of the stages that this one starts from or reads."""
+        read = [found.ref.stage for found in self.inputs if found.where == "stage"]
+        return [id for id in dict.fromkeys([self.parent, *read]) if id != BASE]
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights learn in it."""
+        return getattr(self.options, "training", None) is not None
+
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -94,7 +105,13 @@ class PlannedStage:
 
 @dataclass(kw_only=True)
 class Plan:
-    """Everything that will be done, in order. `execute` does it."""
+    """Everything that will be done, in order. `execute` does it.
+
+    Attributes:
+        problems: what is in the way, wherever it would run.
+        lacks: what this machine lacks for the stages that train; a node of a cluster may have it.
+        warnings: what may turn out badly.
+    """
 
     recipe: Recipe
     folder: Path
@@ -102,13 +119,15 @@ class Plan:
     machine: Machine
     stages: list[PlannedStage]
     problems: list[str]
+    lacks: list[str]
     warnings: list[str]
     lock: dict[str, Any]
 
-    def execute(self, *, console: Any = None) -> Run:
+    def execute(self, *, stages: Collection[str] = (), console: Any = None) -> Run:
         """Runs every stage that is not cached and writes the report.
 
         Args:
+            stages: ids of those to run; all when empty. What they start from or read must be done.
             console: a rich console for progress; the standard one when None.
 
         Raises:
@@ -117,15 +136,25 @@ class Plan:
         """
         from langadapt.run import execute
 
-        return execute(self, console=console)
+        return execute(self, stages=stages, console=console)
 
     @property
     def disk(self) -> int:
         """Bytes still to be written or downloaded."""
-        return (self.base.download or 0) + sum(s.estimate.disk for s in self.stages if s.status != "cached")
+        return self.disk_for(s for s in self.stages if s.status != "cached")
+
+    def disk_for(self, stages: Iterable[PlannedStage]) -> int:
+        """Bytes that these stages write, and the base model that is downloaded for them."""
+        return (self.base.download or 0) + sum(stage.estimate.disk for stage in stages)
 
     def stage(self, id: str) -> PlannedStage:
         return next(s for s in self.stages if s.id == id)
+
+    def awaited(self, stage: PlannedStage) -> list[PlannedStage]:
+        """Stages that must be done before one can run and are not: the nearest on every way up from it."""
+        needs = [self.stage(id) for id in stage.needs]
+        nearest = [self.awaited(need) if need.status == "cached" else [need] for need in needs]
+        return list({found.id: found for way in nearest for found in way}.values())
 
     def to_json(self) -> dict[str, Any]:
         base = dataclasses.asdict(self.base) | {"parameters": self.base.shape.parameters if self.base.shape else None}
@@ -143,6 +172,7 @@ class Plan:
             "changes": [dataclasses.asdict(c) for c in self.recipe.changes],
             "disk": self.disk,
             "problems": self.problems,
+            "lacks": self.lacks,
             "warnings": self.warnings,
         }
 
@@ -234,14 +264,22 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     stages = [_planned(stage, planner) for stage in recipe.stages]
     decontamination.plan(stages, planner)
     plan = Plan(
-        recipe=recipe, folder=folder, base=base, machine=machine, stages=stages, problems=[], warnings=[], lock=lock
+        recipe=recipe,
+        folder=folder,
+        base=base,
+        machine=machine,
+        stages=stages,
+        problems=[],
+        lacks=[],
+        warnings=[],
+        lock=lock,
     )
     fingerprint_stages(plan)
     plan.problems = [*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]
     if any(s.status == "pending" and s.options.refs for s in stages):
         plan.problems += preparation.problems(recipe)
     if any(s.status == "pending" and known.stages[s.kind].makes == "model" and s.options.refs for s in stages):
-        plan.problems += compute.missing(recipe, machine)
+        plan.lacks = list(compute.missing(recipe, machine))
     plan.problems = list(dict.fromkeys(plan.problems))
     plan.warnings = _warnings(plan)
     return plan

@@ -102,7 +102,8 @@ def whole(plan: Plan, ids: Collection[str], say: Callable[[str], None]) -> list[
         UserError: there is no such stage, a corpus cannot be read, or the cache cannot be written.
         RunError: tasks of the engine failed.
     """
-    from langadapt.run import locked, pin_corpora
+    from langadapt.locks import locked
+    from langadapt.run import pin_corpora
 
     stages = [stage for stage in _stages(plan, ids) if ids or (stage.status == "pending" and _can_be_read(stage))]
     if said := list(problems(plan.recipe)):

@@ -303,10 +303,20 @@ class Compute(Table):
                     yield (key,), f"a single process trains, and {number} are asked for", 'backend = "ddp"'
         if self.options and self.backend in ("single", "ddp"):
             yield ("options",), "options are of fsdp or deepspeed", "those of ddp stand in [stage.training]"
-            return
-        from langadapt.compute import option_problems
+        else:
+            from langadapt.compute import option_problems
 
-        yield from option_problems(self)
+            yield from option_problems(self)
+        if self.slurm:
+            from langadapt.submit import OWNED
+
+            for name in self.slurm:
+                if name.replace("_", "-") in OWNED:
+                    yield (
+                        ("slurm", name),
+                        "langadapt sets this itself",
+                        "machines says how many nodes" * (name == "nodes"),
+                    )
 
 
 class RecipeTable(Table):
@@ -433,7 +443,7 @@ class Recipe:
                 "revision": "main",
                 "rehearsed": True,
                 "preparation": Preparation(),
-                "compute": Compute(),
+                "compute": Compute(slurm=self.table.compute.slurm),
                 "evaluation": evaluation.model_copy(
                     update={
                         "max_documents": min(evaluation.max_documents or most_documents, most_documents),

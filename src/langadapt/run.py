@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langadapt import artifacts, compute, machines, preparation
+from langadapt import artifacts, compute, machines, preparation, run_state
 from langadapt.artifacts import ModelRef
-from langadapt.errors import Interrupted, RunError, UserError
+from langadapt.errors import Interrupted, RunError, UserError, nearest
 from langadapt.events import EventLog
 from langadapt.inputs import Input
+from langadapt.locks import alone, locked
 from langadapt.machine import Machine, free_disk, reset_peak_memory
 from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller
 from langadapt.plugins import Registry, registry
@@ -114,22 +113,53 @@ class Run:
         return self.folder / "report.html"
 
 
-def execute(plan: Plan, *, console: Any = None) -> Run:
+def execute(plan: Plan, *, stages: Collection[str] = (), console: Any = None) -> Run:
     """See `Plan.execute`."""
     from rich.console import Console
 
     console = console or Console(stderr=True)
-    if plan.problems:
-        raise UserError("\n".join(plan.problems))
+    known = [stage.id for stage in plan.stages]
+    for id in stages:
+        if id not in known:
+            raise UserError(f'{plan.recipe.source}: there is no stage "{id}"; {nearest(id, known)}')
+    trains = any(s.trains and s.status != "cached" and s.id in (stages or known) for s in plan.stages)
+    if said := [*plan.problems, *(plan.lacks if trains else [])]:
+        raise UserError("\n".join(said))
+    together = plan.recipe.table.compute.machines if trains else 1
     with _stoppable() as stop:
-        if plan.recipe.table.compute.machines > 1 and compute.this_number():
+        if together > 1 and compute.this_number():
             return machines.follow(plan, stop.is_set)
-        with locked(plan.folder), machines.joined(plan, stop.is_set) as others:
+        with locked(plan.folder, stages), machines.joined(together, stop.is_set) as others:
             log = EventLog(plan.folder / "events.jsonl", console)
             try:
-                return _Execution(plan, log, stop, others).run()
+                return _Execution(plan, log, stop, stages or known, others).run()
             finally:
                 log.close()
+
+
+def pin(plan: Plan) -> None:
+    """Asks the hub for access and commits, so that a closed gate is found now and not after a day of training.
+
+    Notes in the plan's lock what the run is made of, and with it finds out which stages are done.
+
+    Raises:
+        UserError: the hub cannot be reached, or does not give access.
+    """
+    known, lock = registry(), plan.lock
+    lock.setdefault("model", {})
+    if plan.base.kind != "hub":
+        lock["model"][plan.base.reference] = base_fingerprint(plan)
+    elif not all(known.stages[s.kind].makes == "corpus" for s in plan.stages):
+        key = f"{plan.base.reference}@{plan.recipe.table.revision}"
+        if key not in lock["model"]:
+            from langadapt.hub import pin_model
+
+            lock["model"][key] = pin_model(plan.base.reference, plan.recipe.table.revision)
+    pin_corpora(plan, plan.stages)
+    fingerprint_stages(plan)
+    lock["files"] = {i.label: i.fingerprint for s in plan.stages for i in s.inputs if i.where != "hub"}
+    lock["packages"] = _versions(known)
+    lock["python"] = platform.python_version()
 
 
 def pin_corpora(plan: Plan, stages: Iterable[PlannedStage]) -> None:
@@ -156,22 +186,27 @@ def _hub_inputs(stages: Iterable[PlannedStage]) -> list[Input]:
 
 
 class _Execution:
-    def __init__(self, plan: Plan, log: EventLog, stop: threading.Event, others: Others | None):
-        self.plan, self.log, self.stop, self.folder, self.others = plan, log, stop, plan.folder, others
+    def __init__(
+        self, plan: Plan, log: EventLog, stop: threading.Event, chosen: Collection[str], others: Others | None
+    ):
+        self.plan, self.log, self.stop, self.folder, self.machines = plan, log, stop, plan.folder, others
         self.registry = registry()
         self.models: dict[str, ModelRef] = {}
         self.state: dict[str, Any] = {}
+        self.chosen = set(chosen)
+        self.left = {stage.id for stage in plan.stages} - self.chosen  # to other runs
 
     def run(self) -> Run:
         started = time.monotonic()
-        previous = artifacts.read_json(self.folder / "run.json") or {}
-        self._pin()
+        pin(self.plan)
+        self._check_needs()
         self._check_room()
-        self._begin(previous)
+        self._begin()
         try:
             self.models[BASE] = ModelRef(weights=self._base_folder())
             for stage, entry in zip(self.plan.stages, self.state["stages"], strict=True):
-                self._stage(stage, entry)
+                if stage.id in self.chosen or stage.status == "cached":
+                    self._stage(stage, entry)
             self.state["status"] = "done"
         except BaseException as error:
             self.state["status"] = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
@@ -179,76 +214,43 @@ class _Execution:
             self._write_state()
             raise
         self.state["seconds"] = round(time.monotonic() - started, 1)
-        self._write_state()
         return self._report()
+
+    @property
+    def to_do(self) -> list[PlannedStage]:
+        return [s for s in self.plan.stages if s.id in self.chosen and s.status != "cached"]
 
     # --- before the first stage --------------------------------------------------------------------------------------
 
-    def _pin(self) -> None:
-        """Asks the hub for access and commits, so that a closed gate is found now and not after a day of training."""
-        plan, table = self.plan, self.plan.recipe.table
-        lock = plan.lock
-        lock.setdefault("model", {})
-        if plan.base.kind == "hub" and not all(self._makes_corpus(s) for s in plan.stages):
-            key = f"{plan.base.reference}@{table.revision}"
-            if key not in lock["model"]:
-                from langadapt.hub import pin_model
-
-                lock["model"][key] = pin_model(plan.base.reference, table.revision)
-        elif plan.base.kind != "hub":
-            lock["model"][plan.base.reference] = base_fingerprint(plan)
-        pin_corpora(plan, plan.stages)
-        fingerprint_stages(plan)
-        lock["files"] = {i.label: i.fingerprint for s in plan.stages for i in s.inputs if i.where != "hub"}
-        lock["packages"] = _versions(self.registry)
-        lock["python"] = platform.python_version()
+    def _check_needs(self) -> None:
+        said = [
+            f"{self.folder}: stage {stage.id} needs {need.id}, which is not done ({need.reason}); "
+            f"run it first, with --stage {need.id} beside it, or all stages without --stage"
+            for stage in self.to_do
+            for need in self.plan.awaited(stage)
+            if need.id in self.left
+        ]
+        if said:
+            raise UserError("\n".join(said))
 
     def _check_room(self) -> None:
-        free = free_disk(self.folder)
-        if self.plan.disk > free:
+        needed, free = self.plan.disk_for(self.to_do), free_disk(self.folder)
+        if needed > free:
             raise UserError(
-                f"{self.folder}: about {self.plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are "
+                f"{self.folder}: about {needed / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are "
                 "free; choose a folder on a larger disk with --out"
             )
 
-    def _begin(self, previous: dict[str, Any]) -> None:
-        artifacts.write_text(self.folder / "recipe.toml", self.plan.recipe.to_toml())
-        artifacts.write_json(self.folder / "lock.json", self.plan.lock)
-        earlier = {s["id"]: s for s in previous.get("stages", [])}
-        self.state = {
-            "schema": 1,
-            "name": self.plan.recipe.table.name,
-            "status": "running",
-            "rehearsal": self.plan.recipe.rehearsal,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": 0.0,
-            "environment": _environment(self.plan),
-            "changes": [vars(c) for c in self.plan.recipe.changes],
-            "stages": [],
-        }
-        for stage in self.plan.stages:
-            kept = earlier.get(stage.id, {}) if stage.status == "cached" else {}
-            self.state["stages"].append(
-                {
-                    "id": stage.id,
-                    "kind": stage.kind,
-                    "from": stage.parent,
-                    "status": "pending",
-                    "digest": stage.digest,
-                    "seconds": kept.get("seconds"),
-                    "reason": stage.reason,
-                    "accounting": {},
-                    "metrics": {},
-                    "artifact": None,
-                }
-            )
+    def _begin(self) -> None:
+        with alone(self.folder):
+            self.state = run_state.begin(self.plan)
+            run_state.describe(self.plan, self.state, self.left)
         self.log.event("run", name=self.state["name"], status="running", rehearsal=self.state["rehearsal"])
-        self._write_state()
 
     def _base_folder(self) -> str:
         """The base model as a folder of safetensors; a hub model is fetched, a GGUF file is converted once."""
         base = self.plan.base
-        if all(s.status == "cached" or self._makes_corpus(s) for s in self.plan.stages):
+        if all(self._makes_corpus(stage) for stage in self.to_do):
             return base.reference
         if base.kind == "hub":
             from langadapt.hub import fetch_model
@@ -259,31 +261,27 @@ class _Execution:
         assert base.path is not None
         if base.kind == "folder":
             return str(base.path)
-        digest = artifacts.digest_files([base.path])
+        with alone(self.folder, ".base.lock"):
+            return str(self._unpacked(base.path))
+
+    def _unpacked(self, file: Path) -> Path:
+        digest = artifacts.digest_files([file])
         folder = self.folder / "base"
         if (artifacts.read_json(folder / "source.json") or {}).get("sha256") != digest:
             from langadapt.loading import convert_gguf
 
-            self.log.info(f"base model {base.reference}: unpacking {base.path.name}")
+            self.log.info(f"base model {self.plan.base.reference}: unpacking {file.name}")
             partial = folder.with_name(".base.partial")
-            convert_gguf(base.path, partial)
-            artifacts.write_json(partial / "source.json", {"file": base.path.name, "sha256": digest})
+            convert_gguf(file, partial)
+            artifacts.write_json(partial / "source.json", {"file": file.name, "sha256": digest})
             artifacts.publish(partial, folder)
-        return str(folder)
+        return folder
 
     # --- a stage -----------------------------------------------------------------------------------------------------
 
     def _stage(self, stage: PlannedStage, entry: dict[str, Any]) -> None:
         final = self.folder / "stages" / stage.id
         if stage.status == "cached":
-            about = artifacts.read_json(final / "stage.json")
-            entry.update(
-                status="cached",
-                accounting=about["accounting"],
-                metrics=about["metrics"],
-                artifact=f"stages/{stage.id}",
-                seconds=about["seconds"],
-            )
             self.log.event("stage", id=stage.id, status="cached")
             self.log.console.print(f"[dim]{stage.id}[/dim]  cached")
         else:
@@ -381,7 +379,7 @@ class _Execution:
             machine=self.plan.machine,
             seed=self.plan.recipe.table.seed,
             stop=self.stop,
-            others=self.others,
+            others=self.machines,
         )
 
     def _model_of(self, stage: PlannedStage, folder: Path) -> ModelRef:
@@ -394,47 +392,18 @@ class _Execution:
     # --- what is left behind -----------------------------------------------------------------------------------------
 
     def _write_state(self) -> None:
-        artifacts.write_json(self.folder / "run.json", self.state)
+        with alone(self.folder):
+            run_state.write(self.folder, self.state, self.left)
 
     def _report(self) -> Run:
+        """The report on all that is done; the last of several runs of single stages writes the whole one."""
         from langadapt.report import write_report
 
-        rows = write_report(self.plan, self.state)
-        self.log.event("run", name=self.state["name"], status="done", seconds=self.state["seconds"])
+        with alone(self.folder):
+            run_state.write(self.folder, self.state, self.left)
+            rows = write_report(self.plan, self.state)
+        self.log.event("run", name=self.state["name"], status=self.state["status"], seconds=self.state["seconds"])
         return Run(folder=self.folder, state=self.state, rows=rows)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps two runs out of one folder."""
-    from filelock import FileLock, Timeout
-
-    files = [folder / name for name in (".lock", "events.jsonl")]
-    ours = [p for p in (*files, folder / "stages", folder, *folder.parents) if not p.exists()]
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-        lock.acquire(timeout=0)
-        (folder / "stages").mkdir(exist_ok=True)
-    except Timeout:
-        raise UserError(
-            f"{folder} is in use by another run; wait for it, or choose another folder with --out"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
-        if not (folder / "run.json").exists():  # nothing was begun, so nothing is left behind but what was there
-            for path in ours:
-                with suppress(OSError):  # not empty: somebody else's files
-                    if path in files:
-                        path.unlink(missing_ok=True)
-                    else:
-                        path.rmdir()
 
 
 @contextmanager
@@ -471,16 +440,6 @@ def in_words(error: BaseException, stage: PlannedStage, folder: Path) -> RunErro
             "on, or choose a folder on a larger disk with --out"
         )
     return None
-
-
-def _environment(plan: Plan) -> dict[str, Any]:
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "machine": str(plan.machine),
-        "bf16": plan.machine.bf16,
-        "packages": plan.lock["packages"],
-    }
 
 
 def _versions(known: Registry) -> dict[str, str]:

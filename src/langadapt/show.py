@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from langadapt import compute, preparation
+from langadapt import compute, preparation, submit
 from langadapt.evaluation import ENOUGH
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def plan(plan: Plan, console: Console) -> None:
         console.print("changed from what the recipe says:", style="bold")
         for change in plan.recipe.changes:
             _say(console, f"{change.key}: {_short(change.before)} → {_short(change.after)}  ({change.why})")
-    for problem in plan.problems:
+    for problem in [*plan.problems, *plan.lacks]:
         _say(console, f"in the way: {problem}", style="red")
 
 
@@ -182,9 +182,37 @@ def results(run: Run, console: Console) -> None:
             _say(console, f"{row['stage']}: merged weights are {row['value']:.1e} nats (KL) from {what}")
     if any(r.get("limited") for r in rows):
         _say(console, "scored on a part of the data only: a sign of life, not a measurement", style="yellow")
+    if state["status"] != "done":
+        console.print(_standing(run))
     cached = sum(s["status"] == "cached" for s in state["stages"])
     _say(console, f"{len(state['stages'])} stages, {cached} cached, {state['seconds']:.0f} s")
-    console.print(f"  report: {run.report}", highlight=False, markup=False, soft_wrap=True)
+    if run.report.exists():
+        console.print(f"  report: {run.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _standing(run: Run) -> Table:
+    """How far each stage of a run is that is not done."""
+    jobs = submit.jobs(run.folder)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("stage", "status", "job", "seconds", "why"):
+        table.add_column(name, overflow="fold")
+    for stage in run.state["stages"]:
+        job = jobs[stage["id"]].job if stage["id"] in jobs else ""
+        table.add_row(stage["id"], stage["status"], job, _time(stage["seconds"]), Text(stage["reason"]))
+    return table
+
+
+def submitted(plan: Plan, jobs: list[submit.Job], console: Console) -> None:
+    """Which jobs are in the queue now, and how to look after them."""
+    for job in jobs:
+        after = f", after {', '.join(job.after)}" if job.after else ""
+        _say(console, f"{job.stage}: job {job.job}{after}{'' if job.new else ' (in the queue already)'}")
+    if jobs:
+        console.print(f"  logs: {submit.log(plan.folder, 'STAGE')}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  how far: langadapt show {plan.folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  to stop: {submit.cancel(jobs)}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        _say(console, f"all {len(plan.stages)} stages are done")
 
 
 def _label(row: dict[str, Any]) -> str:

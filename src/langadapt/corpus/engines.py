@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from langadapt import slurm
 from langadapt.corpus.cache import VARIABLE as CACHE
 from langadapt.corpus.cache import cache_folder
 from langadapt.corpus.workers import VARIABLE as WORKERS
@@ -74,28 +74,13 @@ def slurm_script(tasks: Tasks) -> str:
     """
     flags = {
         "job-name": tasks.name,
-        **{name.replace("_", "-"): value for name, value in tasks.options.items()},
+        **tasks.options,
         "array": ",".join(map(str, tasks.numbers)),
-        "output": str(tasks.folder).replace("%", "%%") + "/%a.log",
+        "output": slurm.output(tasks.folder) + "/%a.log",
     }
-    command = shlex.join([sys.executable, "-P", "-m", "langadapt", *tasks.command, "--task"])
+    command = slurm.langadapt(*tasks.command, "--task")
     done = shlex.quote(str(tasks.folder))
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            *(f"#SBATCH {flag}" for name, value in flags.items() if (flag := _flag(name, value))),
-            f"export {CACHE}={shlex.quote(str(cache_folder().resolve()))}",
-            f'export {WORKERS}="$SLURM_CPUS_ON_NODE"  # the cores that the task was given, not those of the node',
-            f'{command} "$SLURM_ARRAY_TASK_ID" && touch {done}/"$SLURM_ARRAY_TASK_ID.done"',
-            "",
-        ]
-    )
-
-
-def _flag(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"--{name}" if value else ""
-    return f"--{name}={shlex.quote(str(value))}"
+    return slurm.script(flags, [f'{command} "$SLURM_ARRAY_TASK_ID" && touch {done}/"$SLURM_ARRAY_TASK_ID.done"'])
 
 
 def _run_by_slurm(tasks: Tasks, stopped: Callable[[], bool]) -> list[int]:
@@ -203,8 +188,8 @@ def _wait(ended: Callable[[], bool], stopped: Callable[[], bool]) -> None:
 
 ENGINES: Mapping[str, Engine] = {
     "slurm": Engine(
-        missing=lambda: "" if shutil.which("sbatch") else "there is no sbatch here; start it on a node of the cluster",
-        owned=("array", "output", "wait", "parsable", "wrap"),
+        missing=slurm.missing,
+        owned=slurm.OWNED,
         run=_run_by_slurm,
     ),
     "ray": Engine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def write_report(plan: Plan, state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Writes `report.json`, `report.html` and `MODEL_CARD.md`, and returns the rows that all three show."""
+    """Writes `report.json`, `report.html` and `MODEL_CARD.md`, and returns the rows that all three show.
+
+    They tell of the stages that are done: what another version of a stage left in the folder is not shown.
+    """
+    done = {stage["id"] for stage in state["stages"] if stage["status"] in ("done", "cached")}
+    plan = replace(plan, stages=[stage for stage in plan.stages if stage.id in done])
     rows = collect_rows(plan)
     artifacts.write_json(plan.folder / "report.json", rows)
     artifacts.write_text(plan.folder / "report.html", page(plan, state, rows))

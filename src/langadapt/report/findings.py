@@ -485,7 +485,7 @@ def translations(plan: Plan) -> list[Translated]:
 
 def certificates(plan: Plan, state: Mapping[str, Any]) -> list[str]:
     """What each merge found, in words."""
-    made = {s["id"]: s.get("metrics") or {} for s in state["stages"] if s["kind"] == "merge"}
+    made = {s["id"]: s["metrics"] for s in state["stages"] if s["kind"] == "merge" and s["metrics"]}
     return [said for id, metrics in made.items() for said in _certificate(plan, id, metrics)]
 
 
