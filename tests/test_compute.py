@@ -284,7 +284,7 @@ def test_what_the_machine_lacks_is_said_with_the_fix(place, monkeypatch, overrid
     monkeypatch.setattr("langadapt.compute.find_spec", lambda name: None)
     monkeypatch.setattr("langadapt.plan.this_machine", lambda: machine)
     loaded = Recipe.load(recipe(place, "lacking", ONE), [f"compute.{o}" for o in overrides])
-    (problem,) = loaded.plan(place / "lacking").problems
+    (problem,) = loaded.plan(place / "lacking").lacks
     assert said in problem
 
 

@@ -278,7 +278,7 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     plan.problems = [*filter(None, [base.problem]), *(p for s in stages for p in s.problems)]
     if any(s.status == "pending" and s.options.refs for s in stages):
         plan.problems += preparation.problems(recipe)
-    if any(s.status == "pending" and known.stages[s.kind].makes == "model" and s.options.refs for s in stages):
+    if any(s.trains and s.status == "pending" for s in stages):
         plan.lacks = list(compute.missing(recipe, machine))
     plan.problems = list(dict.fromkeys(plan.problems))
     plan.warnings = _warnings(plan)
