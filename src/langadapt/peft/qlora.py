@@ -37,7 +37,7 @@ def quantise(model: Any, *, bnb_4bit_quant_type: str, bnb_4bit_use_double_quant:
     """To 4 bits, in blocks of 64 weights with a scale each (Dettmers et al. 2023, arXiv 2305.14314)."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
-    for parent, child, layer in _linears(model):
+    for parent, child, layer in linears(model):
         weight = layer.weight.data
         new = Linear4bit(
             layer.in_features,
@@ -68,7 +68,7 @@ def _to_8_bits(model: Any, threshold: float) -> None:
     """
     from bitsandbytes.nn import Int8Params, Linear8bitLt
 
-    for parent, child, layer in _linears(model):
+    for parent, child, layer in linears(model):
         weight = layer.weight.data
         new = Linear8bitLt(
             layer.in_features,
@@ -85,7 +85,7 @@ def _to_8_bits(model: Any, threshold: float) -> None:
     model.is_loaded_in_8bit = True
 
 
-def _linears(model: Any) -> list[tuple[Any, str, Any]]:
+def linears(model: Any) -> list[tuple[Any, str, Any]]:
     """Every linear layer but the head, with the module that holds it and its name there."""
     import torch
 
