@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from test_peft import BY_NAME, load, options_of, prepare, shape_of
 from torch.nn import functional
 
@@ -72,17 +73,17 @@ def reference_gradients(model: Any, packed: dict[str, torch.Tensor]) -> dict[str
 
 
 def in_double(model: Any) -> Any:
-    """A copy with float64 weights; a quantised layer becomes the matrix that it multiplies unit vectors by."""
-    exact = copy.deepcopy(model)
-    for name, layer in list(exact.named_modules()):
-        if type(layer).__name__ in ("Linear4bit", "Linear8bitLt") and hasattr(
-            layer.weight, "quant_state" if "4" in type(layer).__name__ else "SCB"
-        ):
-            plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=False)
-            with torch.no_grad():
-                plain.weight.copy_(model.get_submodule(name)(torch.eye(layer.in_features)).T)
-            exact.set_submodule(name, plain.requires_grad_(False))
-    return exact.double()
+    """A copy with float64 weights, where a quantised layer is the matrix that it multiplies unit vectors by."""
+    quantised = {n: layer for n, layer in model.named_modules() if isinstance(layer, (Linear4bit, Linear8bitLt))}
+    for name, layer in quantised.items():
+        plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=False).requires_grad_(False)
+        with torch.no_grad():
+            plain.weight.copy_(layer(torch.eye(layer.in_features)).T)
+        model.set_submodule(name, plain)
+    exact = copy.deepcopy(model).double()
+    for name, layer in quantised.items():
+        model.set_submodule(name, layer)
+    return exact
 
 
 def stir(model: Any) -> None:

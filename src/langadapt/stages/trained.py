@@ -216,14 +216,9 @@ class TrainedOptions(ReadingOptions):
         if waits := training.get("unfreeze"):
             training["unfreeze"] = {pattern: self._as_share(wait) for pattern, wait in waits.items()}
         if kwargs := training.get("lr_scheduler_kwargs"):
-            training["lr_scheduler_kwargs"] = {
-                key: self._as_share(value)
-                if key in SHARES
-                else _scaled(value, scale)
-                if key in ("min_lr", "lr_end")
-                else value
-                for key, value in kwargs.items()
-            }
+            shares = {key: self._as_share(kwargs[key]) for key in SHARES if key in kwargs}
+            lowest = {key: _scaled(kwargs[key], scale) for key in ("min_lr", "lr_end") if key in kwargs}
+            training["lr_scheduler_kwargs"] = kwargs | shares | lowest
         training.update(activation_checkpointing=False, logging_steps=1, save_steps=100)
         if training.get("eval_steps"):
             training["eval_steps"] = training["save_steps"] = max(1, training["max_steps"] // 4)
