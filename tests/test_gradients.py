@@ -14,6 +14,7 @@ from test_peft import BY_NAME, load, options_of, prepare, shape_of
 from torch.nn import functional
 
 from langadapt import loading
+from langadapt.errors import UserError
 from langadapt.loss import fused_loss
 from langadapt.testing import tiny_model
 
@@ -30,12 +31,18 @@ QUANTISED = {
     "double": {"bnb_4bit_use_double_quant": True},
     "int8": {"load_in_8bit": True},
 }
-CASES = [(name, "", {}) for name in BY_NAME] + [
-    (name, kind, options) for name in ("qlora", "qdora") for kind, options in QUANTISED.items()
-]
 # In units of a gradient's own length. 8-bit layers round their inputs to 8 bits too, about half a percent of each; what
 # that makes of a gradient of two blocks was 1 to 2 percent. All others compute in fp32.
 TOLERANCE, TOLERANCE_8_BITS = 1e-4, 0.03
+# What cannot be compared so: `adamss` multiplies in fp32 whatever its weights are, `osf` changes its gradients by hooks
+# of its own, and `pvera` draws its noise anew.
+NOT_COMPARED = {"adamss", "osf", "pvera"}
+CASES = [(name, "", {}) for name in BY_NAME if name not in NOT_COMPARED] + [
+    (name, kind, options)
+    for name in ("qlora", "qdora")
+    for kind, options in QUANTISED.items()
+    if (name, kind) != ("qdora", "int8")
+]
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +157,14 @@ def test_exactly_the_weights_that_a_strategy_says_learn_and_nothing_else_moves(
         assert torch.equal(after[weight], value), f"{weight} does not learn and has moved"
 
 
+def test_dora_beside_8_bit_weights_is_refused_on_a_processor(folder: Path) -> None:
+    """PEFT drops the scales there, and the second step would end in an error of bitsandbytes."""
+    with pytest.raises(UserError, match="DoRA beside 8-bit weights needs a GPU"):
+        ready("qdora", folder, {"load_in_8bit": True})
+
+
 def test_every_strategy_of_the_core_is_covered() -> None:
     from langadapt.peft import others
 
-    assert {name for name, _, _ in CASES} == set(BY_NAME)
+    assert {name for name, _, _ in CASES} == set(BY_NAME) - NOT_COMPARED
     assert set(LEARNS) == set(BY_NAME) - set(others.METHODS)

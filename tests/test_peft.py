@@ -120,14 +120,14 @@ def test_lora_plus_has_b_learn_faster(folder: Path, tmp_path: Path) -> None:
         assert rates[id(parameter)] == pytest.approx(8e-3 if "lora_B" in name else 1e-3), name
 
 
-def test_a_learning_rate_of_the_recipe_takes_the_place_of_the_strategys_and_the_first_pattern_decides(
+def test_a_learning_rate_of_the_recipe_takes_the_place_of_the_strategys_and_the_longest_pattern_decides(
     folder: Path, tmp_path: Path
 ) -> None:
     strategy, options = BY_NAME["lora+"], options_of("lora+")
     model = strategy.prepare(load(folder), options)
     arguments = TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, use_cpu=True, report_to=[])
     prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=strategy, options=options)
-    rates = {"*layers.1.*q_proj.lora_B*": 5e-3, "*layers.1.*": 2e-5}
+    rates = {"*layers.1.*": 2e-5, "*layers.1.*q_proj.lora_B*": 5e-3}
     trainer = SeededTrainer(prepared=prepared, training={"learning_rates": rates}, args=arguments)
     found = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():

@@ -346,7 +346,7 @@ class Unfreezing(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, model: Any, unfreeze: Mapping[str, float]):
         learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        found = [(parameter, first_match(unfreeze, name)) for name, parameter in learning]
+        found = [(parameter, best_match(unfreeze, name)) for name, parameter in learning]
         self.waiting = [(parameter, wait) for parameter, wait in found if wait is not None]
         self.all_wait = len(self.waiting) == len(learning)
 
@@ -354,7 +354,7 @@ class Unfreezing(TrainerCallback):  # type: ignore[misc]
         learn = [state.global_step >= in_steps(wait, state.max_steps) for _, wait in self.waiting]
         if self.all_wait and not any(learn):
             raise UserError("training.unfreeze leaves no weight to learn in the first steps; leave one pattern out")
-        for (parameter, _), learns in zip(self.waiting, learn, strict=True):
+        for (parameter, _wait), learns in zip(self.waiting, learn, strict=True):
             parameter.requires_grad_(learns)
 
 
@@ -363,9 +363,13 @@ def in_steps(value: float, steps: int) -> int:
     return int(value) if value >= 1 else math.ceil(value * steps)
 
 
-def first_match(patterns: Mapping[str, float], name: str) -> float | None:
-    """The value of the first pattern that a weight's name matches; None when none does."""
-    return next((value for pattern, value in patterns.items() if fnmatchcase(name, pattern)), None)
+def best_match(patterns: Mapping[str, float], name: str) -> float | None:
+    """The value of the longest pattern that a weight's name matches; None when none does.
+
+    Not of the first, because the order of a table's keys is no part of a digest.
+    """
+    found = [pattern for pattern in patterns if fnmatchcase(name, pattern)]
+    return patterns[max(found, key=lambda pattern: (len(pattern), pattern))] if found else None
 
 
 def pace(optimizer: Any, prepared: Prepared, learning_rates: Mapping[str, float]) -> None:
@@ -381,7 +385,7 @@ def pace(optimizer: Any, prepared: Prepared, learning_rates: Mapping[str, float]
     for group in given:
         for parameter in group["params"]:
             name = names[id(parameter)]
-            rate = first_match(learning_rates, name)
+            rate: float | None = best_match(learning_rates, name)
             if rate is None:
                 rate = group["lr"] * (strategy.rate(name, options) if strategy.rate else 1.0)
             decay = group["weight_decay"] if strategy.decay is None or strategy.decay(name, options) else 0.0

@@ -17,7 +17,17 @@ QUANTISATION = FOUR_BITS | EIGHT_BITS
 
 
 def prepare(model: Any, options: Mapping[str, Any]) -> Any:
-    """Quantises the linear layers of the blocks, then adds LoRA; embeddings, norms and head stay as they are."""
+    """Quantises the linear layers of the blocks, then adds LoRA; embeddings, norms and head stay as they are.
+
+    Raises:
+        UserError: PEFT's DoRA is asked for beside 8-bit weights on a processor, where it loses their scales.
+    """
+    from langadapt.errors import UserError
+
+    if options["load_in_8bit"] and options.get("use_dora") and model.device.type == "cpu":
+        raise UserError(
+            "peft.load_in_8bit: DoRA beside 8-bit weights needs a GPU; leave it out for 4 bits, or use_dora"
+        )
     freeze(model, options)
     return lora.prepare(model, {key: value for key, value in options.items() if key not in QUANTISATION})
 
