@@ -1,6 +1,6 @@
 """A training that is killed at any step ends, when it is run again, with the weights of one that was not: every strategy.
 
-`LANGADAPT_KILLS=8 pytest tests/test_kills.py` kills each strategy eight times; CI does so once.
+`LANGADAPT_KILLS=8 pytest tests/test_kills.py` kills each case eight times; CI does so once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from langadapt.testing import tiny_model
 
 KILLS = int(os.environ.get("LANGADAPT_KILLS", "1"))
 STEPS = 8
-STRATEGIES = ("lora", "rslora", "dora", "pissa", "lora+", "qlora", "qdora", "full", "layers", "freeze", "vera", "boft")
+
 RECIPE = """
 schema = 1
 name = "tiny"
@@ -32,21 +32,48 @@ seed = 7
 automatic = false
 [[stage]]
 id = "adapt"
-kind = "cpt"
-corpus = [{{ path = "{folder}/text.jsonl", held_out = 0 }}]
+kind = "{kind}"
+corpus = [{{ path = "{folder}/{corpus}.jsonl", held_out = 0 }}]
+{stage}
 [stage.peft]
 method = "{method}"
-{options}
+{peft}
 [stage.training]
 learning_rate = 1e-2
 max_steps = {steps}
-max_length = 32
+max_length = {length}
 per_device_train_batch_size = 2
 gradient_accumulation_steps = 2
 logging_steps = 1
 save_steps = 2
+{training}
+{more}
 """
-OPTIONS = {"layers": "first = 1\nlast = 0", "vera": "r = 8", "boft": "boft_block_size = 4"}
+MERGE = """
+[[stage]]
+id = "release"
+kind = "merge"
+"""
+ENGLISH = 'calibration = "{folder}/english.jsonl"'
+ALPACA = 'prompt = "alpaca-it"'
+WSD = 'lr_scheduler_type = "warmup_stable_decay"\nlr_scheduler_kwargs = {{ num_decay_steps = 0.25 }}'
+# By name, what stands in the recipe in place of a plain `cpt` under that strategy.
+CASES: dict[str, dict[str, str]] = {
+    **{name: {} for name in ("lora", "rslora", "dora", "pissa", "lora+", "qlora", "qdora", "full", "freeze")},
+    "layers": {"peft": "first = 1\nlast = 0"},
+    "ssu": {"stage": ENGLISH, "training": "weight_decay = 0.1"},
+    "vera": {"peft": "r = 8"},
+    "boft": {"peft": "boft_block_size = 4"},
+    "grid-lora": {"stage": ENGLISH, "peft": 'r = 4\ngrid = "coarse"', "more": MERGE},
+    "noted-norms": {"stage": ENGLISH},
+    "rates": {"method": "full", "training": 'learning_rates = {{ "*embed*" = 1e-3, "*layers.1.*" = 2e-2 }}'},
+    "schedule": {"method": "lora", "training": WSD},
+    "unfreeze": {"method": "full", "training": 'unfreeze = {{ "*layers.0.*" = 3, "*embed*" = 0.75 }}'},
+    "neftune": {"method": "lora", "training": "neftune_noise_alpha = 5"},
+    "average": {"method": "qlora", "training": "ema_decay = 0.6"},
+    "sft": {"method": "lora", "kind": "sft", "corpus": "chat", "stage": ALPACA, "length": "160"},
+    "preference": {"method": "qlora", "kind": "preference", "corpus": "pairs", "stage": ALPACA, "length": "160"},
+}
 
 # Imports what is heavy once; then every run is a fork, which kills itself where it is told to: after a step, or with a
 # checkpoint written and not yet sealed.
@@ -92,17 +119,35 @@ for line in sys.stdin:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     tiny_model(folder / "model")
-    rows = [{"text": f"Questa è la riga numero {n}, e dopo di lei ne viene un'altra."} for n in range(60)]
-    (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for method in STRATEGIES:
-        text = RECIPE.format(folder=folder, method=method, options=OPTIONS.get(method, ""), steps=STEPS)
-        (folder / f"{method}.toml").write_text(text)
+    lines = {
+        "text": {"text": "Questa è la riga numero {n}, e dopo di lei ne viene un'altra."},
+        "english": {"text": "This is line {n}."},
+        "chat": {"instruction": "Di' {n}", "output": "Ecco {n}."},
+        "pairs": {"prompt": "Che cosa fai, {n}?", "chosen": "Rispondo: {n}.", "rejected": "In English: {n}."},
+    }
+    for name, row in lines.items():
+        rows = [{key: text.format(n=n) for key, text in row.items()} for n in range(60)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = {
+        "kind": "cpt",
+        "corpus": "text",
+        "length": "32",
+        **dict.fromkeys(("stage", "peft", "training", "more"), ""),
+    }
+    for name, case in CASES.items():
+        words = {key: text.format(folder=folder) for key, text in ({"method": name} | plain | case).items()}
+        (folder / f"{name}.toml").write_text(RECIPE.format(folder=folder, steps=STEPS, **words))
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(place: Path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    about = place / "site/langadapt_strategies-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: langadapt-strategies\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[langadapt]\nstrategies = strategies_plugin\n")
+    path = [str(place / "site"), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -120,26 +165,27 @@ def run(place: Path):
 
 
 def weights(out: Path) -> dict:
-    (file,) = (out / "stages/adapt").glob("*/*model.safetensors")
-    return load_file(file)
+    """Of all stages, by stage and name."""
+    files = {file.parts[-3]: file for file in out.glob("stages/*/*/*model.safetensors")}
+    return {f"{stage} {name}": value for stage, file in files.items() for name, value in load_file(file).items()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", STRATEGIES)
-def test_a_killed_training_ends_as_if_it_had_not_been(place: Path, tmp_path: Path, run, method: str) -> None:
-    assert run(method, tmp_path / "undisturbed") == 0
+@pytest.mark.parametrize("name", CASES)
+def test_a_killed_training_ends_as_if_it_had_not_been(place: Path, tmp_path: Path, run, name: str) -> None:
+    assert run(name, tmp_path / "undisturbed") == 0
     expected = weights(tmp_path / "undisturbed")
-    moments = random.Random(method)
+    moments = random.Random(name)
     for number in range(KILLS):
         out = tmp_path / f"killed-{number}"
         step, where = moments.randint(1, STEPS), moments.choice(("step", "saving"))
-        assert run(method, out, step, where) == -signal.SIGKILL, (step, where)
+        assert run(name, out, step, where) == -signal.SIGKILL, (step, where)
         assert not (out / "stages/adapt").exists()
-        assert run(method, out) == 0, (step, where)
+        assert run(name, out) == 0, (step, where)
         found = weights(out)
         assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            assert value.equal(found[name]), f"{name} differs after a kill at step {step} ({where})"
+        for weight, value in expected.items():
+            assert value.equal(found[weight]), f"{weight} differs after a kill at step {step} ({where})"
 
 
 MEASURED = """

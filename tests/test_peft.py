@@ -13,7 +13,7 @@ from langadapt import loading
 from langadapt.errors import UserError
 from langadapt.models import ModelShape
 from langadapt.peft import STRATEGIES, lora, others, qlora
-from langadapt.rounding import stochastic_round
+from langadapt.rounding import round_model, stochastic_round
 from langadapt.testing import tiny_model
 from langadapt.training import Prepared, SeededTrainer
 
@@ -48,11 +48,19 @@ def options_of(name: str) -> dict:
     return {**BY_NAME[name].defaults, **SMALL.get(name, {})}
 
 
+def prepare(name: str, model, options: dict):
+    """As `langadapt.training.prepare` does, with random documents where a strategy asks for some."""
+    strategy = BY_NAME[name]
+    prepared = strategy.prepare(model, options)
+    documents = torch.randint(3, 300, (4, 30), generator=torch.Generator().manual_seed(4)).tolist()
+    return strategy.calibrate(prepared, options, iter(documents)) if strategy.calibrate else prepared
+
+
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name not in others.METHODS])
 def test_the_plan_counts_the_weights_that_really_learn(folder: Path, name: str) -> None:
     model = load(folder)
     expected = BY_NAME[name].trainable(shape_of(model), options_of(name))
-    prepared = BY_NAME[name].prepare(model, options_of(name))
+    prepared = prepare(name, model, options_of(name))
     assert sum(p.numel() for p in prepared.parameters() if p.requires_grad) == expected
 
 
@@ -67,7 +75,7 @@ def test_what_is_saved_on_the_untouched_base_is_what_was_trained(
 ) -> None:
     monkeypatch.setattr(loading, "compute_dtype", lambda: torch.float32)  # so that sums are exact enough to compare
     strategy, options = BY_NAME[name], options_of(name)
-    trained = strategy.prepare(load(folder), options)
+    trained = prepare(name, load(folder), options)
     trained.eval()  # no dropout, so that both see the same
     learning = {n for n, p in trained.named_parameters() if p.requires_grad}
     before = {n: p.detach().clone() for n, p in trained.named_parameters()}
@@ -79,6 +87,7 @@ def test_what_is_saved_on_the_untouched_base_is_what_was_trained(
     with torch.no_grad():
         expected = trained(ids).logits
     if strategy.trains_base:
+        trained = strategy.finish(trained, options) if strategy.finish else trained
         trained.save_pretrained(tmp_path / "model")
         found = load(tmp_path / "model")
     else:
@@ -96,39 +105,6 @@ def test_what_is_saved_on_the_untouched_base_is_what_was_trained(
         torch.testing.assert_close(found(ids).logits, expected, rtol=1e-4, atol=2e-5)
 
 
-QUANTISED = {"nf4": {}, "fp4": {"bnb_4bit_quant_type": "fp4"}, "double": {"bnb_4bit_use_double_quant": True},
-             "int8": {"load_in_8bit": True}}  # fmt: skip
-
-
-@pytest.mark.parametrize("options", QUANTISED.values(), ids=list(QUANTISED))
-def test_gradients_beside_quantised_weights_are_those_beside_the_same_weights_in_double_precision(
-    folder: Path, options: dict
-) -> None:
-    """The reference model gets, as plain float64 matrices, what the quantised layers give for unit vectors."""
-    options = QLORA | options
-    quantised = qlora.prepare(load(folder), options)
-    reference = lora.prepare(load(folder).double(), LORA)
-    with torch.no_grad():
-        for name, parameter in reference.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(
-                    quantised.get_parameter(name) if "lora_A" in name else torch.randn_like(parameter) * 0.02
-                )
-                quantised.get_parameter(name).copy_(parameter)
-            elif "base_layer.weight" in name:
-                layer = quantised.get_submodule(name.rpartition(".")[0])
-                parameter.copy_(layer(torch.eye(layer.in_features)).T)
-    ids = torch.randint(3, 300, (2, 24), generator=torch.Generator().manual_seed(3))
-    for model in (quantised, reference):
-        model(input_ids=ids, labels=ids).loss.backward()
-    for name, parameter in reference.named_parameters():
-        if parameter.grad is not None:
-            found = quantised.get_parameter(name).grad.double()
-            assert (found - parameter.grad).norm() <= (
-                0.02 if options["load_in_8bit"] else 1e-4
-            ) * parameter.grad.norm(), name
-
-
 def test_lora_plus_has_b_learn_faster(folder: Path, tmp_path: Path) -> None:
     strategy, options = BY_NAME["lora+"], options_of("lora+") | {"loraplus_lr_ratio": 8.0}
     model = strategy.prepare(load(folder), options)
@@ -136,12 +112,90 @@ def test_lora_plus_has_b_learn_faster(folder: Path, tmp_path: Path) -> None:
         output_dir=str(tmp_path), learning_rate=1e-3, weight_decay=0.1, use_cpu=True, report_to=[]
     )
     prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=strategy, options=options)
-    optimizer = SeededTrainer(prepared=prepared, args=arguments).create_optimizer()
+    optimizer = SeededTrainer(prepared=prepared, training={}, args=arguments).create_optimizer()
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert len(rates) == len(learning)
     for name, parameter in learning.items():
         assert rates[id(parameter)] == pytest.approx(8e-3 if "lora_B" in name else 1e-3), name
+
+
+def test_a_learning_rate_of_the_recipe_takes_the_place_of_the_strategys_and_the_longest_pattern_decides(
+    folder: Path, tmp_path: Path
+) -> None:
+    strategy, options = BY_NAME["lora+"], options_of("lora+")
+    model = strategy.prepare(load(folder), options)
+    arguments = TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, use_cpu=True, report_to=[])
+    prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=strategy, options=options)
+    rates = {"*layers.1.*": 2e-5, "*layers.1.*q_proj.lora_B*": 5e-3}
+    trainer = SeededTrainer(prepared=prepared, training={"learning_rates": rates}, args=arguments)
+    found = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            first = 5e-3 if "layers.1." in name and "q_proj.lora_B" in name else 2e-5
+            own = 16e-3 if "lora_B" in name else 1e-3
+            assert found[id(parameter)] == pytest.approx(first if "layers.1." in name else own), name
+
+
+# --- ssu --------------------------------------------------------------------------------------------------------------
+
+
+def test_ssu_freezes_the_columns_that_the_text_and_the_weights_make_weigh_most(folder: Path) -> None:
+    """Against the formula of the paper, computed from the inputs of one layer as they are."""
+    options = options_of("ssu") | {"freeze_ratio": 0.25, "num_calibration_samples": 3, "calibration_max_length": 20}
+    documents = torch.randint(3, 300, (4, 30), generator=torch.Generator().manual_seed(5))
+    plain = load(folder)
+    layer, seen = plain.get_submodule("model.layers.1.mlp.down_proj"), []
+    layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0]))
+    with torch.no_grad():
+        for row in documents[:3]:
+            plain(row[None, :20])
+    norms = torch.cat(seen).norm(dim=0)
+    scores = (layer.weight.abs() * norms).sum(0)
+    expected = scores.topk(layer.in_features // 4).indices.sort().values
+    model = prepare_with(documents.tolist(), load(folder), options)
+    shielded = model.get_submodule("model.layers.1.mlp.down_proj")
+    assert torch.equal(shielded.order.argsort()[: len(expected)], expected)
+    assert torch.equal(shielded.matrix(torch.float32), layer.weight), "as long as nothing has learnt"
+
+
+def prepare_with(documents: list, model, options: dict):
+    strategy = BY_NAME["ssu"]
+    return strategy.calibrate(strategy.prepare(model, options), options, iter(documents))
+
+
+def test_frozen_columns_stay_bit_for_bit_under_adamw_with_weight_decay_and_the_others_learn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.bfloat16)
+    before = load(folder).state_dict()
+    options = options_of("ssu")
+    model = prepare("ssu", load(folder, torch.bfloat16), options)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.5)
+    ids = torch.randint(3, 300, (2, 24), generator=torch.Generator().manual_seed(3))
+    for _ in range(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    frozen = {name: layer.order.argsort()[: layer.frozen.shape[1]] for name, layer in model.named_modules()
+              if type(layer).__name__ == "ShieldedLinear"}  # fmt: skip
+    assert len(frozen) == 14
+    after = round_model(BY_NAME["ssu"].finish(model, options), torch.bfloat16).state_dict()
+    assert after.keys() == before.keys(), "the saved model is an ordinary one"
+    for name, columns in frozen.items():
+        found, was = after[f"{name}.weight"].float(), before[f"{name}.weight"].float()
+        assert torch.equal(found[:, columns], was[:, columns]), name
+        others = torch.ones(found.shape[1], dtype=torch.bool)
+        others[columns] = False
+        assert (found[:, others] != was[:, others]).float().mean() > 0.9, name
+    assert not torch.equal(after["lm_head.weight"].float(), before["lm_head.weight"].float())
+
+
+@pytest.mark.parametrize(("documents", "ratio", "said"), [([], 0.5, "holds no text"), ([[5]], 1.0, "not above 0")])
+def test_ssu_says_what_it_lacks(folder: Path, documents: list, ratio: float, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        prepare_with(documents, load(folder), options_of("ssu") | {"freeze_ratio": ratio})
 
 
 def test_a_fixed_option_of_a_variant_says_where_it_can_be_set() -> None:

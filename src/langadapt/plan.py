@@ -29,7 +29,14 @@ UTILISATION = 0.4  # share of the peak that QLoRA training of such models is ass
 CPU_FLOPS_PER_CORE = 50e9  # assumed, with bf16 instructions; a quarter of it without
 SAID = 6  # changes that are listed when a stage runs again
 # Options that digests take from elsewhere: corpora from what is found behind their names, for paths do not count.
-_ELSEWHERE: dict[str, Any] = {"corpus": True, "from_": True, "id": True, "kind": True, "replay": {"corpus"}}
+_ELSEWHERE: dict[str, Any] = {
+    "corpus": True,
+    "from_": True,
+    "id": True,
+    "kind": True,
+    "replay": {"corpus"},
+    "calibration": True,
+}
 REFERENCE = ("A100 64 GB", 312e12)  # the accelerator of the LLaMAntino authors, for models beyond this machine
 
 

@@ -66,13 +66,18 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
         assert packed.place
         return processes.train(context, packed.place.folder)
     prepared = prepare(context, options.peft)
-    arguments = make_arguments(context, options.training, DPOConfig)
+    arguments = make_arguments(context, options, DPOConfig)
     if arguments.disable_dropout:
         _disable_dropout(prepared.model)
     reference = _frozen_copy(prepared)
     pairs = packed.rows
     trainer = PairTrainer(
-        prepared=prepared, args=arguments, train_dataset=Shared(pairs), data_collator=collate, reference=reference
+        prepared=prepared,
+        training=options.training,
+        args=arguments,
+        train_dataset=Shared(pairs),
+        data_collator=collate,
+        reference=reference,
     )
     tokens_per_pair = packed.accounting.tokens.trained / len(pairs)
     progress = Progress(context, trainer, tokens_per_step=round(rows_per_step(arguments) * tokens_per_pair))

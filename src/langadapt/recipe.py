@@ -186,11 +186,14 @@ class CorpusRef(Table):
 Corpora = Annotated[list[Annotated[CorpusRef, BeforeValidator(as_corpus)]], BeforeValidator(_as_list)]
 
 
+SourceField = Annotated[CorpusRef | None, BeforeValidator(_as_replayed)]
+
+
 class Replay(Table):
     """Text in the source language among the target's, so that a model keeps what it knows."""
 
     share: float = Field(gt=0, lt=1, description="Share of the whole mix.")
-    corpus: Annotated[CorpusRef | None, BeforeValidator(_as_replayed)] = Field(
+    corpus: SourceField = Field(
         None, description="A name, a path, or a table as in corpus; not set: what the language's plugin names."
     )
 

@@ -6,7 +6,7 @@ heavy library import it inside, because records are made whenever a recipe is lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -245,6 +245,11 @@ class PeftStrategy:
             when PEFT's own `save_pretrained` does that.
         rate: name of a parameter and options in; its factor on the learning rate out. None when all have the same.
         decay: name of a parameter and options in; whether weight decay may move it. None when it may move all.
+        calibrate: what `prepare` gave, options, and documents in the source language, each as its token ids, in; the
+            model with its trainable parameters marked out. Documents are read as they are drawn. None when the strategy
+            needs no text; with it, a stage must have a corpus to take the text from.
+        finish: trained model and options in; the model as it is to be saved out, of the base's own class and with its
+            weights' own names. None where that is the trained model itself, or an adapter is saved.
         trains_base: whether base weights themselves learn, so that the stage saves the whole model.
     """
 
@@ -262,6 +267,8 @@ class PeftStrategy:
     save: Callable[[Any, Mapping[str, Any], Path], None] | None = None
     rate: Callable[[str, Mapping[str, Any]], float] | None = None
     decay: Callable[[str, Mapping[str, Any]], bool] | None = None
+    calibrate: Callable[[Any, Mapping[str, Any], Iterator[list[int]]], Any] | None = None
+    finish: Callable[[Any, Mapping[str, Any]], Any] | None = None
     trains_base: bool = False
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from langadapt import checkpoints, compute, loading, processes
+from langadapt.averaging import Average
 from langadapt.corpus.packing import IGNORE
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
@@ -28,6 +31,7 @@ from langadapt.loss import fused_loss
 from langadapt.machine import optimizer, peak_memory, this_machine
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
+from langadapt.stages.trained import SHARES
 
 if TYPE_CHECKING:
     from langadapt.corpus.packing import PackedRows, PairedRows
@@ -73,20 +77,19 @@ def train(
         return processes.train(context, packed.place.folder)
     rows = packed.rows
     prepared = prepare(context, options.peft)
-    ours = {k: v for k, v in options.training.items() if k in options.beside}
-    theirs = {k: v for k, v in options.training.items() if k not in options.beside}
-    arguments = make_arguments(context, theirs, TrainingArguments)
+    arguments = make_arguments(context, options, TrainingArguments)
     held_out = _held_out(context, options) if arguments.eval_strategy != "no" else []
     trainer = MeasuredTrainer(
         held_out=held_out,
         score=score,
         prepared=prepared,
+        training=options.training,
         args=arguments,
         train_dataset=Shared(rows),
         data_collator=_collate,
     )
-    if patience := ours.get("early_stopping_patience"):
-        trainer.add_callback(EarlyStoppingCallback(patience, ours.get("early_stopping_threshold", 0.0)))
+    if patience := options.training.get("early_stopping_patience"):
+        trainer.add_callback(EarlyStoppingCallback(patience, options.training.get("early_stopping_threshold", 0.0)))
     progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
     with fused_loss(prepared.plain):
         run_trainer(context, trainer, progress)
@@ -149,6 +152,8 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     options = {k: v for k, v in peft.items() if k != "method"}
     plain = loading.load_model(context.model, torch.float32 if strategy.weight_bits(options) == 32 else None)
     model = strategy.prepare(plain, options)
+    if strategy.calibrate:
+        model = strategy.calibrate(model, options, _source_texts(context))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")
@@ -165,13 +170,24 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     )
 
 
+def _source_texts(context: StageContext) -> Iterator[list[int]]:
+    """Documents in the source language for a strategy to calibrate on, as token ids; held-out ones are not among them."""
+    tokenizer = context.tokenizer()
+    context.log.info(f"calibrated on {context.stage.inputs[-1].label}")
+    for side, document in clean(context.stage.inputs[-1].source(), Accounting()):
+        if side == "train" and (ids := tokenizer(document.content)["input_ids"]):
+            yield ids
+
+
 def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progress) -> None:
     """Trains to the last step, from the newest whole checkpoint when there is one.
 
     Raises:
+        UserError: a pattern of `learning_rates` or `unfreeze` names no weight that learns.
         RunError: the loss is not a number.
         Interrupted: the user stopped it.
     """
+    _check_patterns(context, trainer)
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(progress)
     with trainer.accelerator.main_process_first():  # which takes those away that are no good
@@ -185,9 +201,23 @@ def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progres
         raise Interrupted(
             f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}"
         )
+    if trainer.average:
+        trainer.average.swap()
     for loss in (result.training_loss, trainer.loss_of_first()):
         if not np.isfinite(loss):
             raise RunError(f"stage {context.stage.id}: the loss became {loss}; lower training.learning_rate")
+
+
+def _check_patterns(context: StageContext, trainer: SeededTrainer) -> None:
+    """Whether every pattern names a weight that learns; the model of a rehearsal may lack some that the real one has."""
+    names = [name for name, parameter in trainer.prepared.model.named_parameters() if parameter.requires_grad]
+    for key in ("learning_rates", "unfreeze"):
+        for pattern in trainer.training.get(key, {}):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                problem = f'stage {context.stage.id}: training.{key}: no weight that learns matches "{pattern}"'
+                if not context.plan.recipe.rehearsal:
+                    raise UserError(f"{problem}; there are {len(names)}, such as {names[0]} and {names[-1]}")
+                context.log.info(problem)
 
 
 def account(context: StageContext, packed: Packed, trainer: SeededTrainer) -> None:
@@ -251,27 +281,47 @@ def _blank(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SeededTrainer(Trainer):  # type: ignore[misc]
-    """transformers' Trainer with our order of rows, and each weight at the pace that its strategy gives it.
+    """transformers' Trainer with our order of rows, and each weight at its own pace and from its own step on.
 
     Args:
         prepared: the model with its strategy.
+        training: `[stage.training]`, of which `learning_rates`, `unfreeze` and `ema_decay` are read here.
         options: of transformers' Trainer, without the model.
     """
 
-    def __init__(self, *, prepared: Prepared, **options: Any):
+    def __init__(self, *, prepared: Prepared, training: Mapping[str, Any], **options: Any):
         super().__init__(model=prepared.model, **options)
-        self.prepared = prepared
+        self.prepared, self.training = prepared, training
+        self.average = Average(prepared.model, training["ema_decay"]) if training.get("ema_decay") else None
+        if self.average:
+            self.add_callback(self.average)
+        if unfreeze := training.get("unfreeze"):
+            self.add_callback(Unfreezing(prepared.model, unfreeze))
 
     def _save_checkpoint(self, *args: Any, **options: Any) -> None:
         super()._save_checkpoint(*args, **options)
         self.accelerator.wait_for_everyone()  # every process adds a file of its own
         if self.args.should_save:
-            checkpoints.seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if self.average:
+                self.average.save(checkpoint)
+            checkpoints.seal(checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.average:
+            self.average.load(Path(self.state.best_model_checkpoint))
 
     def create_optimizer(self, *args: Any, **options: Any) -> Any:
         optimizer = super().create_optimizer(*args, **options)
-        pace(optimizer, self.prepared)
+        pace(optimizer, self.prepared, self.training.get("learning_rates", {}))
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, *args: Any, **options: Any) -> Any:
+        given = self.args.lr_scheduler_kwargs or {}
+        steps = {key: in_steps(given[key], num_training_steps) for key in SHARES if key in given}
+        self.args.lr_scheduler_kwargs = {**given, **steps}
+        return super().create_scheduler(num_training_steps, *args, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Permutation:
         world = int(self.args.world_size)
@@ -305,7 +355,8 @@ class MeasuredTrainer(SeededTrainer):
         plain = self.prepared.plain
         learning = self.model.training
         self.model.eval()
-        with torch.no_grad(), self.accelerator.autocast():
+        average = self.average.in_place() if self.average else nullcontext()
+        with average, torch.no_grad(), self.accelerator.autocast():
             scored = [self.score(plain, document) for document in self.eval_dataset]
         self.model.train(learning)
         value = math.fsum(s.nll for s in scored) / math.log(2) / sum(s.bytes for s in scored)
@@ -325,10 +376,48 @@ class MeasuredTrainer(SeededTrainer):
         return ({"held_out_bits_per_byte": measured} if measured else {}) | kept
 
 
-def pace(optimizer: Any, prepared: Prepared) -> None:
-    """Splits the groups of a fresh optimizer where a strategy has weights learn faster, or not decay."""
+class Unfreezing(TrainerCallback):  # type: ignore[misc]
+    """Has weights stand still until their step; they take no gradient before, so they have no optimizer state either.
+
+    Args:
+        model: what is trained.
+        unfreeze: pattern of names to the steps, or share of the steps, that pass before its weights learn.
+    """
+
+    def __init__(self, model: Any, unfreeze: Mapping[str, float]):
+        learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        found = [(parameter, best_match(unfreeze, name)) for name, parameter in learning]
+        self.waiting = [(parameter, wait) for parameter, wait in found if wait is not None]
+        self.all_wait = len(self.waiting) == len(learning)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        learn = [state.global_step >= in_steps(wait, state.max_steps) for _, wait in self.waiting]
+        if self.all_wait and not any(learn):
+            raise UserError("training.unfreeze leaves no weight to learn in the first steps; leave one pattern out")
+        for (parameter, _wait), learns in zip(self.waiting, learn, strict=True):
+            parameter.requires_grad_(learns)
+
+
+def in_steps(value: float, steps: int) -> int:
+    """A number of steps, which below 1 is a share of all `steps`, as transformers reads `warmup_steps`."""
+    return int(value) if value >= 1 else math.ceil(value * steps)
+
+
+def best_match(patterns: Mapping[str, float], name: str) -> float | None:
+    """The value of the longest pattern that a weight's name matches; None when none does.
+
+    Not of the first, because the order of a table's keys is no part of a digest.
+    """
+    found = [pattern for pattern in patterns if fnmatchcase(name, pattern)]
+    return patterns[max(found, key=lambda pattern: (len(pattern), pattern))] if found else None
+
+
+def pace(optimizer: Any, prepared: Prepared, learning_rates: Mapping[str, float]) -> None:
+    """Splits the groups of a fresh optimizer where a strategy has weights learn faster, or not decay, and where the
+    recipe gives them a learning rate of their own; that takes the place of the strategy's.
+    """
     strategy, options = prepared.strategy, prepared.options
-    if strategy.rate is None and strategy.decay is None:
+    if strategy.rate is None and strategy.decay is None and not learning_rates:
         return
     names = {id(parameter): name for name, parameter in prepared.model.named_parameters()}
     split: dict[tuple[float, float], list[Any]] = {}
@@ -336,7 +425,9 @@ def pace(optimizer: Any, prepared: Prepared) -> None:
     for group in given:
         for parameter in group["params"]:
             name = names[id(parameter)]
-            rate = group["lr"] * (strategy.rate(name, options) if strategy.rate else 1.0)
+            rate: float | None = best_match(learning_rates, name)
+            if rate is None:
+                rate = group["lr"] * (strategy.rate(name, options) if strategy.rate else 1.0)
             decay = group["weight_decay"] if strategy.decay is None or strategy.decay(name, options) else 0.0
             split.setdefault((rate, decay), []).append(parameter)
     shared = {key: value for key, value in given[0].items() if key not in ("params", "lr", "weight_decay")}
@@ -345,7 +436,7 @@ def pace(optimizer: Any, prepared: Prepared) -> None:
         optimizer.add_param_group({**shared, "params": parameters, "lr": rate, "weight_decay": decay})
 
 
-def make_arguments(context: StageContext, training: Mapping[str, Any], kind: type[Arguments]) -> Arguments:
+def make_arguments(context: StageContext, stage: TrainedOptions, kind: type[Arguments]) -> Arguments:
     """The recipe's `[stage.training]` as the library's own options, completed by what follows from run and machine.
 
     Raises:
@@ -353,7 +444,8 @@ def make_arguments(context: StageContext, training: Mapping[str, Any], kind: typ
     """
     machine = this_machine()
     shared = processes.of(context)
-    options = dict(training) | shared.share(training) | compute.arguments(context.plan.recipe.table.compute, shared)
+    options = {key: value for key, value in stage.training.items() if key not in stage.beside}
+    options |= shared.share(stage.training) | compute.arguments(context.plan.recipe.table.compute, shared)
     options["optim"], note = optimizer(str(options["optim"]), cuda=machine.cuda)
     if note:
         context.log.info(note)
@@ -406,7 +498,10 @@ def save(prepared: Prepared, context: StageContext, trainer: SeededTrainer) -> N
         # "auto" would look the base model up on the hub; the vocabulary is unchanged, so no embedding needs saving.
         prepared.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
     else:
-        round_model(prepared.model, torch.bfloat16, seed=context.seed).save_pretrained(folder / "model")
+        model = (
+            prepared.strategy.finish(prepared.model, prepared.options) if prepared.strategy.finish else prepared.model
+        )
+        round_model(model, torch.bfloat16, seed=context.seed).save_pretrained(folder / "model")
         context.tokenizer().save_pretrained(folder / "model")
 
 

@@ -59,6 +59,58 @@ def fields_of(reference: str) -> dict[str, Field]:
     return found
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """What a schedule of the learning rate takes in `lr_scheduler_kwargs`.
+
+    Attributes:
+        fields: by name.
+        required: those without a default.
+        open: whether it hands on what it is given, so that its fields are not known here.
+    """
+
+    fields: dict[str, Field]
+    required: tuple[str, ...]
+    open: bool
+
+
+@cache
+def schedule(name: str) -> Schedule | None:
+    """The schedule that `lr_scheduler_type` calls so; None when there is none."""
+    module = "transformers.optimization"
+    tree = _parse(module)
+    kinds = _enumeration(tree, module, "SchedulerType")
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TYPE_TO_SCHEDULER_FUNCTION":
+            assert isinstance(node.value, ast.Dict)
+            makers = {
+                kinds[ast.unparse(kind).split(".")[-1]]: ast.unparse(maker)
+                for kind, maker in zip(node.value.keys, node.value.values, strict=True)
+                if kind is not None
+            }
+            return _schedule(makers[name], tree, module) if name in makers else None
+    return None
+
+
+def _schedule(function: str, tree: ast.Module, module: str) -> Schedule:
+    (node,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function)
+    given = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
+    arguments = node.args.args
+    defaults = [None] * (len(arguments) - len(node.args.defaults)) + list(node.args.defaults)
+    free = [(a, default) for a, default in zip(arguments, defaults, strict=True) if a.arg not in given]
+    return Schedule(
+        fields={a.arg: _field(a.arg, a.annotation or _type_of(default), tree, module) for a, default in free},
+        required=tuple(a.arg for a, default in free if default is None),
+        open=node.args.kwarg is not None,
+    )
+
+
+def _type_of(default: ast.expr | None) -> ast.expr:
+    """The annotation that a parameter without one deserves."""
+    value = default.value if isinstance(default, ast.Constant) else None
+    return ast.Name(type(value).__name__)
+
+
 def _field(name: str, annotation: ast.expr, tree: ast.Module, module: str) -> Field:
     types: set[type] = set()
     words: set[str] = set()
@@ -76,7 +128,7 @@ def _field(name: str, annotation: ast.expr, tree: ast.Module, module: str) -> Fi
             words.update(v for v in values if isinstance(v, str))
         elif members := _enumeration(tree, module, text):
             types.add(str)
-            words.update(members)
+            words.update(members.values())
         else:
             known = False  # a class of theirs that has no TOML value; let them check it
     shown = ast.unparse(annotation).replace("typing.", "")
@@ -95,10 +147,11 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _enumeration(tree: ast.Module, module: str, name: str) -> tuple[str, ...]:
+def _enumeration(tree: ast.Module, module: str, name: str) -> dict[str, str]:
+    """Names and values of an enumeration's members."""
     origin = _origin(tree, module, name)
     if not origin:
-        return ()
+        return {}
     home, _, class_name = origin.partition(":")
     for node in _parse(home).body:
         if (
@@ -106,12 +159,12 @@ def _enumeration(tree: ast.Module, module: str, name: str) -> tuple[str, ...]:
             and node.name == class_name
             and "Enum" in "".join(map(ast.unparse, node.bases))
         ):
-            return tuple(
-                str(statement.value.value)
+            return {
+                ast.unparse(statement.targets[0]): str(statement.value.value)
                 for statement in node.body
                 if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
-            )
-    return ()
+            }
+    return {}
 
 
 def _origin(tree: ast.Module, module: str, name: str) -> str:

@@ -215,8 +215,8 @@ class _Reading:
         self.accounting, self.seen, self.near = Accounting(), Seen(), NearSeen()
         screens = [found.screen for found in context.stage.inputs if found.screen]
         self.findings = Findings(screens[0].index() if screens else None)
-        self.sources: list[Source] = [found.source() for found in context.stage.inputs]
         self.plan: Mix = context.stage.work
+        self.sources: list[Source] = [found.source() for found in context.stage.inputs[: len(self.plan.shares)]]
         self.given = [
             Given(corpus=source.label, share=share)
             for source, share in zip(self.sources, self.plan.shares, strict=True)

@@ -1,6 +1,6 @@
 """PEFT strategies of the core: which weights learn, and how. Each module has the same order: defaults, prepare, sizes."""
 
-from langadapt.peft import full, lora, lora_variants, others, partial, qlora
+from langadapt.peft import full, lora, lora_variants, others, partial, qlora, ssu
 
 STRATEGIES = (
     lora.STRATEGY,
@@ -9,5 +9,6 @@ STRATEGIES = (
     qlora.DORA,
     full.STRATEGY,
     *partial.STRATEGIES,
+    ssu.STRATEGY,
     *others.STRATEGIES,
 )

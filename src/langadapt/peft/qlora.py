@@ -17,7 +17,17 @@ QUANTISATION = FOUR_BITS | EIGHT_BITS
 
 
 def prepare(model: Any, options: Mapping[str, Any]) -> Any:
-    """Quantises the linear layers of the blocks, then adds LoRA; embeddings, norms and head stay as they are."""
+    """Quantises the linear layers of the blocks, then adds LoRA; embeddings, norms and head stay as they are.
+
+    Raises:
+        UserError: PEFT's DoRA is asked for beside 8-bit weights on a processor, where it loses their scales.
+    """
+    from langadapt.errors import UserError
+
+    if options["load_in_8bit"] and options.get("use_dora") and model.device.type == "cpu":
+        raise UserError(
+            "peft.load_in_8bit: DoRA beside 8-bit weights needs a GPU; leave it out for 4 bits, or use_dora"
+        )
     freeze(model, options)
     return lora.prepare(model, {key: value for key, value in options.items() if key not in QUANTISATION})
 
@@ -37,7 +47,7 @@ def quantise(model: Any, *, bnb_4bit_quant_type: str, bnb_4bit_use_double_quant:
     """To 4 bits, in blocks of 64 weights with a scale each (Dettmers et al. 2023, arXiv 2305.14314)."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
-    for parent, child, layer in _linears(model):
+    for parent, child, layer in linears(model):
         weight = layer.weight.data
         new = Linear4bit(
             layer.in_features,
@@ -68,7 +78,7 @@ def _to_8_bits(model: Any, threshold: float) -> None:
     """
     from bitsandbytes.nn import Int8Params, Linear8bitLt
 
-    for parent, child, layer in _linears(model):
+    for parent, child, layer in linears(model):
         weight = layer.weight.data
         new = Linear8bitLt(
             layer.in_features,
@@ -85,7 +95,7 @@ def _to_8_bits(model: Any, threshold: float) -> None:
     model.is_loaded_in_8bit = True
 
 
-def _linears(model: Any) -> list[tuple[Any, str, Any]]:
+def linears(model: Any) -> list[tuple[Any, str, Any]]:
     """Every linear layer but the head, with the module that holds it and its name there."""
     import torch
 

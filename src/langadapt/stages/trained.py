@@ -12,13 +12,16 @@ from langadapt.errors import UserError, nearest
 from langadapt.machine import optimizer
 from langadapt.models import LOSS_CHUNK, ModelShape
 from langadapt.plugins import Registry, registry
-from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, check_fields
+from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, SourceField, check_fields
+from langadapt.upstream import schedule
 
 if TYPE_CHECKING:
     from langadapt.inputs import Input
     from langadapt.plan import PlannedStage, Planner
+    from langadapt.records import PeftStrategy
 
 UPSTREAM = "transformers.training_args:TrainingArguments"
+SHARES = ("num_decay_steps", "num_stable_steps")  # of lr_scheduler_kwargs: as warmup_steps, below 1 a share of all
 
 # What the trainer gets when the recipe is silent; names are TrainingArguments', `max_length` is trl's.
 TRAINING: dict[str, Any] = {
@@ -56,8 +59,17 @@ OWNED = {
     "push_to_hub": "uploads are asked for, never a side effect of training",
     "max_seq_length": "trl calls it max_length",
 }
-# Keys beside the fields of TrainingArguments, each with a value of its type: trl's, and EarlyStoppingCallback's.
-BESIDE = {"max_length": 1, "early_stopping_patience": 1, "early_stopping_threshold": 0.0}
+# Keys beside the fields of TrainingArguments, each with a value of its type: trl's, EarlyStoppingCallback's, and ours.
+BESIDE: dict[str, Any] = {
+    "max_length": 1,
+    "early_stopping_patience": 1,
+    "early_stopping_threshold": 0.0,
+    "learning_rates": {},
+    "unfreeze": {},
+    "ema_decay": 0.0,
+}
+WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that do not look at warmup_steps
+WSD_CURVES = ("linear", "cosine", "1-sqrt")  # what transformers' get_wsd_schedule knows
 
 
 class TrainedOptions(ReadingOptions):
@@ -68,6 +80,9 @@ class TrainedOptions(ReadingOptions):
         None, ge=1, description="Shares in proportion to (weight x size)^(1/T); not set: to the weights alone."
     )
     replay: ReplayField = Field(None, description="Share of text in the source language, or { share, corpus }.")
+    calibration: SourceField = Field(
+        None, description="Text in the source language for a strategy that asks for it; not set: the replayed corpus."
+    )
     peft: dict[str, Any] = Field(
         {"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names."
     )
@@ -92,11 +107,13 @@ class TrainedOptions(ReadingOptions):
     @field_validator("training")
     @classmethod
     def _with_training_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {**cls.defaults, **value}
+        still = {"warmup_steps": 0} if value.get("lr_scheduler_type") in WITHOUT_WARMUP else {}
+        return {**cls.defaults, **still, **value}
 
     @property
     def refs(self) -> tuple[CorpusRef, ...]:
-        return (*self.corpus, *([self.replay.corpus] if self.replay and self.replay.corpus else []))
+        replayed = self.replay.corpus if self.replay else None
+        return (*self.corpus, *(ref for ref in (replayed, self.calibration) if ref))
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         yield from super().check(known)
@@ -115,9 +132,14 @@ class TrainedOptions(ReadingOptions):
                 if isinstance(options[key], str) and options[key] not in words:
                     yield ("peft", key), f"{options[key]!r} is not one of its values", nearest(str(options[key]), words)
             yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
+            yield from self._calibration_problems(known, strategy)
         yield from check_fields(self.upstream, self.training, ("training",), self.beside, self.owned)
         for key, message, hint in self._measuring_problems():
             yield ("training", key), message, hint
+        for key, message, hint in _pattern_problems(self.training):
+            yield ("training", *key), message, hint
+        for key, message, hint in _schedule_problems(self.training):
+            yield ("training", *key), message, hint
         for key in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps"):
             value = self.training[key]
             if isinstance(value, int) and value < 1:
@@ -147,6 +169,15 @@ class TrainedOptions(ReadingOptions):
             message = f"save_steps = {training['save_steps']} is no multiple of eval_steps = {steps}"
             yield "save_steps", f"{message}, so the best model may not be among those that are saved", ""
 
+    def _calibration_problems(
+        self, known: Registry, strategy: PeftStrategy
+    ) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        if self.calibration and not strategy.calibrate:
+            yield ("calibration",), f"{strategy.name} asks for no text in the source language", "leave it out"
+        elif self.calibration:
+            for place, message, hint in self.calibration.check(known):
+                yield ("calibration", *place), message, hint
+
     def _replay_problems(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         if self.replay and self.replay.corpus:
             for place, message, hint in self.replay.corpus.check(known):
@@ -168,6 +199,10 @@ class TrainedOptions(ReadingOptions):
         steps = int(self.training["max_steps"])
         return steps if steps > 0 else None
 
+    def _as_share(self, steps: float) -> float:
+        """A number of steps as a share of those that the recipe fixes; a tenth where epochs decide."""
+        return steps if steps < 1 else min(steps / self.max_steps, 0.99) if self.max_steps else 0.1
+
     def shrunk(self, rehearsal: Rehearsal, *, steps: int, length: int) -> TrainedOptions:
         """At the scale of a rehearsal: few and small steps, a higher learning rate, a larger held-out share."""
         training = dict(self.training)
@@ -178,9 +213,17 @@ class TrainedOptions(ReadingOptions):
         training["gradient_accumulation_steps"] = 1
         whole = registry().peft_strategies[self.peft["method"]].trains_base
         scale = rehearsal.full_learning_rate_scale if whole else rehearsal.learning_rate_scale
-        training["learning_rate"] = float(f"{training['learning_rate'] * scale:.6g}")
+        training["learning_rate"] = _scaled(training["learning_rate"], scale)
+        if rates := training.get("learning_rates"):
+            training["learning_rates"] = {pattern: _scaled(rate, scale) for pattern, rate in rates.items()}
         if training["warmup_steps"] >= 1:  # a number of steps that the few here would never reach
             training["warmup_steps"] = TRAINING["warmup_steps"]
+        if waits := training.get("unfreeze"):
+            training["unfreeze"] = {pattern: self._as_share(wait) for pattern, wait in waits.items()}
+        if kwargs := training.get("lr_scheduler_kwargs"):
+            shares = {key: self._as_share(kwargs[key]) for key in SHARES if key in kwargs}
+            lowest = {key: _scaled(kwargs[key], scale) for key in ("min_lr", "lr_end") if key in kwargs}
+            training["lr_scheduler_kwargs"] = kwargs | shares | lowest
         training.update(activation_checkpointing=False, logging_steps=1, save_steps=100)
         if training.get("eval_steps"):
             training["eval_steps"] = training["save_steps"] = max(1, training["max_steps"] // 4)
@@ -191,6 +234,58 @@ class TrainedOptions(ReadingOptions):
         return self.model_copy(update={"training": training, "corpus": corpus, "peft": peft})
 
 
+def _scaled(rate: float, scale: float) -> float:
+    return float(f"{rate * scale:.6g}")
+
+
+def _pattern_problems(training: Mapping[str, Any]) -> Iterable[tuple[tuple[str, ...], str, str]]:
+    """What is wrong with `learning_rates`, `unfreeze` and `ema_decay`: key, message, hint."""
+    for key, wanted in (("learning_rates", "a learning rate above 0"), ("unfreeze", "a number of steps, or a share")):
+        table = training.get(key)
+        for pattern, value in table.items() if isinstance(table, dict) else ():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                yield (key, pattern), f"{value!r} is not {wanted}", ""
+            elif key == "unfreeze" and 1 <= training["max_steps"] <= value:
+                yield (key, pattern), f"its weights would not learn in {training['max_steps']} steps", ""
+    decay = training.get("ema_decay")
+    if isinstance(decay, (int, float)) and not 0 < decay < 1:
+        yield ("ema_decay",), f"{decay} is not above 0 and below 1", "0.999 averages over the last thousand steps"
+
+
+def _schedule_problems(training: Mapping[str, Any]) -> Iterable[tuple[tuple[str, ...], str, str]]:
+    """What is wrong with the schedule's options, which the library would find when the model is loaded."""
+    name, given = training["lr_scheduler_type"], training.get("lr_scheduler_kwargs", {})
+    found = schedule(name) if isinstance(name, str) else None
+    if found is None:
+        return
+    if name in WITHOUT_WARMUP and training["warmup_steps"]:
+        hint = 'use "constant_with_warmup"' if name == "constant" else "leave it out"
+        yield ("warmup_steps",), f"the schedule {name} ignores it", hint
+    if not isinstance(given, dict):
+        yield ("lr_scheduler_kwargs",), f"{given!r} is no table", "lr_scheduler_kwargs = { min_lr_rate = 0.1 }"
+        return
+    for key, value in given.items() if not found.open else ():
+        place = ("lr_scheduler_kwargs", key)
+        if key not in found.fields:
+            yield place, f"unknown key; the schedule {name} has no such option", nearest(key, found.fields)
+        elif key in SHARES and isinstance(value, float) and 0 < value < 1:
+            pass  # a share of all steps, which becomes a number when that is known
+        elif problem := found.fields[key].problem(value):
+            yield place, problem, ""
+        elif key in ("warmup_type", "decay_type") and value not in WSD_CURVES:
+            yield place, f"{value!r} is not one of its values", nearest(str(value), WSD_CURVES)
+    for key in found.required:
+        if key not in given:
+            yield (
+                ("lr_scheduler_kwargs",),
+                f"the schedule {name} needs {key}",
+                f"lr_scheduler_kwargs = {{ {key} = 0.2 }}",
+            )
+    if "min_lr_rate" in found.fields and len({"min_lr", "min_lr_rate"} & set(given)) != 1:
+        message = f"the schedule {name} needs one of min_lr and min_lr_rate"
+        yield ("lr_scheduler_kwargs",), message, "lr_scheduler_kwargs = { min_lr_rate = 0.1 } ends at a tenth"
+
+
 def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:
     """Inputs, steps, tokens, memory, disk and time of a stage that trains."""
     from langadapt.plan import REFERENCE, UTILISATION
@@ -199,6 +294,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     stage.inputs = [planner.input(ref) for ref in options.corpus]
     _plan_mix(stage, planner, options)
     strategy = planner.registry.peft_strategies[options.peft["method"]]
+    if strategy.calibrate:
+        _plan_calibration(stage, planner, options)
     owner = planner.registry.peft_strategies.owner(options.peft["method"])
     stage.ingredients["strategy"] = f"{strategy.name} of {owner.distribution} {owner.version}"
     stage.notes += _substitutions(options, planner.machine.cuda, planner.machine.bf16)
@@ -281,6 +378,24 @@ def _plan_mix(stage: PlannedStage, planner: Planner, options: TrainedOptions) ->
                 "max_steps is not set, so the corpora are read to their ends, whatever their shares"
                 + (", and replayed text ends with them" if options.replay else "")
             )
+
+
+def _plan_calibration(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:
+    """The corpus that the strategy calibrates on, as the last of the stage's inputs: of those that the recipe and the
+    language's plugin name, the first.
+    """
+    language = planner.registry.languages[planner.recipe.table.language]
+    ref = options.calibration or (options.replay.corpus if options.replay else None)
+    if not (ref or language.replay):
+        stage.problems.append(
+            f"stage {stage.id}: {options.peft['method']} needs text in the source language, and {language.name} names "
+            'no corpus of it; calibration = "…" names one'
+        )
+        return
+    found = planner.input(ref or CorpusRef(name=language.replay, held_out=0))
+    if stage.inputs[-1] is not found:
+        stage.inputs.append(found)
+    stage.notes.append(f"calibrated on {found.label}")
 
 
 def _measured_on(ref: CorpusRef, planner: Planner) -> Iterable[str]:
