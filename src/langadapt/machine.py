@@ -32,6 +32,11 @@ class Machine:
     def cuda(self) -> bool:
         return bool(self.gpus)
 
+    @property
+    def room(self) -> int:
+        """Bytes that one process has for a model: the first GPU's, or main memory where there is no GPU."""
+        return self.gpus[0][1] if self.gpus else self.memory
+
     def __str__(self) -> str:
         processor = f"{self.cores} CPU cores, {self.memory / 2**30:.0f} GiB of memory"
         return ", ".join([processor, *(f"{name} {size / 2**30:.0f} GiB" for name, size in self.gpus)])

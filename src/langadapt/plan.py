@@ -39,12 +39,14 @@ class Estimate:
 
     Attributes:
         memory: bytes at the peak, by part.
+        changed: bytes at the peak with settings changed, by what the recipe would say; the one that costs least first.
         disk: bytes that the artifact and the newest checkpoints take.
         seconds: on this machine; None when it cannot run here or too little is known.
         reference_seconds: on one accelerator of `REFERENCE`.
     """
 
     memory: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
     disk: int = 0
     seconds: float | None = None
     reference_seconds: float | None = None
@@ -341,22 +343,26 @@ def _warnings(plan: Plan) -> list[str]:
     free = free_disk(plan.folder)
     if plan.disk > free:
         said.append(f"about {plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free")
-    room = plan.machine.gpus[0][1] if plan.machine.gpus else plan.machine.memory
     for stage in plan.stages:
-        if stage.status != "cached" and stage.estimate.peak > room:
-            said.append(
-                f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.0f} GiB of memory and this machine "
-                f"has {room / 2**30:.0f} GiB{smaller(stage)}"
-            )
+        if stage.status != "cached" and stage.estimate.peak > plan.machine.room:
+            said.append(f"{too_large(stage, plan.machine.room)}{smaller(stage, plan.machine.room)}")
     return said
 
 
-def smaller(stage: PlannedStage) -> str:
-    """What would make a stage that trains smaller."""
-    training, peft = getattr(stage.options, "training", None), getattr(stage.options, "peft", {})
-    if training is None:
+def too_large(stage: PlannedStage, room: int) -> str:
+    """That a stage needs more memory than there is."""
+    return (
+        f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.1f} GiB of memory and this machine "
+        f"has {room / 2**30:.1f} GiB"
+    )
+
+
+def smaller(stage: PlannedStage, room: int) -> str:
+    """The first change that makes a stage fit into `room` bytes, or else the one that helps most; "" without any."""
+    changed = stage.estimate.changed
+    if not changed:
         return ""
-    part = max(stage.estimate.memory, key=stage.estimate.memory.__getitem__)
-    if part in ("activations", "logits"):
-        return "; smaller: training.per_device_train_batch_size, training.max_length, training.activation_checkpointing"
-    return '; smaller: peft.method = "qlora"' if peft["method"] != "qlora" else "; take a smaller base model"
+    fits = next((change for change, peak in changed.items() if peak <= room), None)
+    best = fits or min(changed, key=changed.__getitem__)
+    helps = f"; smaller: {best}, estimated at {changed[best] / 2**30:.1f} GiB"
+    return helps if fits else f"{helps}, is not enough: take a smaller base model or a larger machine"
