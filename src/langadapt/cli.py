@@ -46,8 +46,11 @@ def cli() -> None:
 @rehearse_option
 @set_option
 @out_option
+@click.option("--try-anyway", is_flag=True, help="Also run what is estimated far above the memory that there is.")
 @json_option
-def run(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def run(
+    recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, try_anyway: bool, as_json: bool
+) -> None:
     """Run every stage that is not done yet, and write the report."""
     from rich.console import Console
 
@@ -58,7 +61,7 @@ def run(recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | Non
     console = Console(stderr=True)
     if not as_json:
         show.heading(plan, console)
-    done = plan.execute(console=Console(stderr=True, quiet=as_json))
+    done = plan.execute(console=Console(stderr=True, quiet=as_json), try_anyway=try_anyway)
     if as_json:
         print_json({"run": done.state, "report": done.rows, "folder": str(done.folder)})
     else:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 from langadapt.models import LOSS_CHUNK, ModelShape
 
 if TYPE_CHECKING:
+    from langadapt.machine import Machine
+
+if TYPE_CHECKING:
     pass
 
 Parts = dict[str, int]
@@ -23,7 +26,7 @@ Parts = dict[str, int]
 FP32 = 4  # bytes
 # What a process holds before there is a model: on a CPU the interpreter and the imported libraries (torch,
 # transformers, peft, trl, bitsandbytes), on a GPU the CUDA context and its libraries.
-LIBRARIES_CPU = 640 * 2**20
+LIBRARIES_CPU = 560 * 2**20
 LIBRARIES_CUDA = 500 * 2**20
 OPTIMIZER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0}  # a weight, by a part of the name; AdamW keeps 8
 
@@ -74,9 +77,41 @@ class Training:
         return self.rows * self.length
 
 
+def evaluation(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
+    """Bytes by part at the peak of measuring a model on windows of `tokens`.
+
+    Logits exist in the type of the arithmetic, in fp32, and as log-probabilities.
+    """
+    number = _number(machine)
+    logits = tokens * shape.vocab_size * (2 * FP32 + (0 if number == FP32 else number))
+    weights = {"libraries": libraries(machine.cuda), "weights": number * shape.parameters}
+    return _largest(_reading(shape, machine.cuda, number), weights | {"logits": logits})
+
+
+def merge(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
+    """Bytes by part at the peak of a merge whose certificate compares distributions at `tokens` places: those of the
+    merged model, of the one compared last, and of the one that is asked.
+    """
+    number = _number(machine)
+    logits = 3 * tokens * shape.vocab_size * FP32
+    weights = {"libraries": libraries(machine.cuda), "weights": number * shape.parameters}
+    return _largest(_reading(shape, machine.cuda, number), weights | {"logits": logits})
+
+
 def training(stage: Training) -> Parts:
     """Bytes by part at the peak of a training."""
-    return max((_loading(stage), _loss(stage), _backward(stage), _step(stage)), key=lambda parts: sum(parts.values()))
+    number = FP32 if stage.weight_bits == 32 else stage.number
+    reading = _reading(stage.shape, stage.cuda, number)
+    return _largest(reading, _loss(stage), _backward(stage), _step(stage))
+
+
+def _largest(*moments: Parts) -> Parts:
+    return max(moments, key=lambda parts: sum(parts.values()))
+
+
+def _number(machine: Machine) -> int:
+    """Bytes of a number that a model computes with."""
+    return 2 if machine.bf16 else FP32
 
 
 # --- what is there all the time -------------------------------------------------------------------------------------
@@ -115,23 +150,23 @@ def _optimizer_bytes(optim: str) -> int:
 # --- the moments -----------------------------------------------------------------------------------------------------
 
 
-def _loading(stage: Training) -> Parts:
-    """While the weights are read: the whole model, before anything is quantised, and the largest file that it comes
-    from, which is mapped and counts as far as it was read.
+def _reading(shape: ModelShape, cuda: bool, number: int) -> Parts:
+    """While the weights are read: the whole model, before anything is quantised, and the 16-bit files that it comes
+    from, which are mapped into the process and count as far as they were read.
     """
-    shape = stage.shape
-    whole = shape.parameters * (FP32 if stage.weight_bits == 32 else stage.number)
-    return {"libraries": libraries(stage.cuda), "weights": whole, "files": 0 if stage.cuda else 2 * shape.parameters}
+    files = 0 if cuda else 2 * shape.parameters
+    return {"libraries": libraries(cuda), "weights": number * shape.parameters, "files": files}
 
 
 def _loss(stage: Training) -> Parts:
     """When all activations are kept and the logits of a chunk exist.
 
-    Logits, and in 16 bits their fp32 copy, of one chunk; the gradient of the last hidden states, and that of the head
-    where it learns, which is gathered in fp32 beside each chunk's own.
+    Logits of one chunk in fp32, and in 16 bits also as the head makes them. Pairs of answers need the log-probabilities
+    and their gradient beside, since autograd differentiates them.
     """
     shape, chunk = stage.shape, min(stage.tokens, LOSS_CHUNK)
-    logits = chunk * shape.vocab_size * (FP32 if stage.number == FP32 else FP32 + stage.number)
+    copies = FP32 * (3 if stage.reference else 1) + (0 if stage.number == FP32 else stage.number)
+    logits = chunk * shape.vocab_size * copies
     return _kept(stage) | {"activations": activations(stage), "gradients": _head_gradient(stage), "logits": logits}
 
 
@@ -146,13 +181,15 @@ def _backward(stage: Training) -> Parts:
 
 
 def _step(stage: Training) -> Parts:
-    """When the optimizer steps: all gradients exist, and no activations. It works on one matrix after the other on a
-    CPU, on all of them at once on a GPU (`foreach`).
+    """When the optimizer steps: all gradients exist. It works on one matrix after the other on a CPU, on all of them at
+    once on a GPU (`foreach`). There, activations are gone; the C library of a CPU cannot give their memory back to the
+    system, because gradients and moments were put between them.
     """
     shape = stage.shape
     sizes = [size for name, size in shape.weights.items() if name in stage.reached] if stage.trains_base else [0]
     working = FP32 * stage.trainable if stage.cuda else 2 * FP32 * max(sizes, default=0)
-    return _kept(stage) | {"gradients": FP32 * stage.trainable, "working": working}
+    left = 0 if stage.cuda else activations(stage)
+    return _kept(stage) | {"gradients": FP32 * stage.trainable, "activations": left, "working": working}
 
 
 # --- activations -----------------------------------------------------------------------------------------------------
@@ -161,7 +198,7 @@ def _step(stage: Training) -> Parts:
 def activations(stage: Training) -> int:
     """What the forward pass keeps for the backward pass, of all blocks and around them."""
     shape, tokens = stage.shape, stage.tokens
-    first = _lowest(stage)
+    first = lowest(stage)
     learning = range(first, shape.num_hidden_layers)
     blocks = (
         len(learning) * tokens * shape.hidden_size * stage.number
@@ -181,7 +218,7 @@ def saved(stage: Training, block: int) -> Parts:
     hidden, inner, heads = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads
     keys = hidden if stage.separated else shape.linears["k_proj"][1]  # a mask makes SDPA repeat them for every head
     return {
-        "inputs of the norms": 2 * tokens * hidden * FP32,  # norms compute in fp32
+        "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * FP32,  # norms compute in fp32
         "normalised": _normalised(stage, block),
         "queries": tokens * hidden * number,
         "keys and values": 2 * tokens * keys * number,
@@ -190,7 +227,8 @@ def saved(stage: Training, block: int) -> Parts:
         "sums of the softmax": tokens * heads * FP32,
         "gate, its activation, up": 3 * tokens * inner * number,  # SiLU keeps its input, the product both factors
         "inputs of linear layers": _inputs(stage, block),
-        "adapters": 0 if stage.trains_base else sum(_beside(stage, name) for name in _linears(stage, block)),
+        "adapters": sum(_beside(stage, name) for name in _adapted(stage, block)),
+        "holes": sum(_holes(stage, name) for name in _adapted(stage, block)),
     }
 
 
@@ -227,19 +265,41 @@ def _beside(stage: Training, name: str) -> int:
     return between + 2 * stage.tokens * outputs * stage.number + inputs * (inputs + stage.rank) * FP32
 
 
+def _holes(stage: Training, name: str) -> int:
+    """What an adapted layer leaves unusable on a CPU: its base's output and its adapter's are freed once they are added
+    up, and the C library puts small tensors that are kept into their places, so that no other output fits there. A GPU
+    has a pool of its own for small tensors.
+    """
+    return 0 if stage.cuda else 2 * stage.tokens * stage.shape.linears[name][1] * stage.number
+
+
+def _adapted(stage: Training, block: int) -> list[str]:
+    """Names of the block's linear layers that have an adapter beside them."""
+    return [] if stage.trains_base else _linears(stage, block)
+
+
 def _linears(stage: Training, block: int) -> list[str]:
     """Names of the block's linear layers that are reached."""
     names = (name for name in stage.reached if name.startswith(f"model.layers.{block}."))
     return [name.split(".")[-2] for name in names if "norm" not in name]
 
 
-def _lowest(stage: Training) -> int:
+def lowest(stage: Training) -> int:
     """The lowest block that gradients come back to."""
     shape = stage.shape
-    if stage.trains_base and "model.embed_tokens.weight" in stage.reached:
+    if _embedding_learns(stage):
         return 0
     blocks = [int(name.split(".")[2]) for name in stage.reached if name.startswith("model.layers.")]
     return min(blocks, default=shape.num_hidden_layers)
+
+
+def _unasked(stage: Training) -> int | None:
+    """The block whose own input needs no gradient, because nothing below it learns; None where something does."""
+    return None if _embedding_learns(stage) else lowest(stage)
+
+
+def _embedding_learns(stage: Training) -> bool:
+    return stage.trains_base and "model.embed_tokens.weight" in stage.reached
 
 
 def _head_gradient(stage: Training) -> int:

@@ -107,11 +107,12 @@ class Plan:
     warnings: list[str]
     lock: dict[str, Any]
 
-    def execute(self, *, console: Any = None) -> Run:
+    def execute(self, *, console: Any = None, try_anyway: bool = False) -> Run:
         """Runs every stage that is not cached and writes the report.
 
         Args:
             console: a rich console for progress; the standard one when None.
+            try_anyway: also what is estimated far above the memory that there is.
 
         Raises:
             UserError: something is in the way (see `problems`), or the folder is in use or not writable.
@@ -119,7 +120,7 @@ class Plan:
         """
         from langadapt.run import execute
 
-        return execute(self, console=console)
+        return execute(self, console=console, try_anyway=try_anyway)
 
     @property
     def disk(self) -> int:
@@ -343,17 +344,23 @@ def _warnings(plan: Plan) -> list[str]:
     free = free_disk(plan.folder)
     if plan.disk > free:
         said.append(f"about {plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free")
-    for stage in plan.stages:
-        if stage.status != "cached" and stage.estimate.peak > plan.machine.room:
-            said.append(f"{too_large(stage, plan.machine.room)}{smaller(stage, plan.machine.room)}")
-    return said
+    return said + too_large(plan)
 
 
-def too_large(stage: PlannedStage, room: int) -> str:
-    """That a stage needs more memory than there is."""
+def too_large(plan: Plan, *, factor: float = 1.0) -> list[str]:
+    """Of each stage that needs more than `factor` of the memory that there is: that, and what would make it fit."""
+    room = plan.machine.room
+    return [
+        f"{_in_words(stage, room)}{smaller(stage, room)}"
+        for stage in plan.stages
+        if stage.status != "cached" and stage.estimate.peak > factor * room
+    ]
+
+
+def _in_words(stage: PlannedStage, room: int) -> str:
     return (
-        f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.1f} GiB of memory and this machine "
-        f"has {room / 2**30:.1f} GiB"
+        f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.3g} GiB of memory and this machine "
+        f"has {room / 2**30:.3g} GiB"
     )
 
 
@@ -364,5 +371,5 @@ def smaller(stage: PlannedStage, room: int) -> str:
         return ""
     fits = next((change for change, peak in changed.items() if peak <= room), None)
     best = fits or min(changed, key=changed.__getitem__)
-    helps = f"; smaller: {best}, estimated at {changed[best] / 2**30:.1f} GiB"
+    helps = f"; smaller: {best}, estimated at {changed[best] / 2**30:.3g} GiB"
     return helps if fits else f"{helps}, is not enough: take a smaller base model or a larger machine"

@@ -23,12 +23,13 @@ from langadapt.artifacts import ModelRef
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.events import EventLog
 from langadapt.inputs import Input
-from langadapt.machine import Machine, free_disk, reset_peak_memory
-from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller
+from langadapt.machine import Machine, free_disk, release_memory, reset_peak_memory
+from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller, too_large
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 from langadapt.records import StageKind
 
+HOPELESS = 1.5  # times the memory that there is: beyond any error of the estimate, and what may be swapped out
 NO_ROOM = 2**20  # bytes: a disk with less than this is full, whatever words a library has for that
 PACKAGES = (
     "langadapt",
@@ -107,13 +108,15 @@ class Run:
         return self.folder / "report.html"
 
 
-def execute(plan: Plan, *, console: Any = None) -> Run:
+def execute(plan: Plan, *, console: Any = None, try_anyway: bool = False) -> Run:
     """See `Plan.execute`."""
     from rich.console import Console
 
     console = console or Console(stderr=True)
     if plan.problems:
         raise UserError("\n".join(plan.problems))
+    if not try_anyway and (hopeless := too_large(plan, factor=HOPELESS)):
+        raise UserError("\n".join([*hopeless, "to run it although the estimate says that it cannot fit: --try-anyway"]))
     with locked(plan.folder), _stoppable() as stop:
         log = EventLog(plan.folder / "events.jsonl", console)
         try:
@@ -299,7 +302,7 @@ class _Execution:
                 preparation.by_engine(self.plan, stage, self.log.info, self.stop.is_set)
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))
         except BaseException as error:
-            told = _in_words(error, stage, partial)
+            told = _in_words(error, stage, partial, room=self.plan.machine.room)
             self._failed(stage, entry, error, partial)
             if told is not None:
                 raise told from None
@@ -332,6 +335,7 @@ class _Execution:
         self.log.event("stage", id=stage.id, status="done", seconds=seconds)
         self._write_state()
         gc.collect()
+        release_memory()
 
     def _workplace(self, stage: PlannedStage) -> Path:
         """A folder beside the final one; what an interrupted run of the very same stage left there is kept."""
@@ -450,10 +454,10 @@ def _stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _in_words(error: BaseException, stage: PlannedStage, folder: Path) -> RunError | None:
+def _in_words(error: BaseException, stage: PlannedStage, folder: Path, *, room: int) -> RunError | None:
     """What a failure of the machine means to the user; None where it is no such failure."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
-        return RunError(f"stage {stage.id}: out of memory{smaller(stage)}")
+        return RunError(f"stage {stage.id}: out of memory{smaller(stage, room)}")
     if isinstance(error, (OSError, RuntimeError)) and free_disk(folder) < NO_ROOM:
         return RunError(
             f"stage {stage.id}: the disk that {folder.parents[1]} lies on is full; make room, and the same command goes "
