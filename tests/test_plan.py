@@ -404,7 +404,9 @@ def test_two_matrices_a_block_learn_when_two_are_named(tmp_path):
     assert "6,738.4 M of 6,738.4 M weights learn" in plan.stage("dolly").notes
 
 
-def test_four_bits_need_less_memory_than_sixteen_and_full_tuning_most(tmp_path):
+def test_four_bits_need_less_memory_than_sixteen_and_full_tuning_most(tmp_path, monkeypatch):
+    accelerator = Machine(cores=8, memory=2**36, gpus=(("NVIDIA A100", 2**36),), bf16=True)
+    monkeypatch.setattr(planning, "this_machine", lambda: accelerator)
     peaks = [
         Recipe.load(LLAMANTINO, [f"dolly.peft.method={method}"]).plan(tmp_path).stage("dolly").estimate.peak
         for method in ("qlora", "lora", "full")

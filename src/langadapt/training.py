@@ -23,7 +23,7 @@ from langadapt import checkpoints, loading
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.loss import fused_loss
-from langadapt.machine import optimizer, peak_memory, this_machine
+from langadapt.machine import optimizer, peak_memory, release_memory, this_machine
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 
@@ -137,6 +137,7 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     options = {k: v for k, v in peft.items() if k != "method"}
     plain = loading.load_model(context.model, torch.float32 if strategy.weight_bits(options) == 32 else None)
     model = strategy.prepare(plain, options)
+    release_memory()  # whole weights that were quantised are freed now, and the system has not got them back yet
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")
