@@ -40,7 +40,12 @@ max_length = 256
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shape = {"hidden_size": 96, "intermediate_size": 320, "num_attention_heads": 6, "num_key_value_heads": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": 96,
+        "intermediate_size": 320,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+    }
     return tiny_model(tmp_path_factory.mktemp("base") / "model", num_hidden_layers=4, **shape)
 
 
