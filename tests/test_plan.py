@@ -404,7 +404,9 @@ def test_two_matrices_a_block_learn_when_two_are_named(tmp_path):
     assert "6,738.4 M of 6,738.4 M weights learn" in plan.stage("dolly").notes
 
 
-def test_four_bits_need_less_memory_than_sixteen_and_full_tuning_most(tmp_path):
+def test_four_bits_need_less_memory_than_sixteen_and_full_tuning_most(tmp_path, monkeypatch):
+    accelerator = Machine(cores=8, memory=2**36, gpus=(("NVIDIA A100", 2**36),), bf16=True)
+    monkeypatch.setattr(planning, "this_machine", lambda: accelerator)
     peaks = [
         Recipe.load(LLAMANTINO, [f"dolly.peft.method={method}"]).plan(tmp_path).stage("dolly").estimate.peak
         for method in ("qlora", "lora", "full")
@@ -414,10 +416,11 @@ def test_four_bits_need_less_memory_than_sixteen_and_full_tuning_most(tmp_path):
 
 def test_estimates_follow_what_costs_memory_and_time(tmp_path):
     def estimate(*overrides: str):
-        return Recipe.load(LLAMANTINO, overrides).plan(tmp_path).stage("adapt").estimate
+        many = "adapt.training.per_device_train_batch_size=64"
+        return Recipe.load(LLAMANTINO, [many, *overrides]).plan(tmp_path).stage("adapt").estimate
 
     plain, longer = estimate(), estimate("adapt.training.max_length=2048")
-    assert longer.memory["activations"] == 2 * plain.memory["activations"] > 0
+    assert longer.memory["activations"] > 2 * plain.memory["activations"] > 0, "the mask grows with the square"
     assert longer.reference_seconds == pytest.approx(2 * plain.reference_seconds)
     kept = estimate("adapt.training.activation_checkpointing=false")
     assert kept.peak > plain.peak and kept.reference_seconds < plain.reference_seconds

@@ -47,9 +47,16 @@ def cli() -> None:
 @set_option
 @out_option
 @click.option("--stage", "stages", multiple=True, metavar="ID", help="Run only this stage; may be repeated.")
+@click.option("--try-anyway", is_flag=True, help="Also run what is estimated far above the memory that there is.")
 @json_option
 def run(
-    recipe: str, rehearse: bool, overrides: tuple[str, ...], out: Path | None, stages: tuple[str, ...], as_json: bool
+    recipe: str,
+    rehearse: bool,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    stages: tuple[str, ...],
+    try_anyway: bool,
+    as_json: bool,
 ) -> None:
     """Run every stage that is not done yet, and write the report."""
     from rich.console import Console
@@ -61,7 +68,7 @@ def run(
     console = Console(stderr=True)
     if not as_json:
         show.heading(plan, console)
-    done = plan.execute(stages=stages, console=Console(stderr=True, quiet=as_json))
+    done = plan.execute(stages=stages, console=Console(stderr=True, quiet=as_json), try_anyway=try_anyway)
     if as_json:
         print_json({"run": done.state, "report": done.rows, "folder": str(done.folder)})
     else:

@@ -32,6 +32,11 @@ class Machine:
     def cuda(self) -> bool:
         return bool(self.gpus)
 
+    @property
+    def room(self) -> int:
+        """Bytes that one process has for a model: the first GPU's, or main memory where there is no GPU."""
+        return self.gpus[0][1] if self.gpus else self.memory
+
     def __str__(self) -> str:
         processor = f"{self.cores} CPU cores, {self.memory / 2**30:.0f} GiB of memory"
         return ", ".join([processor, *(f"{name} {size / 2**30:.0f} GiB" for name, size in self.gpus)])
@@ -67,6 +72,12 @@ def free_disk(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def release_memory() -> None:
+    """Gives what this process has freed back to the system, where its C library can (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak_memory() -> None:

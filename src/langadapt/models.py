@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,9 @@ from typing import Any, Literal
 
 from langadapt.errors import UserError
 
+# Model types whose blocks are named as Llama's are.
+FAMILY = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "qwen2", "qwen3", "smollm3")
+WINDOW = 1024  # tokens that a model reads at a time while text is scored
 LOSS_CHUNK = 1024  # tokens whose logits exist at the same time while the loss is taken
 
 
@@ -32,6 +35,8 @@ class ModelShape:
     num_key_value_heads: int
     vocab_size: int
     tie_word_embeddings: bool
+    max_position_embeddings: int | None = field(default=None, compare=False)
+    model_type: str = field(default="", compare=False)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
@@ -45,7 +50,14 @@ class ModelShape:
             num_key_value_heads=int(config.get("num_key_value_heads") or heads),
             vocab_size=int(config["vocab_size"]),
             tie_word_embeddings=config.get("tie_word_embeddings", False),
+            max_position_embeddings=config.get("max_position_embeddings"),
+            model_type=config.get("model_type", ""),
         )
+
+    @property
+    def named(self) -> bool:
+        """Whether the model's weights are known to have the names that `weights` gives them."""
+        return self.model_type in FAMILY
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -58,15 +70,22 @@ class ModelShape:
         }  # fmt: skip
 
     @property
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of the linear layers of all blocks by their paths."""
+        return {
+            f"model.layers.{number}.{'mlp' if name in ('gate_proj', 'up_proj', 'down_proj') else 'self_attn'}.{name}": size
+            for number in range(self.num_hidden_layers)
+            for name, size in self.linears.items()
+        }
+
+    @property
     def weights(self) -> dict[str, int]:
         """Sizes of all weights by the names that the Llama family gives them."""
         hidden = self.hidden_size
         found = {"model.embed_tokens.weight": self.vocab_size * hidden}
+        found |= {f"{layer}.weight": inputs * outputs for layer, (inputs, outputs) in self.layers.items()}
         for number in range(self.num_hidden_layers):
             block = f"model.layers.{number}"
-            for name, (inputs, outputs) in self.linears.items():
-                part = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-                found[f"{block}.{part}.{name}.weight"] = inputs * outputs
             found |= {f"{block}.{norm}.weight": hidden for norm in ("input_layernorm", "post_attention_layernorm")}
         found["model.norm.weight"] = hidden
         return found if self.tie_word_embeddings else found | {"lm_head.weight": self.vocab_size * hidden}
@@ -246,6 +265,8 @@ def _gguf_shape(path: Path, known: Mapping[str, Any]) -> ModelShape | None:
             num_attention_heads=value("attention.head_count"),
             num_key_value_heads=value("attention.head_count_kv"),
             vocab_size=len(fields["tokenizer.ggml.tokens"].data),
+            max_position_embeddings=value("context_length"),
+            model_type=architecture,
             tie_word_embeddings=not any(t.name == "output.weight" for t in GGUFReader(path).tensors),
         )
     except (ValueError, LookupError, OSError) as error:

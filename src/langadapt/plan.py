@@ -46,12 +46,14 @@ class Estimate:
 
     Attributes:
         memory: bytes at the peak, by part.
+        changed: bytes at the peak with settings changed, by what the recipe would say; the one that costs least first.
         disk: bytes that the artifact and the newest checkpoints take.
         seconds: on this machine; None when it cannot run here or too little is known.
         reference_seconds: on one accelerator of `REFERENCE`.
     """
 
     memory: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
     disk: int = 0
     seconds: float | None = None
     reference_seconds: float | None = None
@@ -76,6 +78,7 @@ class PlannedStage:
     estimate: Estimate = field(default_factory=Estimate)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
     ingredients: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     status: Literal["pending", "cached"] = "pending"
@@ -130,12 +133,13 @@ class Plan:
     warnings: list[str]
     lock: dict[str, Any]
 
-    def execute(self, *, stages: Collection[str] = (), console: Any = None) -> Run:
+    def execute(self, *, stages: Collection[str] = (), console: Any = None, try_anyway: bool = False) -> Run:
         """Runs every stage that is not cached and writes the report.
 
         Args:
             stages: ids of those to run; all when empty. What they start from or read must be done.
             console: a rich console for progress; the standard one when None.
+            try_anyway: also what is estimated far above the memory that there is.
 
         Raises:
             UserError: something is in the way (see `problems`), or the folder is in use or not writable.
@@ -143,7 +147,7 @@ class Plan:
         """
         from langadapt.run import execute
 
-        return execute(self, stages=stages, console=console)
+        return execute(self, stages=stages, console=console, try_anyway=try_anyway)
 
     @property
     def disk(self) -> int:
@@ -286,7 +290,7 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     if any(s.status == "pending" and s.options.refs for s in stages):
         plan.problems += preparation.problems(recipe)
     if any(s.trains and s.status == "pending" for s in stages):
-        plan.lacks = list(compute.missing(recipe, machine))
+        plan.lacks = [*compute.missing(recipe, machine), *(lack for s in stages for lack in s.lacks)]
     plan.problems = list(dict.fromkeys(plan.problems))
     plan.warnings = _warnings(plan)
     return plan
@@ -389,22 +393,26 @@ def _warnings(plan: Plan) -> list[str]:
     free = free_disk(plan.folder)
     if plan.disk > free:
         said.append(f"about {plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free")
-    room = plan.machine.gpus[0][1] if plan.machine.gpus else plan.machine.memory
-    for stage in plan.stages:
-        if stage.status != "cached" and stage.estimate.peak > room:
-            said.append(
-                f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.0f} GiB of memory and this machine "
-                f"has {room / 2**30:.0f} GiB{smaller(stage)}"
-            )
-    return said
+    pending = [stage for stage in plan.stages if stage.status != "cached"]
+    return said + too_large(pending, room=plan.machine.room)
 
 
-def smaller(stage: PlannedStage) -> str:
-    """What would make a stage that trains smaller."""
-    training, peft = getattr(stage.options, "training", None), getattr(stage.options, "peft", {})
-    if training is None:
+def too_large(stages: Iterable[PlannedStage], *, room: int, times: float = 1.0) -> list[str]:
+    """Of each stage that is estimated at more than so many `times` the bytes of `room`: that, and what would make it fit."""
+    return [
+        f"stage {stage.id} is estimated at {stage.estimate.peak / 2**30:.3g} GiB of memory and this machine "
+        f"has {room / 2**30:.3g} GiB{smaller(stage, room)}"
+        for stage in stages
+        if stage.estimate.peak > times * room
+    ]
+
+
+def smaller(stage: PlannedStage, room: int) -> str:
+    """The first change that makes a stage fit into `room` bytes, or else the one that helps most; "" without any."""
+    changed = stage.estimate.changed
+    if not changed:
         return ""
-    part = max(stage.estimate.memory, key=stage.estimate.memory.__getitem__)
-    if part in ("activations", "logits"):
-        return "; smaller: training.per_device_train_batch_size, training.max_length, training.activation_checkpointing"
-    return '; smaller: peft.method = "qlora"' if peft["method"] != "qlora" else "; take a smaller base model"
+    fits = next((change for change, peak in changed.items() if peak <= room), None)
+    best = fits or min(changed, key=changed.__getitem__)
+    helps = f"; smaller: {best}, estimated at {changed[best] / 2**30:.3g} GiB"
+    return helps if fits else f"{helps}, is not enough: take a smaller base model or a larger machine"

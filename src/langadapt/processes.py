@@ -371,7 +371,7 @@ def _train(job: Mapping[str, Any], stop: threading.Event, relay: _Relay) -> Stag
         result: StageResult = registry().stages[stage.kind].run(context)
         return result
     except Exception as error:
-        if (told := in_words(error, stage, folder)) is not None:
+        if (told := in_words(error, stage, folder, room=plan.machine.room)) is not None:
             raise told from None
         raise
 

@@ -6,7 +6,7 @@ heavy library import it inside, because records are made whenever a recipe is lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from langadapt.models import ModelShape
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
 
@@ -234,10 +235,15 @@ class PeftStrategy:
         upstream: the class whose fields `[stage.peft]` may set, `peft.tuners.lora.config:LoraConfig`; "" for none.
         defaults: option values when the recipe is silent; their keys are allowed beside the upstream fields.
         owns: upstream fields that the strategy sets itself, with the reason.
+        fixed: values of those that its memory is estimated by.
         choices: the words that an option may have, where there are only some.
         prepare: 16-bit or 32-bit model and options in; model with its trainable parameters marked out.
         trainable: number of parameters that learn, from the model's shape and the options; None when that shows in the
             run alone.
+        reached: names of the base's weights that learn, or beside which something learns, as `ModelShape.weights` has
+            them, from the model's shape and the options. None when that shows in the run alone; memory is then estimated
+            as if it were every linear layer.
+        misfits: what of the options does not fit a model of this shape, and what to do; asked by the plan.
         weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
         freeze: what `prepare` does to the base before it adds an adapter, such as quantising it, in place; a saved
             adapter on a base that went through it is the model as it was trained. None when nothing is done to it.
@@ -259,9 +265,12 @@ class PeftStrategy:
     prepare: Callable[[Any, Mapping[str, Any]], Any]
     trainable: Callable[[Any, Mapping[str, Any]], int | None]
     weight_bits: Callable[[Mapping[str, Any]], float]
+    reached: Callable[[ModelShape, Mapping[str, Any]], Collection[str]] | None = None
+    misfits: Callable[[ModelShape, Mapping[str, Any]], Iterable[str]] | None = None
     upstream: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     owns: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     freeze: Callable[[Any, Mapping[str, Any]], None] | None = None
     save: Callable[[Any, Mapping[str, Any], Path], None] | None = None

@@ -22,8 +22,8 @@ from langadapt.errors import Interrupted, RunError, UserError, nearest
 from langadapt.events import EventLog
 from langadapt.inputs import Input
 from langadapt.locks import alone, locked
-from langadapt.machine import Machine, free_disk, reset_peak_memory
-from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller
+from langadapt.machine import Machine, free_disk, release_memory, reset_peak_memory
+from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_stages, smaller, too_large
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 from langadapt.records import StageKind
@@ -31,6 +31,7 @@ from langadapt.records import StageKind
 if TYPE_CHECKING:
     from langadapt.machines import Others
 
+HOPELESS = 1.5  # times the memory that there is: beyond any error of the estimate, and what may be swapped out
 NO_ROOM = 2**20  # bytes: a disk with less than this is full, whatever words a library has for that
 PACKAGES = (
     "langadapt",
@@ -113,7 +114,7 @@ class Run:
         return self.folder / "report.html"
 
 
-def execute(plan: Plan, *, stages: Collection[str] = (), console: Any = None) -> Run:
+def execute(plan: Plan, *, stages: Collection[str] = (), console: Any = None, try_anyway: bool = False) -> Run:
     """See `Plan.execute`."""
     from rich.console import Console
 
@@ -122,9 +123,12 @@ def execute(plan: Plan, *, stages: Collection[str] = (), console: Any = None) ->
     for id in stages:
         if id not in known:
             raise UserError(f'{plan.recipe.source}: there is no stage "{id}"; {nearest(id, known)}')
-    trains = any(s.trains and s.status != "cached" and s.id in (stages or known) for s in plan.stages)
+    to_do = [stage for stage in plan.stages if stage.status != "cached" and stage.id in (stages or known)]
+    trains = any(stage.trains for stage in to_do)
     if said := [*plan.problems, *(plan.lacks if trains else [])]:
         raise UserError("\n".join(said))
+    if not try_anyway and (hopeless := too_large(to_do, room=plan.machine.room, times=HOPELESS)):
+        raise UserError("\n".join([*hopeless, "to run it although the estimate says that it cannot fit: --try-anyway"]))
     together = plan.recipe.table.compute.machines if trains else 1
     with _stoppable() as stop:
         if together > 1 and compute.this_number():
@@ -307,7 +311,7 @@ class _Execution:
                 preparation.by_engine(self.plan, stage, self.log.info, self.stop.is_set)
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))
         except BaseException as error:
-            told = in_words(error, stage, partial)
+            told = in_words(error, stage, partial, room=self.plan.machine.room)
             self._failed(stage, entry, error, partial)
             if told is not None:
                 raise told from None
@@ -340,6 +344,7 @@ class _Execution:
         self.log.event("stage", id=stage.id, status="done", seconds=seconds)
         self._write_state()
         gc.collect()
+        release_memory()
 
     def _workplace(self, stage: PlannedStage) -> Path:
         """A folder beside the final one; what an interrupted run of the very same stage left there is kept."""
@@ -430,10 +435,10 @@ def _stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def in_words(error: BaseException, stage: PlannedStage, folder: Path) -> RunError | None:
+def in_words(error: BaseException, stage: PlannedStage, folder: Path, *, room: int) -> RunError | None:
     """What a failure of the machine means to the user; None where it is no such failure."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
-        return RunError(f"stage {stage.id}: out of memory{smaller(stage)}")
+        return RunError(f"stage {stage.id}: out of memory{smaller(stage, room)}")
     if isinstance(error, (OSError, RuntimeError)) and free_disk(folder) < NO_ROOM:
         return RunError(
             f"stage {stage.id}: the disk that {folder.parents[1]} lies on is full; make room, and the same command goes "

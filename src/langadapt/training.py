@@ -28,7 +28,7 @@ from langadapt.corpus.packing import IGNORE
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.loss import fused_loss
-from langadapt.machine import optimizer, peak_memory, this_machine
+from langadapt.machine import optimizer, peak_memory, release_memory, this_machine
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 from langadapt.stages.trained import SHARES
@@ -154,6 +154,7 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     model = strategy.prepare(plain, options)
     if strategy.calibrate:
         model = strategy.calibrate(model, options, _source_texts(context))
+    release_memory()  # whole weights that were quantised are freed now, and the system has not got them back yet
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")

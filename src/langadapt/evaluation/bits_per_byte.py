@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from langadapt.loss import can_fuse, token_losses
+from langadapt.models import WINDOW
 
-LENGTH, STRIDE = 1024, 512
+LENGTH, STRIDE = WINDOW, 512
 
 
 @dataclass(frozen=True)

@@ -26,5 +26,6 @@ STRATEGY = PeftStrategy(
     prepare=prepare,
     trainable=trainable,
     weight_bits=lambda options: 32,
+    reached=lambda shape, options: shape.weights,
     trains_base=True,
 )

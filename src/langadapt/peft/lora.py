@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -75,19 +75,46 @@ def save(model: Any, options: Mapping[str, Any], folder: Path) -> None:
 
 
 def trainable(shape: ModelShape, options: Mapping[str, Any]) -> int:
-    """r · (inputs + outputs) for every linear layer that is adapted; under DoRA one length more for each output."""
-    targets = options["target_modules"]
-    chosen = [size for name, size in shape.linears.items() if _targeted(name, targets)]
-    lengths = sum(o for _, o in chosen) if options.get("use_dora") else 0
-    return shape.num_hidden_layers * (int(options["r"]) * sum(i + o for i, o in chosen) + lengths)
+    """r · (inputs + outputs) for every layer that is adapted; under DoRA one length more for each output."""
+    rank, lengths = int(options["r"]), int(bool(options.get("use_dora")))
+    sizes = _adapted(shape, options["target_modules"]).values()
+    return sum(rank * (inputs + outputs) + lengths * outputs for inputs, outputs in sizes)
 
 
-def _targeted(name: str, targets: Any) -> bool:
-    """As PEFT reads `target_modules`: a list of last names, or a regular expression for the whole path of a layer."""
-    if targets == "all-linear" or isinstance(targets, list):
-        return targets == "all-linear" or name in targets
-    block = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-    return bool(re.fullmatch(str(targets), f"model.layers.0.{block}.{name}"))
+def reached(shape: ModelShape, options: Mapping[str, Any]) -> list[str]:
+    """Names of the weights that an adapter is beside."""
+    return [f"{layer}.weight" for layer in _adapted(shape, options["target_modules"])]
+
+
+def misfits(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
+    """Targets that name no layer, and a rank that no layer has."""
+    targets, rank = options["target_modules"], int(options["r"])
+    if not shape.named:
+        return
+    adapted = _adapted(shape, targets)
+    if not adapted:
+        yield (
+            f'peft.target_modules = {targets!r} matches no layer of the model; use "all-linear", or names out of '
+            f"{', '.join(shape.linears)}"
+        )
+    elif rank > (most := max(min(size) for size in adapted.values())):
+        yield f"peft.r = {rank} is more than the rank of any layer that it adapts; {most} is the most"
+
+
+def _adapted(shape: ModelShape, targets: Any) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of each layer that `target_modules` names, by its path; "all-linear" leaves the head out."""
+    head = {} if targets == "all-linear" else {"lm_head": (shape.hidden_size, shape.vocab_size)}
+    embedding = {} if targets == "all-linear" else {"model.embed_tokens": (shape.vocab_size, shape.hidden_size)}
+    return {layer: size for layer, size in (embedding | shape.layers | head).items() if _targeted(layer, targets)}
+
+
+def _targeted(layer: str, targets: Any) -> bool:
+    """As PEFT reads `target_modules`: a list of ends of a layer's path, or a regular expression for the whole of it."""
+    if targets == "all-linear":
+        return True
+    if isinstance(targets, list):
+        return any(layer == target or layer.endswith(f".{target}") for target in targets)
+    return bool(re.fullmatch(str(targets), layer))
 
 
 STRATEGY = PeftStrategy(
@@ -100,5 +127,7 @@ STRATEGY = PeftStrategy(
     prepare=prepare,
     trainable=trainable,
     weight_bits=lambda options: 16,
+    reached=reached,
+    misfits=misfits,
     save=save,
 )

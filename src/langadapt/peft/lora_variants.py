@@ -24,9 +24,12 @@ def variant(base: PeftStrategy, name: str, description: str, source: str, **fixe
         description=description,
         source=source,
         defaults={key: value for key, value in base.defaults.items() if key not in fixed},
+        fixed={**base.fixed, **fixed},
         owns={**base.owns, **{key: f'it is what "{name}" is; use "{base.name}" to set it' for key in fixed}},
         prepare=filled(base.prepare),
         trainable=filled(base.trainable),
+        reached=filled(base.reached) if base.reached else None,
+        misfits=filled(base.misfits) if base.misfits else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -53,8 +53,17 @@ def not_frozen(options: Mapping[str, Any]) -> Learns:
     return lambda name: not any(fnmatchcase(name, pattern) for pattern in options["frozen"])
 
 
-def _size(shape: ModelShape, learns: Learns) -> int:
-    return sum(size for name, size in shape.weights.items() if learns(name))
+def _too_many(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
+    """More blocks at the ends than there are."""
+    first, last, blocks = options["first"], options["last"], shape.num_hidden_layers
+    if min(first, last) < 0:
+        yield f"peft.first = {first} and peft.last = {last} must be 0 or more"
+    elif first + last > blocks:
+        yield f"peft.first + peft.last = {first + last}, and the model has {blocks} blocks; lower them, or use full"
+
+
+def _learnt(shape: ModelShape, learns: Learns) -> dict[str, int]:
+    return {name: size for name, size in shape.weights.items() if learns(name)}
 
 
 def _blocks(names: Iterable[str]) -> int:
@@ -68,7 +77,9 @@ STRATEGIES = (
         source="Yamaguchi et al. 2024, arXiv 2406.11477",
         defaults=LAYERS,
         prepare=lambda model, options: learn(model, layers(options, _blocks(n for n, _ in model.named_parameters()))),
-        trainable=lambda shape, options: _size(shape, layers(options, shape.num_hidden_layers)),
+        trainable=lambda shape, options: sum(_learnt(shape, layers(options, shape.num_hidden_layers)).values()),
+        reached=lambda shape, options: _learnt(shape, layers(options, shape.num_hidden_layers)),
+        misfits=_too_many,
         weight_bits=lambda options: 16,
         trains_base=True,
     ),
@@ -78,7 +89,8 @@ STRATEGIES = (
         source="",
         defaults=FREEZE,
         prepare=lambda model, options: learn(model, not_frozen(options)),
-        trainable=lambda shape, options: _size(shape, not_frozen(options)),
+        trainable=lambda shape, options: sum(_learnt(shape, not_frozen(options)).values()),
+        reached=lambda shape, options: _learnt(shape, not_frozen(options)),
         weight_bits=lambda options: 16,
         trains_base=True,
     ),

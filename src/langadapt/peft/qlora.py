@@ -68,6 +68,7 @@ def quantise(model: Any, *, bnb_4bit_quant_type: str, bnb_4bit_use_double_quant:
         # still in silence; see docs/footguns.md.
         new.support_avx512bf16_for_cpu = False
         setattr(parent, child, new)
+        layer.weight = None  # the list of layers would keep it until the last one is done
     model.is_loaded_in_4bit = True  # what peft looks at when it chooses its layer class
 
 
@@ -92,6 +93,7 @@ def _to_8_bits(model: Any, threshold: float) -> None:
         if layer.bias is not None:
             new.bias = layer.bias
         setattr(parent, child, new.to(weight.device))  # moving is what quantises
+        layer.weight = None
     model.is_loaded_in_8bit = True
 
 
@@ -127,6 +129,8 @@ STRATEGY = PeftStrategy(
     prepare=prepare,
     trainable=lora.trainable,
     weight_bits=weight_bits,
+    reached=lora.reached,
+    misfits=lora.misfits,
     freeze=freeze,
     save=lora.save,
 )

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from langadapt import estimates
 from langadapt.errors import Interrupted, nearest
 from langadapt.inputs import Input
+from langadapt.models import WINDOW
 from langadapt.plugins import Registry
 from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, suite_names
 from langadapt.records import Evaluation, Item, Rejected, StageKind
@@ -75,7 +77,7 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
                 measure.prompt, planner.registry
             )
     if planner.shape:
-        stage.estimate.memory = {"weights": 2 * planner.shape.parameters, "logits": 1024 * planner.shape.vocab_size * 6}
+        stage.estimate.memory = estimates.evaluation(planner.shape, planner.machine, tokens=WINDOW)
 
 
 def _left_out(missing: list[Measure]) -> list[str]:

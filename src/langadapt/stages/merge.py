@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from langadapt import estimates
 from langadapt.errors import UserError
 from langadapt.recipe import StageOptions
 from langadapt.records import StageKind
@@ -38,10 +39,8 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     refs = getattr(parent.options, "corpus", ()) if parent else ()
     stage.inputs = [planner.input(ref) for ref in refs]
     if planner.shape:
-        stage.estimate.memory = {
-            "weights": 2 * planner.shape.parameters,
-            "logits": 3 * DOCUMENTS * TOKENS * planner.shape.vocab_size * 4,
-        }
+        compared = len(stage.inputs) * DOCUMENTS * TOKENS
+        stage.estimate.memory = estimates.merge(planner.shape, planner.machine, tokens=compared)
         stage.estimate.disk = 2 * planner.shape.parameters
     stage.work = dict(getattr(parent.options, "peft", {})) if parent else {}
 

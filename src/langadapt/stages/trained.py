@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from langadapt import compute
+from langadapt import compute, estimates
 from langadapt.errors import UserError, nearest
-from langadapt.machine import optimizer
-from langadapt.models import LOSS_CHUNK, ModelShape
+from langadapt.machine import Machine, optimizer
+from langadapt.models import ModelShape
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, SourceField, check_fields
 from langadapt.upstream import schedule
@@ -70,6 +70,22 @@ BESIDE: dict[str, Any] = {
 }
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that do not look at warmup_steps
 WSD_CURVES = ("linear", "cosine", "1-sqrt")  # what transformers' get_wsd_schedule knows
+
+
+# Which values of an option make sense, and how that is said.
+_FROM_1: tuple[Callable[[float], bool], str] = (lambda value: value >= 1, "at least 1")
+_FROM_0: tuple[Callable[[float], bool], str] = (lambda value: value >= 0, "0 or more")
+_ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: value > 0, "above 0")
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "max_length": _FROM_1, "per_device_train_batch_size": _FROM_1, "gradient_accumulation_steps": _FROM_1,
+    "learning_rate": _ABOVE_0, "num_train_epochs": _ABOVE_0, "logging_steps": _ABOVE_0, "save_steps": _ABOVE_0,
+    "eval_steps": _ABOVE_0, "weight_decay": _FROM_0, "max_grad_norm": _FROM_0,
+    "max_steps": (lambda value: value >= 1 or value == -1, "at least 1, or -1 for as many as the epochs need"),
+    "warmup_steps": (
+        lambda value: 0 <= value < 1 or (value >= 1 and value == int(value)),
+        "a share of the steps below 1, or a number of them",
+    ),
+}  # fmt: skip
 
 
 class TrainedOptions(ReadingOptions):
@@ -140,10 +156,10 @@ class TrainedOptions(ReadingOptions):
             yield ("training", *key), message, hint
         for key, message, hint in _schedule_problems(self.training):
             yield ("training", *key), message, hint
-        for key in ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps"):
-            value = self.training[key]
-            if isinstance(value, int) and value < 1:
-                yield ("training", key), f"{value} is not at least 1", ""
+        for key, (right, wanted) in RANGES.items():
+            value = self.training.get(key)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and not right(value):
+                yield ("training", key), f"{value} is not {wanted}", ""
 
     def _measuring_problems(self) -> Iterable[tuple[str, str, str]]:
         """What is wrong with measuring while training: key, message, hint."""
@@ -305,9 +321,11 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         stage, options
     )
     stage.tokens = stage.steps * rows * length if stage.steps else None
+    stage.lacks += [f"stage {stage.id}: {lack}" for lack in _beyond_machine(options, planner.machine)]
     shape = planner.shape
     if shape is None:
         return
+    stage.problems += [f"stage {stage.id}: {problem}" for problem in _misfits(options, shape)]
     trainable = strategy.trainable(shape, options.peft)
     if options.asks_reference and strategy.trains_base:
         stage.notes.append("the base learns, so a frozen copy of it is kept in memory as the reference")
@@ -317,8 +335,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     else:
         stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
     of_process = options.model_copy(update={"training": options.training | shared.share(options.training)})
-    bits = strategy.weight_bits(options.peft)
-    stage.estimate.memory = _memory(shape, trainable, bits, of_process, strategy.trains_base)
+    stage.estimate.memory = memory(of_process, shape, planner.machine)
+    stage.estimate.changed = _changed(of_process, shape, planner.machine)
     checkpoint = trainable * 12
     stage.estimate.disk = (2 * shape.parameters if strategy.trains_base else 4 * trainable) + 2 * checkpoint
     if stage.tokens:
@@ -341,6 +359,27 @@ def _plan_processes(
     if shared.apart and (each := shared.share(options.training)):
         share = ", ".join(f"{key} {value}" for key, value in each.items())
         stage.notes.append(f"trained by {shared}, memory is that of one: {share}")
+
+
+def _misfits(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
+    """What of the options does not fit the model."""
+    strategy = registry().peft_strategies[options.peft["method"]]
+    if strategy.misfits:
+        yield from strategy.misfits(shape, options.peft)
+    length, limit = int(options.training["max_length"]), shape.max_position_embeddings
+    if limit and length > limit:
+        yield f"training.max_length = {length}, and the model knows positions up to {limit}; set at most that"
+
+
+def _beyond_machine(options: TrainedOptions, machine: Machine) -> Iterator[str]:
+    """Arithmetic that is asked for and that the machine lacks."""
+    training = options.training
+    if training.get("bf16") and not machine.bf16:
+        yield "training.bf16 = true, and this machine has no bf16 instructions; leave it out, and fp32 is used"
+    if training.get("fp16") and not machine.cuda:
+        yield "training.fp16 = true needs CUDA; leave it out"
+    elif training.get("fp16") and training.get("bf16", True):
+        yield "training.fp16 = true, and bf16 is used on this machine; leave it out, or set bf16 = false"
 
 
 def _plan_mix(stage: PlannedStage, planner: Planner, options: TrainedOptions) -> None:
@@ -475,26 +514,69 @@ def _documents(found: Input) -> int | None:
     return min(all_, found.ref.max_documents or all_) if all_ else None
 
 
-def _memory(
-    shape: ModelShape, trainable: int, weight_bits: float, options: TrainedOptions, trains_base: bool
-) -> dict[str, int]:
-    """Bytes by part. Activations: what a block of the Llama family keeps for its backward pass, in 16 bits."""
-    rows = int(options.training["per_device_train_batch_size"]) * options.answers
-    tokens = int(options.training["max_length"]) * rows
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    block = 2 * tokens * (10 * hidden + 4 * inner) + (0 if trains_base else 2 * tokens * (4 * hidden + 3 * inner))
-    layers = shape.num_hidden_layers
-    kept = 2 * tokens * hidden * layers + block if options.training["activation_checkpointing"] else block * layers
-    if trains_base:
-        weights = 4 * trainable + 2 * (shape.parameters - trainable)
-    else:
-        weights = int(shape.linear_parameters * weight_bits / 8) + 2 * shape.embedding_parameters
-    return {
-        "weights": weights,
-        **({"reference": 4 * shape.parameters} if options.asks_reference and trains_base else {}),
-        "adapters": 0 if trains_base else 4 * trainable,
-        "gradients": 4 * trainable,
-        "optimizer": 8 * trainable,
-        "activations": kept,
-        "logits": min(tokens, LOSS_CHUNK) * shape.vocab_size * 6,
-    }
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> estimates.Parts:
+    """Bytes by part at the peak of a stage with these options."""
+    training, strategy = options.training, registry().peft_strategies[options.peft["method"]]
+    peft = {**strategy.fixed, **options.peft}
+    linears = [name for name in shape.weights if name.split(".")[-2] in shape.linears]
+    return estimates.training(
+        estimates.Training(
+            shape=shape,
+            reached=frozenset(strategy.reached(shape, peft) if strategy.reached else linears),
+            trainable=strategy.trainable(shape, options.peft) or 0,
+            trains_base=strategy.trains_base,
+            weight_bits=strategy.weight_bits(peft),
+            rows=int(training["per_device_train_batch_size"]) * options.answers,
+            length=int(training["max_length"]),
+            number=2 if machine.bf16 else 4,
+            cuda=machine.cuda,
+            separated=options.measured != "preferences",  # each answer has a row of its own
+            dropout=bool(peft.get("lora_dropout")),
+            rank=int(peft.get("r", 0)),
+            dora=bool(peft.get("use_dora")),
+            checkpointing=bool(training["activation_checkpointing"]),
+            reference=options.asks_reference,
+            optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
+        )
+    )
+
+
+def _changed(options: TrainedOptions, shape: ModelShape, machine: Machine) -> dict[str, int]:
+    """The peak with one thing changed, by what the recipe would say; what changes the result least comes first."""
+    changed = {}
+    for words, change in _changes(options, machine):
+        peak = sum(memory(change, shape, machine).values())
+        changed[words] = peak
+    now = sum(memory(options, shape, machine).values())
+    return {words: peak for words, peak in changed.items() if peak < now}
+
+
+def _changes(options: TrainedOptions, machine: Machine) -> Iterator[tuple[str, TrainedOptions]]:
+    training = options.training
+
+    def changed(**values: Any) -> TrainedOptions:
+        return options.model_copy(update={"training": training | values})
+
+    rows, accumulated = int(training["per_device_train_batch_size"]), int(training["gradient_accumulation_steps"])
+    while rows > 1 and rows % 2 == 0:
+        rows, accumulated = rows // 2, accumulated * 2
+        values = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulated}
+        yield ", ".join(f"training.{key} = {value}" for key, value in values.items()), changed(**values)
+    if not training["activation_checkpointing"]:
+        yield "training.activation_checkpointing = true", changed(activation_checkpointing=True)
+        if rows < int(training["per_device_train_batch_size"]):
+            yield (
+                f"training.activation_checkpointing = true, training.per_device_train_batch_size = {rows}, "
+                f"training.gradient_accumulation_steps = {accumulated}",
+                changed(activation_checkpointing=True, **values),
+            )
+    if machine.cuda and "8bit" not in str(training["optim"]):
+        yield 'training.optim = "adamw_8bit"', changed(optim="adamw_8bit")
+    if (length := int(training["max_length"])) >= 512:
+        yield f"training.max_length = {length // 2}", changed(max_length=length // 2)
+    if options.peft["method"] != "qlora":
+        peft = type(options)._with_strategy_defaults({"method": "qlora"})
+        yield 'peft.method = "qlora"', options.model_copy(update={"peft": peft})

@@ -1,0 +1,307 @@
+"""What memory a stage takes at its peak, by part, from the model's shape and the stage's options. Imports no torch.
+
+A stage passes through moments: weights are read, a loss is taken, gradients come back, the optimizer steps. Each needs
+other things at the same time; the peak is the largest sum. Every term below is something that exists, with the reason
+why it does; `benchmarks/memory.py` holds the sums against measured peaks.
+
+Figures are for one process: on a CPU its whole memory, on a GPU what is on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langadapt.models import LOSS_CHUNK, ModelShape
+
+if TYPE_CHECKING:
+    from langadapt.machine import Machine
+
+Parts = dict[str, int]
+
+FP32 = 4  # bytes
+# What a process holds before there is a model: on a CPU the interpreter and the imported libraries (torch,
+# transformers, peft, trl, bitsandbytes), on a GPU the CUDA context and its libraries.
+LIBRARIES_CPU = 560 * 2**20
+LIBRARIES_CUDA = 500 * 2**20
+OPTIMIZER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0}  # a weight, by a part of the name; AdamW keeps 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What the memory of a training depends on.
+
+    Attributes:
+        shape: of the model.
+        reached: names of base weights that learn, or that have an adapter beside them.
+        trainable: weights that learn.
+        trains_base: whether they are the base's own.
+        weight_bits: of a frozen weight of the blocks' linear layers.
+        rows: of one forward pass.
+        length: tokens of a row.
+        number: bytes of a number that the model computes with.
+        cuda: whether it is on a GPU.
+        separated: whether packed documents are kept apart by a mask.
+        dropout: whether an adapter's inputs are dropped out.
+        rank: of the adapter.
+        dora: whether the adapter learns lengths apart from directions.
+        checkpointing: whether blocks are computed a second time for the backward pass.
+        reference: whether the model is compared with what it was.
+        optim: name of the optimizer.
+    """
+
+    shape: ModelShape
+    reached: Collection[str]
+    trainable: int
+    trains_base: bool
+    weight_bits: float
+    rows: int
+    length: int
+    number: int
+    cuda: bool = False
+    separated: bool = True
+    dropout: bool = False
+    rank: int = 0
+    dora: bool = False
+    checkpointing: bool = False
+    reference: bool = False
+    optim: str = "adamw_torch"
+
+    @property
+    def tokens(self) -> int:
+        """Of one forward pass."""
+        return self.rows * self.length
+
+
+def evaluation(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
+    """Bytes by part at the peak of measuring a model on windows of `tokens`.
+
+    Logits exist in the type of the arithmetic, in fp32, and as log-probabilities.
+    """
+    number = _number(machine)
+    logits = tokens * shape.vocab_size * (2 * FP32 + (0 if number == FP32 else number))
+    weights = {"libraries": libraries(machine.cuda), "weights": number * shape.parameters}
+    return _largest(_reading(shape, machine.cuda, number), weights | {"logits": logits})
+
+
+def merge(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
+    """Bytes by part at the peak of a merge whose certificate compares distributions at `tokens` places: those of the
+    merged model, of the one compared last, and of the one that is asked.
+    """
+    number = _number(machine)
+    logits = 3 * tokens * shape.vocab_size * FP32
+    weights = {"libraries": libraries(machine.cuda), "weights": number * shape.parameters}
+    return _largest(_reading(shape, machine.cuda, number), weights | {"logits": logits})
+
+
+def training(stage: Training) -> Parts:
+    """Bytes by part at the peak of a training."""
+    number = FP32 if stage.weight_bits == 32 else stage.number
+    reading = _reading(stage.shape, stage.cuda, number)
+    return _largest(reading, _loss(stage), _backward(stage), _step(stage))
+
+
+def _largest(*moments: Parts) -> Parts:
+    return max(moments, key=lambda parts: sum(parts.values()))
+
+
+def _number(machine: Machine) -> int:
+    """Bytes of a number that a model computes with."""
+    return 2 if machine.bf16 else FP32
+
+
+# --- what is there all the time -------------------------------------------------------------------------------------
+
+
+def libraries(cuda: bool) -> int:
+    """What a process takes before it has a model."""
+    return LIBRARIES_CUDA if cuda else LIBRARIES_CPU
+
+
+def _kept(stage: Training) -> Parts:
+    """From the first step's end to the last's."""
+    return {
+        "libraries": libraries(stage.cuda),
+        "weights": _weights(stage),
+        **({"reference": _weights(stage)} if stage.reference and stage.trains_base else {}),
+        "adapters": 0 if stage.trains_base else FP32 * stage.trainable,
+        "optimizer": _optimizer_bytes(stage.optim) * stage.trainable,
+    }
+
+
+def _weights(stage: Training) -> int:
+    """Those that learn in fp32; the others in the type of the arithmetic, or quantised."""
+    shape = stage.shape
+    if stage.trains_base:
+        return FP32 * stage.trainable + stage.number * (shape.parameters - stage.trainable)
+    linear = stage.weight_bits / 8 if stage.weight_bits < 16 else stage.number
+    return int(shape.linear_parameters * linear) + stage.number * (shape.parameters - shape.linear_parameters)
+
+
+def _optimizer_bytes(optim: str) -> int:
+    """Of a weight that learns: two moments in fp32 unless the optimizer's name says otherwise."""
+    return next((size for word, size in OPTIMIZER_BYTES.items() if word in optim), 2 * FP32)
+
+
+# --- the moments -----------------------------------------------------------------------------------------------------
+
+
+def _reading(shape: ModelShape, cuda: bool, number: int) -> Parts:
+    """While the weights are read: the whole model, before anything is quantised, and the 16-bit files that it comes
+    from, which are mapped into the process and count as far as they were read.
+    """
+    files = 0 if cuda else 2 * shape.parameters
+    return {"libraries": libraries(cuda), "weights": number * shape.parameters, "files": files}
+
+
+def _loss(stage: Training) -> Parts:
+    """When all activations are kept and the logits of a chunk exist.
+
+    Logits of one chunk in fp32, and in 16 bits also as the head makes them. Pairs of answers need the log-probabilities
+    and their gradient beside, since autograd differentiates them.
+    """
+    shape, chunk = stage.shape, min(stage.tokens, LOSS_CHUNK)
+    copies = FP32 * (3 if stage.reference else 1) + (0 if stage.number == FP32 else stage.number)
+    logits = chunk * shape.vocab_size * copies
+    return _kept(stage) | {"activations": activations(stage), "gradients": _head_gradient(stage), "logits": logits}
+
+
+def _backward(stage: Training) -> Parts:
+    """When the gradients come back into the topmost block: its activations still exist, and the gradients of the widest
+    of them beside.
+    """
+    shape = stage.shape
+    wide = 3 * stage.tokens * shape.intermediate_size * stage.number
+    again = sum(saved(stage, shape.num_hidden_layers - 1).values()) if stage.checkpointing else 0
+    return _kept(stage) | {"activations": activations(stage) + again + wide, "gradients": _head_gradient(stage)}
+
+
+def _step(stage: Training) -> Parts:
+    """When the optimizer steps: all gradients exist. It works on one matrix after the other on a CPU, on all of them at
+    once on a GPU (`foreach`). There, activations are gone; the C library of a CPU cannot give their memory back to the
+    system, because gradients and moments were put between them.
+    """
+    shape = stage.shape
+    sizes = [size for name, size in shape.weights.items() if name in stage.reached] if stage.trains_base else [0]
+    working = FP32 * stage.trainable if stage.cuda else 2 * FP32 * max(sizes, default=0)
+    left = 0 if stage.cuda else activations(stage)
+    return _kept(stage) | {"gradients": FP32 * stage.trainable, "activations": left, "working": working}
+
+
+# --- activations -----------------------------------------------------------------------------------------------------
+
+
+def activations(stage: Training) -> int:
+    """What the forward pass keeps for the backward pass, of all blocks and around them."""
+    shape, tokens = stage.shape, stage.tokens
+    first = lowest(stage)
+    learning = range(first, shape.num_hidden_layers)
+    blocks = (
+        len(learning) * tokens * shape.hidden_size * stage.number
+        if stage.checkpointing
+        else sum(sum(saved(stage, number).values()) for number in learning)
+    )
+    # The last norm's input, what it gives, its learnt rows and their gradient.
+    return blocks + 4 * tokens * shape.hidden_size * FP32
+
+
+def saved(stage: Training, block: int) -> Parts:
+    """Bytes of every tensor that one block keeps for its backward pass, by name.
+
+    As torch's autograd saves them of transformers' Llama: shared tensors stand here once.
+    """
+    shape, tokens, number = stage.shape, stage.tokens, stage.number
+    hidden, inner, heads = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads
+    keys = hidden if stage.separated else shape.linears["k_proj"][1]  # a mask makes SDPA repeat them for every head
+    return {
+        "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * FP32,  # norms compute in fp32
+        "normalised": _normalised(stage, block),
+        "queries": tokens * hidden * number,
+        "keys and values": 2 * tokens * keys * number,
+        "mask": tokens * stage.length * number if stage.separated else 0,  # SDPA turns it into numbers, in every block
+        "attended": tokens * hidden * number,
+        "sums of the softmax": tokens * heads * FP32,
+        "gate, its activation, up": 3 * tokens * inner * number,  # SiLU keeps its input, the product both factors
+        "inputs of linear layers": _inputs(stage, block),
+        "adapters": sum(_beside(stage, name) for name in _adapted(stage, block)),
+        "holes": sum(_holes(stage, name) for name in _adapted(stage, block)),
+    }
+
+
+def _normalised(stage: Training, block: int) -> int:
+    """A norm whose weight learns keeps what it multiplies it with."""
+    norms = [name for name in stage.reached if name.startswith(f"model.layers.{block}.") and "norm" in name]
+    return len(norms) * stage.tokens * stage.shape.hidden_size * FP32 if stage.trains_base else 0
+
+
+def _inputs(stage: Training, block: int) -> int:
+    """Inputs of linear layers whose own weight or adapter learns; in fp32, layers that read the same share it, and
+    the output projection's is what attention gave. In 16 bits each casts a copy of its own.
+    """
+    shape, names = stage.shape, _linears(stage, block)
+    sizes = {name: shape.linears[name][0] for name in names}
+    if stage.number == FP32 and not stage.dropout:
+        sources = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "gate_proj": "mlp",
+                   "up_proj": "mlp", "down_proj": "down"}  # fmt: skip
+        sizes = {sources[name]: size for name, size in sizes.items() if name != "o_proj"}
+    kept = sum(sizes.values()) * stage.tokens * stage.number
+    if not stage.dropout:
+        return kept
+    return kept + sum(sizes.values()) * stage.tokens * (1 if stage.cuda else stage.number)  # and what was dropped
+
+
+def _beside(stage: Training, name: str) -> int:
+    """What the adapter of a linear layer keeps beside the input: what lies between its matrices, and under DoRA both
+    outputs that it scales, and the identity matrix that it multiplies its matrices by.
+    """
+    inputs, outputs = stage.shape.linears[name]
+    between = stage.tokens * stage.rank * stage.number
+    if not stage.dora:
+        return between
+    return between + 2 * stage.tokens * outputs * stage.number + inputs * (inputs + stage.rank) * FP32
+
+
+def _holes(stage: Training, name: str) -> int:
+    """What an adapted layer leaves unusable on a CPU: its base's output and its adapter's are freed once they are added
+    up, and the C library puts small tensors that are kept into their places, so that no other output fits there. A GPU
+    has a pool of its own for small tensors.
+    """
+    return 0 if stage.cuda else 2 * stage.tokens * stage.shape.linears[name][1] * stage.number
+
+
+def _adapted(stage: Training, block: int) -> list[str]:
+    """Names of the block's linear layers that have an adapter beside them."""
+    return [] if stage.trains_base else _linears(stage, block)
+
+
+def _linears(stage: Training, block: int) -> list[str]:
+    """Names of the block's linear layers that are reached."""
+    names = (name for name in stage.reached if name.startswith(f"model.layers.{block}."))
+    return [name.split(".")[-2] for name in names if "norm" not in name]
+
+
+def lowest(stage: Training) -> int:
+    """The lowest block that gradients come back to."""
+    shape = stage.shape
+    if _embedding_learns(stage):
+        return 0
+    blocks = [int(name.split(".")[2]) for name in stage.reached if name.startswith("model.layers.")]
+    return min(blocks, default=shape.num_hidden_layers)
+
+
+def _unasked(stage: Training) -> int | None:
+    """The block whose own input needs no gradient, because nothing below it learns; None where something does."""
+    return None if _embedding_learns(stage) else lowest(stage)
+
+
+def _embedding_learns(stage: Training) -> bool:
+    return stage.trains_base and "model.embed_tokens.weight" in stage.reached
+
+
+def _head_gradient(stage: Training) -> int:
+    """That of the matrix that makes the logits, twice: summed up, and of one chunk or scaled by the loss's own."""
+    shape = stage.shape
+    name = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
+    learns = stage.trains_base and name in stage.reached
+    return 2 * FP32 * shape.vocab_size * shape.hidden_size if learns else 0

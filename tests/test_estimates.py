@@ -1,0 +1,233 @@
+"""What the plan says about memory is what torch keeps, what would make a stage fit does, and what cannot fit is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from langadapt import Recipe, UserError, estimates
+from langadapt import plan as planning
+from langadapt.loading import load_weights
+from langadapt.loss import fused_loss
+from langadapt.machine import Machine
+from langadapt.models import find_model
+from langadapt.plugins import registry
+from langadapt.testing import tiny_model
+
+ROWS, LENGTH = 2, 128
+GPU = Machine(cores=8, memory=2**36, gpus=(("NVIDIA A100", 2**35),), bf16=True)
+SMALL = Machine(cores=2, memory=2**30, gpus=(), bf16=False)
+RECIPE = """
+schema = 1
+name = "memory"
+language = "it"
+base_model = "{model}"
+[evaluation]
+automatic = false
+[[stage]]
+id = "adapt"
+kind = "cpt"
+corpus = [{{ path = "{corpus}", held_out = 0 }}]
+[stage.training]
+max_steps = 2
+max_length = 256
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shape: dict[str, Any] = {
+        "hidden_size": 96,
+        "intermediate_size": 320,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+    }
+    return tiny_model(tmp_path_factory.mktemp("base") / "model", num_hidden_layers=4, **shape)
+
+
+@pytest.fixture
+def recipe(model: Path, tmp_path: Path) -> Path:
+    (tmp_path / "texts.jsonl").write_text('{"text": "La barca torna al porto."}\n')
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(model=model, corpus=tmp_path / "texts.jsonl"))
+    return tmp_path / "recipe.toml"
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Plans as if on another machine."""
+    return lambda machine: monkeypatch.setattr(planning, "this_machine", lambda: machine)
+
+
+# --- activations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "peft"),
+    [
+        ("lora", {}),
+        ("lora", {"target_modules": ["q_proj", "v_proj"]}),
+        ("lora", {"lora_dropout": 0.1}),
+        ("qlora", {}),
+        ("dora", {"lora_dropout": 0.0}),
+        ("dora", {}),
+        ("full", {}),
+        ("layers", {"first": 1, "last": 1}),
+        ("layers", {"first": 0, "last": 2, "embeddings": False}),
+        ("freeze", {"frozen": ["*mlp*"]}),
+    ],
+    ids=str,
+)
+def test_a_block_keeps_what_torch_keeps(model: Path, method: str, peft: dict[str, Any]) -> None:
+    strategy, shape = registry().peft_strategies[method], find_model(str(model)).shape
+    assert shape is not None and strategy.reached is not None
+    options = {**strategy.defaults, **peft}
+    filled = {**strategy.fixed, **options}
+    stage = estimates.Training(
+        shape=shape,
+        reached=frozenset(strategy.reached(shape, filled)),
+        trainable=strategy.trainable(shape, options) or 0,
+        trains_base=strategy.trains_base,
+        weight_bits=strategy.weight_bits(options),
+        rows=ROWS,
+        length=LENGTH,
+        number=4,
+        dropout=bool(filled.get("lora_dropout")),
+        rank=int(filled.get("r", 0)),
+        dora=bool(filled.get("use_dora")),
+    )
+    holes = sum(estimates.saved(stage, block)["holes"] for block in range(estimates.lowest(stage), 4))
+    assert estimates.activations(stage) - holes == pytest.approx(kept(model, method, options), rel=0.05)
+
+
+def kept(folder: Path, method: str, options: dict[str, Any]) -> int:
+    """Bytes of what autograd saves in a forward pass, weights not counted."""
+    plain = load_weights(folder, torch.float32)
+    model = registry().peft_strategies[method].prepare(plain, options).train()
+    weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage
+        return tensor
+
+    ids = torch.randint(3, 300, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    positions = torch.cat([torch.arange(50), torch.arange(LENGTH - 50)]).expand(ROWS, -1)
+    with fused_loss(plain), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(input_ids=ids, position_ids=positions, shift_labels=ids)
+    return sum(storage.nbytes() for storage in found.values())
+
+
+# --- moments ---------------------------------------------------------------------------------------------------------
+
+
+def test_four_bits_are_read_as_sixteen_first(recipe: Path, tmp_path: Path, on: Any) -> None:
+    on(GPU)
+    planned = Recipe.load(recipe, ["adapt.peft.method=qlora", "adapt.training.per_device_train_batch_size=1"])
+    stage = planned.plan(tmp_path / "run").stage("adapt")
+    shape = planned.plan(tmp_path / "run").base.shape
+    assert shape is not None and stage.estimate.memory["weights"] in (
+        2 * shape.parameters,
+        int(shape.linear_parameters * 4.5 / 8) + 2 * (shape.parameters - shape.linear_parameters),
+    )
+
+
+def test_sixteen_bits_and_a_gpu_take_less(recipe: Path, tmp_path: Path, on: Any) -> None:
+    on(SMALL)
+    processor = Recipe.load(recipe).plan(tmp_path / "run").stage("adapt").estimate
+    on(dataclasses.replace(SMALL, bf16=True))
+    sixteen = Recipe.load(recipe).plan(tmp_path / "run").stage("adapt").estimate
+    on(GPU)
+    gpu = Recipe.load(recipe).plan(tmp_path / "run").stage("adapt").estimate
+    assert gpu.peak < sixteen.peak < processor.peak
+    assert gpu.memory["libraries"] == estimates.LIBRARIES_CUDA and "files" not in gpu.memory
+
+
+# --- what would make it fit, and what cannot ----------------------------------------------------------------------------
+
+
+def tight(recipe: Path, folder: Path, on: Any, *, below: float) -> Any:
+    """The stage's plan on a machine that has a share of what it needs beside the libraries."""
+    on(SMALL)
+    needed = Recipe.load(recipe, BIG).plan(folder).stage("adapt").estimate.peak - estimates.LIBRARIES_CPU
+    on(dataclasses.replace(SMALL, memory=int(estimates.LIBRARIES_CPU + below * needed)))
+    return Recipe.load(recipe, BIG).plan(folder)
+
+
+BIG = ["adapt.training.per_device_train_batch_size=256"]
+
+
+def test_the_first_change_that_fits_is_named_with_what_it_takes(recipe: Path, tmp_path: Path, on: Any) -> None:
+    plan = tight(recipe, tmp_path / "run", on, below=0.6)
+    (said,) = (warning for warning in plan.warnings if "adapt is estimated at" in warning)
+    change = "training.per_device_train_batch_size = 128, training.gradient_accumulation_steps = 2"
+    assert f"smaller: {change}, estimated at" in said
+    smaller = ["adapt.training.per_device_train_batch_size=128", "adapt.training.gradient_accumulation_steps=2"]
+    peak = Recipe.load(recipe, smaller).plan(tmp_path / "run").stage("adapt").estimate.peak
+    assert peak == plan.stage("adapt").estimate.changed[change] <= plan.machine.memory
+
+
+def test_where_nothing_is_enough_the_best_is_named(recipe: Path, tmp_path: Path, on: Any) -> None:
+    on(dataclasses.replace(SMALL, memory=2**28))
+    plan = Recipe.load(recipe, BIG).plan(tmp_path / "run")
+    assert any("is not enough: take a smaller base model or a larger machine" in warning for warning in plan.warnings)
+
+
+def test_what_cannot_fit_is_refused_unless_it_is_tried_anyway(
+    recipe: Path, tmp_path: Path, on: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(dataclasses.replace(SMALL, memory=2**28))
+    plan = Recipe.load(recipe, BIG).plan(tmp_path / "run")
+    with pytest.raises(UserError, match=r"(?s)adapt is estimated at .* smaller: .* --try-anyway"):
+        plan.execute()
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("langadapt.run._Execution.run", lambda self: "begun")
+    assert plan.execute(try_anyway=True) == "begun"  # type: ignore[comparison-overlap]
+
+
+# --- what does not fit the model or the machine -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ('peft.target_modules=["c_attn"]', "['c_attn'] matches no layer of the model; use \"all-linear\""),
+        ("peft.target_modules=.*attention.*", "'.*attention.*' matches no layer"),
+        ("peft.r=4096", "peft.r = 4096 is more than the rank of any layer that it adapts; 96 is the most"),
+        ('peft={ method = "layers", first = 3, last = 2 }', "peft.first + peft.last = 5, and the model has 4 blocks"),
+        ('peft={ method = "layers", first = -1 }', "peft.first = -1 and peft.last = 2 must be 0 or more"),
+        ("training.max_length=1024", "the model knows positions up to 512; set at most that"),
+        ("training.bf16=true", "this machine has no bf16 instructions; leave it out"),
+        ("training.fp16=true", "training.fp16 = true needs CUDA"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_the_plan(
+    recipe: Path, tmp_path: Path, on: Any, override: str, said: str
+) -> None:
+    on(SMALL)
+    assert Recipe.load(recipe).plan(tmp_path / "run").problems == []
+    problems = Recipe.load(recipe, [f"adapt.{override}"]).plan(tmp_path / "run").problems
+    assert len(problems) == 1 and problems[0].startswith("stage adapt: ") and said in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("learning_rate=0.0", "0.0 is not above 0"),
+        ("learning_rate=-1e-4", "-0.0001 is not above 0"),
+        ("max_steps=0", "0 is not at least 1, or -1"),
+        ("num_train_epochs=0.0", "0.0 is not above 0"),
+        ("warmup_steps=1.5", "1.5 is not a share of the steps below 1"),
+        ("warmup_steps=-1", "-1 is not a share of the steps below 1"),
+        ("max_grad_norm=-1.0", "-1.0 is not 0 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(recipe: Path, override: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe.load(recipe, [f"adapt.training.{override}"])
+    assert f"adapt.training.{override.partition('=')[0]}: {said}" in str(caught.value)
