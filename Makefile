@@ -22,8 +22,8 @@ lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## training speed beside a hand-written trl script, in turn
-	$(BIN)/python benchmarks/training_speed.py
+bench: $(READY)  ## training beside a bare loop and trl's command line, in turn: speed and memory; about 20 minutes
+	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60
 
 nightly: $(READY)  ## every recipe of the LLaMAntino family, rehearsed on the small real model: about two hours
 	set -e; for recipe in recipes/*.toml; do \
