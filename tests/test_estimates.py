@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -202,8 +203,6 @@ def test_what_cannot_fit_is_refused_unless_it_is_tried_anyway(
         ('peft={ method = "layers", first = 3, last = 2 }', "peft.first + peft.last = 5, and the model has 4 blocks"),
         ('peft={ method = "layers", first = -1 }', "peft.first = -1 and peft.last = 2 must be 0 or more"),
         ("training.max_length=1024", "the model knows positions up to 512; set at most that"),
-        ("training.bf16=true", "this machine has no bf16 instructions; leave it out"),
-        ("training.fp16=true", "training.fp16 = true needs CUDA"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_plan(
@@ -231,3 +230,21 @@ def test_numbers_that_make_no_sense_are_refused(recipe: Path, override: str, sai
     with pytest.raises(UserError) as caught:
         Recipe.load(recipe, [f"adapt.training.{override}"])
     assert f"adapt.training.{override.partition('=')[0]}: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.bf16=true", "this machine has no bf16 instructions; leave it out"),
+        ("training.fp16=true", "training.fp16 = true needs CUDA"),
+    ],
+)
+def test_arithmetic_that_the_machine_lacks_is_told_and_not_run(
+    recipe: Path, tmp_path: Path, on: Any, override: str, said: str
+) -> None:
+    on(SMALL)
+    plan = Recipe.load(recipe, [f"adapt.{override}"]).plan(tmp_path / "run")
+    assert plan.problems == []
+    assert len(plan.lacks) == 1 and plan.lacks[0].startswith("stage adapt: ") and said in plan.lacks[0]
+    with pytest.raises(UserError, match=re.escape(said)):
+        plan.execute()

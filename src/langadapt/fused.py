@@ -71,7 +71,7 @@ def _forward_of(module: Any, spans: _Spans) -> Forward | None:
         fits = all(map(_fits, (module.gate_proj, module.up_proj, module.down_proj)))
         return _gated_mlp if fits and "silu" in type(module.act_fn).__name__.lower() else None
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-        return lambda self, states: _RmsNorm.apply(states, self.weight, self.variance_epsilon)
+        return _norm
     return None
 
 
@@ -106,7 +106,8 @@ def _outcome(module: Any, forward: Forward, dtype: torch.dtype) -> list[Tensor]:
     device = next(module.parameters()).device
     linear = next((inner for inner in module.modules() if hasattr(inner, "in_features")), None)
     width = linear.in_features if linear else module.weight.shape[-1]
-    states = torch.randn(1, _TRIAL, width, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(1, _TRIAL, width, generator=generator).to(device, dtype)
     states.requires_grad_(True)
     options: dict[str, Any] = {}
     if type(module).__name__ in ATTENTIONS:
@@ -118,12 +119,13 @@ def _outcome(module: Any, forward: Forward, dtype: torch.dtype) -> list[Tensor]:
             "attention_mask": None,
         }
     learning, module.training = module.training, True
-    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+    with torch.autocast(device.type, dtype, enabled=dtype.itemsize == 2):
         out = forward(states, **options)
     module.training = learning
     out = out[0] if isinstance(out, tuple) else out
     learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    found = torch.autograd.grad(out.float().square().sum(), [states, *learnt])
+    outer = torch.randn(out.shape, generator=generator).to(out)
+    found = torch.autograd.grad(out, [states, *learnt], outer)
     return [out.detach().float(), *(gradient.float() for gradient in found)]
 
 
@@ -195,7 +197,7 @@ class _LoraLinears(torch.autograd.Function):
         x = states.reshape(-1, states.shape[-1]).to(_dtype(states))
         a, bs = torch.cat(matrices[::2]).to(x.dtype), matrices[1::2]
         reduced = x @ a.T
-        parts = reduced.split([b.shape[1] for b in bs], -1)
+        parts = torch.split(reduced, [b.shape[1] for b in bs], -1)
         outs = [_forwards(x, *each) for each in zip(bases, parts, bs, scales, strict=True)]
         ctx.save_for_backward(x, reduced, a, *bs)
         ctx.bases, ctx.scales, ctx.shape, ctx.dtype = bases, scales, states.shape, states.dtype
@@ -242,7 +244,7 @@ class _GatedMlp(torch.autograd.Function):
         a_gate, b_gate, a_up, b_up, a_down, b_down = matrices
         a = torch.cat([a_gate, a_up]).to(x.dtype)
         reduced = x @ a.T
-        for_gate, for_up = reduced.split([len(a_gate), len(a_up)], -1)
+        for_gate, for_up = torch.split(reduced, [len(a_gate), len(a_up)], -1)
         gate = _forwards(x, bases[0], for_gate, b_gate, scales[0])
         up = _forwards(x, bases[1], for_up, b_up, scales[1])
         hidden = functional.silu(gate).mul_(up)
@@ -312,9 +314,14 @@ class _RmsNorm(torch.autograd.Function):
         states, factor, weight = ctx.saved_tensors
         x, outer = states.float(), outers[0].float()
         grad_weight = (outer * x * factor).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        inner = outer * weight
+        inner = outer * weight.float()
         pull = torch.linalg.vecdot(inner, x).unsqueeze(-1) * factor**3 / -x.shape[-1]
         return inner.mul_(factor).addcmul_(x, pull).to(states.dtype), grad_weight, None
+
+
+def _norm(self: Any, states: Tensor) -> Tensor:
+    out: Tensor = _RmsNorm.apply(states, self.weight, self.variance_epsilon)  # type: ignore[no-untyped-call]
+    return out
 
 
 # --- attention -------------------------------------------------------------------------------------------------------
@@ -358,7 +365,8 @@ class _Rotary(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outers: Tensor) -> Any:
-        return _turned(outers[0], *ctx.saved_tensors, -1), None, None
+        cos, sin = ctx.saved_tensors
+        return _turned(outers[0], cos, sin, -1), None, None
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
