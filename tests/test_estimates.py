@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from langadapt import Recipe, UserError, estimates
 from langadapt import plan as planning
+from langadapt.fused import fused_blocks
 from langadapt.loading import load_weights
 from langadapt.loss import fused_loss
 from langadapt.machine import Machine
@@ -82,7 +84,8 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
     ids=str,
 )
-def test_a_block_keeps_what_torch_keeps(model: Path, method: str, peft: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_a_block_keeps_what_torch_keeps(model: Path, method: str, peft: dict[str, Any], fused: bool) -> None:
     strategy, shape = registry().peft_strategies[method], find_model(str(model)).shape
     assert shape is not None and strategy.reached is not None
     options = {**strategy.defaults, **peft}
@@ -99,12 +102,13 @@ def test_a_block_keeps_what_torch_keeps(model: Path, method: str, peft: dict[str
         dropout=bool(filled.get("lora_dropout")),
         rank=int(filled.get("r", 0)),
         dora=bool(filled.get("use_dora")),
+        fused=fused,
     )
     holes = sum(estimates.saved(stage, block)["holes"] for block in range(estimates.lowest(stage), 4))
-    assert estimates.activations(stage) - holes == pytest.approx(kept(model, method, options), rel=0.05)
+    assert estimates.activations(stage) - holes == pytest.approx(kept(model, method, options, fused), rel=0.05)
 
 
-def kept(folder: Path, method: str, options: dict[str, Any]) -> int:
+def kept(folder: Path, method: str, options: dict[str, Any], fused: bool) -> int:
     """Bytes of what autograd saves in a forward pass, weights not counted."""
     plain = load_weights(folder, torch.float32)
     model = registry().peft_strategies[method].prepare(plain, options).train()
@@ -119,7 +123,8 @@ def kept(folder: Path, method: str, options: dict[str, Any]) -> int:
 
     ids = torch.randint(3, 300, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     positions = torch.cat([torch.arange(50), torch.arange(LENGTH - 50)]).expand(ROWS, -1)
-    with fused_loss(plain), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    blocks = fused_blocks(plain) if fused else nullcontext()
+    with fused_loss(plain), blocks, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         model(input_ids=ids, position_ids=positions, shift_labels=ids)
     return sum(storage.nbytes() for storage in found.values())
 
@@ -237,6 +242,7 @@ def test_numbers_that_make_no_sense_are_refused(recipe: Path, override: str, sai
     [
         ("training.bf16=true", "this machine has no bf16 instructions; leave it out"),
         ("training.fp16=true", "training.fp16 = true needs CUDA"),
+        ("training.use_liger_kernel=true", "training.use_liger_kernel = true needs CUDA"),
     ],
 )
 def test_arithmetic_that_the_machine_lacks_is_told_and_not_run(

@@ -52,16 +52,22 @@ def model_of(family: str, *, targets: Any = "all-linear", bits: int = 32) -> Any
     return (plain.double() if bits == 32 else plain).train()
 
 
-def learn(plain: Any) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of two packed rows."""
+def loss_of(plain: Any) -> torch.Tensor:
+    """Of two packed rows."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(97, POSITIONS.shape, generator=generator)
     labels = ids.roll(-1, 1)
     labels[:, :-1][POSITIONS[:, 1:] == 0] = -100
     labels[:, -1] = -100
-    plain.zero_grad()
     with fused_loss(plain):
-        loss = plain(input_ids=ids, position_ids=POSITIONS, shift_labels=labels)["loss"]
+        loss: torch.Tensor = plain(input_ids=ids, position_ids=POSITIONS, shift_labels=labels)["loss"]
+    return loss
+
+
+def learn(plain: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients."""
+    plain.zero_grad()
+    loss = loss_of(plain)
     loss.backward()
     return float(loss), {n: p.grad.clone() for n, p in plain.named_parameters() if p.grad is not None}
 
@@ -115,6 +121,18 @@ def test_an_adapter_that_is_no_plain_lora_is_left_to_peft(changed: dict[str, Any
         assert not any("forward" in vars(block.mlp) for block in plain.model.layers)
         torch.manual_seed(3)
         assert learn(plain)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_an_adapter_can_be_switched_off() -> None:
+    plain = model_of("llama", targets=None)
+    adapted = get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear"))
+    for name, parameter in plain.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_()
+    adapted.train()
+    with fused_blocks(plain), adapted.disable_adapter():
+        loss = float(loss_of(plain))
+    assert loss == pytest.approx(float(loss_of(model_of("llama", targets=None))), rel=1e-5)
 
 
 def test_activations_are_checkpointed_as_ever() -> None:

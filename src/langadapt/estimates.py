@@ -48,6 +48,7 @@ class Training:
         dora: whether the adapter learns lengths apart from directions.
         checkpointing: whether blocks are computed a second time for the backward pass.
         reference: whether the model is compared with what it was.
+        fused: whether `langadapt.fused` computes the blocks.
         optim: name of the optimizer.
     """
 
@@ -66,7 +67,13 @@ class Training:
     dora: bool = False
     checkpointing: bool = False
     reference: bool = False
+    fused: bool = False
     optim: str = "adamw_torch"
+
+    @property
+    def fused_adapters(self) -> bool:
+        """Whether linear layers with adapters are fused too, which plain LoRA's alone are."""
+        return self.fused and self.rank > 0 and not (self.trains_base or self.dora or self.dropout)
 
     @property
     def tokens(self) -> int:
@@ -209,24 +216,33 @@ def activations(stage: Training) -> int:
 def saved(stage: Training, block: int) -> Parts:
     """Bytes of every tensor that one block keeps for its backward pass, by name.
 
-    As torch's autograd saves them of transformers' Llama: shared tensors stand here once.
+    As torch's autograd saves them of transformers' Llama, or of it with `langadapt.fused`: shared tensors stand here
+    once.
     """
-    shape, tokens, number = stage.shape, stage.tokens, stage.number
+    shape, tokens, number, fused = stage.shape, stage.tokens, stage.number, stage.fused
     hidden, inner, heads = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads
-    keys = hidden if stage.separated else shape.linears["k_proj"][1]  # a mask makes SDPA repeat them for every head
+    # For SDPA, keys are repeated for every head where there is a mask, and by us.
+    keys = hidden if stage.separated or fused else shape.linears["k_proj"][1]
     return {
-        "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * FP32,  # norms compute in fp32
-        "normalised": _normalised(stage, block),
+        # Norms compute in fp32, and those of the library keep that.
+        "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * (number if fused else FP32),
+        "normalised": 0 if fused else _normalised(stage, block),
         "queries": tokens * hidden * number,
         "keys and values": 2 * tokens * keys * number,
-        "mask": tokens * stage.length * number if stage.separated else 0,  # SDPA turns it into numbers, in every block
+        # SDPA turns it into numbers, in every block.
+        "mask": tokens * stage.length * number if stage.separated and not fused else 0,
         "attended": tokens * hidden * number,
         "sums of the softmax": tokens * heads * FP32,
-        "gate, its activation, up": 3 * tokens * inner * number,  # SiLU keeps its input, the product both factors
+        # SiLU keeps its input, the product both factors; what is fused makes the activation again.
+        "gate, its activation, up": (2 if _fused_mlp(stage, block) else 3) * tokens * inner * number,
         "inputs of linear layers": _inputs(stage, block),
         "adapters": sum(_beside(stage, name) for name in _adapted(stage, block)),
         "holes": sum(_holes(stage, name) for name in _adapted(stage, block)),
     }
+
+
+def _fused_mlp(stage: Training, block: int) -> bool:
+    return stage.fused_adapters and {"gate_proj", "up_proj", "down_proj"} <= set(_linears(stage, block))
 
 
 def _normalised(stage: Training, block: int) -> int:
@@ -241,10 +257,14 @@ def _inputs(stage: Training, block: int) -> int:
     """
     shape, names = stage.shape, _linears(stage, block)
     sizes = {name: shape.linears[name][0] for name in names}
-    if stage.number == FP32 and not stage.dropout:
+    if (stage.number == FP32 and not stage.dropout) or stage.fused_adapters:
         sources = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "gate_proj": "mlp",
                    "up_proj": "mlp", "down_proj": "down"}  # fmt: skip
-        sizes = {sources[name]: size for name, size in sizes.items() if name != "o_proj"}
+        if stage.fused:  # documents' outputs are put together for it
+            sources["o_proj"] = "attended"
+        sizes = {sources[name]: size for name, size in sizes.items() if name in sources}
+        if _fused_mlp(stage, block):
+            del sizes["down"]
     kept = sum(sizes.values()) * stage.tokens * stage.number
     if not stage.dropout:
         return kept
@@ -267,7 +287,9 @@ def _holes(stage: Training, name: str) -> int:
     up, and the C library puts small tensors that are kept into their places, so that no other output fits there. A GPU
     has a pool of its own for small tensors.
     """
-    return 0 if stage.cuda else 2 * stage.tokens * stage.shape.linears[name][1] * stage.number
+    if stage.cuda or stage.fused_adapters:  # where the adapter's part is added into the base's
+        return 0
+    return 2 * stage.tokens * stage.shape.linears[name][1] * stage.number
 
 
 def _adapted(stage: Training, block: int) -> list[str]:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Classes whose attention is causal over all earlier tokens, and turns queries and keys by the halves of a head.
+# Classes whose attention is causal over all earlier tokens, and turns queries and keys by the halves of a head; their
+# models are `langadapt.models.FUSED`.
 ATTENTIONS = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
 SAME = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative difference that rounding makes
 _TRIAL = 8  # tokens of the trial
@@ -37,8 +38,7 @@ Span = tuple[int, int]
 def fused_blocks(model: Any) -> Iterator[int]:
     """While open, the parts of the model's blocks that fit are computed as above when the model trains.
 
-    The forward methods of single modules are replaced, so that wrappers and hooks around them stay in force. Adapters
-    must not be switched off or merged meanwhile.
+    The forward methods of single modules are replaced, so that wrappers and hooks around them stay in force.
 
     Args:
         model: a causal language model, with or without PEFT's LoRA layers in it.
@@ -69,7 +69,7 @@ def _forward_of(module: Any, spans: _Spans) -> Forward | None:
         return _attention(module.forward, spans)
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
         fits = all(map(_fits, (module.gate_proj, module.up_proj, module.down_proj)))
-        return _gated_mlp if fits and "silu" in type(module.act_fn).__name__.lower() else None
+        return _gated_mlp(module.forward) if fits and "silu" in type(module.act_fn).__name__.lower() else None
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return _norm
     return None
@@ -134,7 +134,9 @@ def _outcome(module: Any, forward: Forward, dtype: torch.dtype) -> list[Tensor]:
 
 def _fits(layer: Any) -> bool:
     """Whether it is a linear layer with one plain LoRA adapter beside frozen weights in 4, 16 or 32 bits."""
-    if not hasattr(layer, "lora_A") or layer.merged or layer.lora_variant or len(layer.active_adapters) != 1:
+    if not hasattr(layer, "lora_A") or layer.merged or layer.disable_adapters or layer.lora_variant:
+        return False
+    if len(layer.active_adapters) != 1:
         return False
     (name,) = layer.active_adapters
     base = layer.base_layer
@@ -195,17 +197,18 @@ class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, bases: list[Any], scales: list[float], *matrices: Tensor) -> Any:
         x = states.reshape(-1, states.shape[-1]).to(_dtype(states))
-        a, bs = torch.cat(matrices[::2]).to(x.dtype), matrices[1::2]
-        reduced = x @ a.T
+        bs = matrices[1::2]
+        reduced = x @ torch.cat(matrices[::2]).to(x.dtype).T
         parts = torch.split(reduced, [b.shape[1] for b in bs], -1)
         outs = [_forwards(x, *each) for each in zip(bases, parts, bs, scales, strict=True)]
-        ctx.save_for_backward(x, reduced, a, *bs)
+        ctx.save_for_backward(x, reduced, *matrices)
         ctx.bases, ctx.scales, ctx.shape, ctx.dtype = bases, scales, states.shape, states.dtype
         return tuple(out.view(*states.shape[:-1], -1) for out in outs)
 
     @staticmethod
     def backward(ctx: Any, *outers: Tensor) -> Any:
-        x, reduced, a, *bs = ctx.saved_tensors
+        x, reduced, *matrices = ctx.saved_tensors
+        bs = matrices[1::2]
         parts = reduced.split([b.shape[1] for b in bs], -1)
         inner: Tensor | None = None
         through, gradients_b = [], []
@@ -218,7 +221,7 @@ class _LoraLinears(torch.autograd.Function):
         back = torch.cat(through, -1)
         gradients_a = (back.T @ x).split([b.shape[1] for b in bs])
         if inner is not None:
-            inner = inner.addmm_(back, a).view(ctx.shape).to(ctx.dtype)
+            inner = inner.addmm_(back, torch.cat(matrices[::2]).to(x.dtype)).view(ctx.shape).to(ctx.dtype)
         pairs = (gradient for pair in zip(gradients_a, gradients_b, strict=True) for gradient in pair)
         return (inner, None, None, *pairs)
 
@@ -242,21 +245,20 @@ class _GatedMlp(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, bases: list[Any], scales: list[float], *matrices: Tensor) -> Tensor:
         x = states.reshape(-1, states.shape[-1]).to(_dtype(states))
         a_gate, b_gate, a_up, b_up, a_down, b_down = matrices
-        a = torch.cat([a_gate, a_up]).to(x.dtype)
-        reduced = x @ a.T
+        reduced = x @ torch.cat([a_gate, a_up]).to(x.dtype).T
         for_gate, for_up = torch.split(reduced, [len(a_gate), len(a_up)], -1)
         gate = _forwards(x, bases[0], for_gate, b_gate, scales[0])
         up = _forwards(x, bases[1], for_up, b_up, scales[1])
         hidden = functional.silu(gate).mul_(up)
         reduced_down = hidden @ a_down.to(x.dtype).T
         out = _forwards(hidden, bases[2], reduced_down, b_down, scales[2])
-        ctx.save_for_backward(x, reduced, gate, up, reduced_down, a, b_gate, b_up, a_down, b_down)
+        ctx.save_for_backward(x, reduced, gate, up, reduced_down, *matrices)
         ctx.bases, ctx.scales, ctx.shape, ctx.dtype = bases, scales, states.shape, states.dtype
         return out.view(*states.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *outers: Tensor) -> Any:
-        x, reduced, gate, up, reduced_down, a, b_gate, b_up, a_down, b_down = ctx.saved_tensors
+        x, reduced, gate, up, reduced_down, a_gate, b_gate, a_up, b_up, a_down, b_down = ctx.saved_tensors
         ranks = [b_gate.shape[1], b_up.shape[1]]
         outer = outers[0].reshape(len(x), -1)
         back_down = outer @ (b_down * ctx.scales[2]).to(x.dtype)
@@ -275,7 +277,7 @@ class _GatedMlp(torch.autograd.Function):
         inner = None
         if ctx.needs_input_grad[0]:
             inner = _backwards(grad_up, ctx.bases[1], _backwards(grad_gate, ctx.bases[0], None))
-            inner = inner.addmm_(back, a).view(ctx.shape).to(ctx.dtype)
+            inner = inner.addmm_(back, torch.cat([a_gate, a_up]).to(x.dtype)).view(ctx.shape).to(ctx.dtype)
         grad_a_gate, grad_a_up = (back.T @ x).split(ranks)
         return (
             inner,
@@ -290,10 +292,20 @@ class _GatedMlp(torch.autograd.Function):
         )
 
 
-def _gated_mlp(self: Any, states: Tensor) -> Tensor:
-    bases, scales, matrices = _taken_apart((self.gate_proj, self.up_proj, self.down_proj))
-    out: Tensor = _GatedMlp.apply(states, bases, scales, *matrices)  # type: ignore[no-untyped-call]
-    return out
+def _gated_mlp(own: Forward) -> Forward:
+    """The forward method of a gated MLP; `own` is the one that it has, for when adapters are switched off."""
+
+    def forward(self: Any, states: Tensor) -> Tensor:
+        layers = (self.gate_proj, self.up_proj, self.down_proj)
+        out: Tensor
+        if all(map(_fits, layers)):
+            bases, scales, matrices = _taken_apart(layers)
+            out = _GatedMlp.apply(states, bases, scales, *matrices)  # type: ignore[no-untyped-call]
+        else:
+            out = own(states)
+        return out
+
+    return forward
 
 
 # --- the norm --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from langadapt.errors import UserError
 # Model types whose blocks are named as Llama's are.
 FAMILY = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "qwen2", "qwen3", "smollm3")
 WINDOW = 1024  # tokens that a model reads at a time while text is scored
-LOSS_CHUNK = 1024  # tokens whose logits exist at the same time while the loss is taken
+FUSED = ("llama", "mistral", "qwen2")  # types of models whose blocks `langadapt.fused` computes
+LOSS_CHUNK = 512  # tokens whose logits exist at the same time while the loss is taken; more are no faster
 
 
 @dataclass(frozen=True, kw_only=True)

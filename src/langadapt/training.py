@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -27,11 +27,12 @@ from langadapt.averaging import Average
 from langadapt.corpus.packing import IGNORE
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
+from langadapt.fused import fused_blocks
 from langadapt.loss import fused_loss
 from langadapt.machine import optimizer, peak_memory, release_memory, this_machine
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
-from langadapt.stages.trained import SHARES
+from langadapt.stages.trained import SHARES, fuses
 
 if TYPE_CHECKING:
     from langadapt.corpus.packing import PackedRows, PairedRows
@@ -91,7 +92,7 @@ def train(
     if patience := options.training.get("early_stopping_patience"):
         trainer.add_callback(EarlyStoppingCallback(patience, options.training.get("early_stopping_threshold", 0.0)))
     progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
-    with fused_loss(prepared.plain):
+    with fused_loss(prepared.plain), _kernels(context, prepared.plain, options):
         run_trainer(context, trainer, progress)
     save(prepared, context, trainer)
     account(context, packed, trainer)
@@ -103,6 +104,17 @@ def train(
         **trainer.best(),
     }
     return StageResult(accounting=packed.to_json(), metrics=progress.metrics() | metrics)
+
+
+@contextmanager
+def _kernels(context: StageContext, plain: Any, options: TrainedOptions) -> Iterator[None]:
+    """While open, blocks are fused where the recipe and the machine say so."""
+    if not fuses(options, cuda=context.machine.cuda):
+        yield
+        return
+    with fused_blocks(plain) as count:
+        context.log.info(f"{count} modules of the model are fused" if count else "no module of the model can be fused")
+        yield
 
 
 def _held_out(context: StageContext, options: TrainedOptions) -> list[Document]:

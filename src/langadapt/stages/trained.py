@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 from langadapt import compute, estimates
 from langadapt.errors import UserError, nearest
 from langadapt.machine import Machine, optimizer
-from langadapt.models import ModelShape
+from langadapt.models import FUSED, ModelShape
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, SourceField, check_fields
 from langadapt.upstream import schedule
@@ -67,7 +68,9 @@ BESIDE: dict[str, Any] = {
     "learning_rates": {},
     "unfreeze": {},
     "ema_decay": 0.0,
+    "kernels": "auto",
 }
+KERNELS = ("auto", "fused", "plain")
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that do not look at warmup_steps
 WSD_CURVES = ("linear", "cosine", "1-sqrt")  # what transformers' get_wsd_schedule knows
 
@@ -156,6 +159,11 @@ class TrainedOptions(ReadingOptions):
             yield ("training", *key), message, hint
         for key, message, hint in _schedule_problems(self.training):
             yield ("training", *key), message, hint
+        kernels = self.training.get("kernels", "auto")
+        if isinstance(kernels, str) and kernels not in KERNELS:
+            yield ("training", "kernels"), f'"{kernels}" is not one of its values', nearest(kernels, KERNELS)
+        elif kernels == "fused" and self.measured == "preferences":
+            yield ("training", "kernels"), "pairs of answers are not trained on by fused blocks", "leave it out"
         for key, (right, wanted) in RANGES.items():
             value = self.training.get(key)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and not right(value):
@@ -376,6 +384,8 @@ def _beyond_machine(options: TrainedOptions, machine: Machine) -> Iterator[str]:
     training = options.training
     if training.get("bf16") and not machine.bf16:
         yield "training.bf16 = true, and this machine has no bf16 instructions; leave it out, and fp32 is used"
+    if training.get("use_liger_kernel") and not (machine.cuda and find_spec("liger_kernel")):
+        yield "training.use_liger_kernel = true needs CUDA, and pip install liger-kernel; leave it out"
     if training.get("fp16") and not machine.cuda:
         yield "training.fp16 = true needs CUDA; leave it out"
     elif training.get("fp16") and training.get("bf16", True):
@@ -539,9 +549,18 @@ def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> esti
             dora=bool(peft.get("use_dora")),
             checkpointing=bool(training["activation_checkpointing"]),
             reference=options.asks_reference,
+            fused=fuses(options, cuda=machine.cuda) and shape.model_type in FUSED,
             optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
         )
     )
+
+
+def fuses(options: TrainedOptions, *, cuda: bool) -> bool:
+    """Whether the model's blocks are computed by `langadapt.fused` as far as they fit: not those of pairs of answers, and
+    on a GPU, where that was not measured, only when the recipe says so.
+    """
+    wanted = options.training.get("kernels", "auto")
+    return options.measured != "preferences" and (wanted == "fused" or (wanted == "auto" and not cuda))
 
 
 def _changed(options: TrainedOptions, shape: ModelShape, machine: Machine) -> dict[str, int]:
