@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,8 +106,12 @@ def rows(answers: list[list[int]], prompts: list[list[int]] | None = None) -> tu
 def log_probs(logits: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of every label as `langadapt.loss.answer_log_probs` gives them, and the labels as we have them."""
     after = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+    return of_labels(logits, ids, after), after
+
+
+def of_labels(logits: torch.Tensor, ids: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     found = logits[ids].log_softmax(-1).gather(-1, after.clamp(min=0)[..., None]).squeeze(-1)
-    return torch.where(after == IGNORE, 0.0, found), after
+    return torch.where(after == IGNORE, 0.0, found)
 
 
 ACCELERATOR = SimpleNamespace(device=torch.device("cpu"), gather_for_metrics=lambda value: value)
@@ -178,25 +183,31 @@ LIKED = torch.tensor([True, False, True])
 KTO = {"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.5}
 
 
+class TableModel(torch.nn.Module):
+    """A table as trl's trainer for KTO asks a model."""
+
+    is_gradient_checkpointing = False
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, input_ids, labels, **_) -> SimpleNamespace:
+        found = log_probs(self.logits, input_ids, labels)[0][:, :-1]
+        nothing = torch.zeros_like(found)
+        return SimpleNamespace(log_probs=found, entropy=nothing, mean_logits=nothing)
+
+
 def theirs_on_answers(logits: torch.Tensor, reference: torch.Tensor, loss_type: str, longest: int) -> Any:
-    def model(of: torch.Tensor) -> Any:
-        def forward(input_ids, labels, **_):
-            found, _ = log_probs(of, input_ids, labels)
-            nothing = torch.zeros_like(found[:, :-1])
-            return SimpleNamespace(log_probs=found[:, :-1], entropy=nothing, mean_logits=nothing)
-
-        forward.training, forward.is_gradient_checkpointing = True, False
-        return forward
-
     examples = [
         {"prompt_ids": p, "completion_ids": a, "KL_completion_ids": other, "label": bool(liked)}
         for p, a, other, liked in zip(PROMPTS, CHOSEN, [CHOSEN[-1], *CHOSEN[:-1]], LIKED, strict=True)
     ]
     trainer = object.__new__(KTOTrainer)
-    trainer.model, trainer.ref_model, trainer.accelerator = model(logits), model(reference), ACCELERATOR
+    trainer.model, trainer.ref_model, trainer.accelerator = TableModel(logits), TableModel(reference), ACCELERATOR
     trainer.args = SimpleNamespace(gradient_checkpointing_kwargs=None)
     trainer.calculate_KL, trainer.precompute_ref_logps, trainer.aux_loss_enabled = loss_type == "kto", False, False
-    trainer._metrics = {"train": __import__("collections").defaultdict(list)}
+    trainer._metrics = {"train": defaultdict(list)}
     trainer._total_train_tokens, trainer._tp_size = 0, 1
     for name, value in (KTO | {"loss_type": loss_type}).items():
         setattr(trainer, name, value)
@@ -217,8 +228,7 @@ def test_losses_and_gradients_of_answers_are_trls_however_a_step_is_cut(loss_typ
     batches = [{"input_ids": ids[i : i + cut], "labels": after[i : i + cut]} for i in range(0, 3, cut)]
 
     def ratio(of: torch.Tensor, batch) -> torch.Tensor:
-        found = [log_probs(t, batch["input_ids"], batch["labels"].roll(1, 1))[0].sum(1) for t in (of, reference)]
-        return found[0] - found[1]
+        return sum(s * of_labels(t, batch["input_ids"], batch["labels"]).sum(1) for s, t in ((1, of), (-1, reference)))
 
     with torch.no_grad():
         kl = torch.cat([ratio(ours, batch) for batch in mismatched(batches, longest)]).mean().clamp(min=0)
@@ -243,11 +253,11 @@ def test_answers_change_places_within_their_step() -> None:
     ids = torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7], [8, 9, 0, 0]])
     labels = torch.tensor([[-100, 3, 33, -100], [-100, -100, 7, 77], [9, 99, -100, -100]])
     batches = [{"input_ids": ids[:2], "labels": labels[:2]}, {"input_ids": ids[2:], "labels": labels[2:]}]
-    first, second = mismatched(batches, longest=4)
+    first, second = mismatched(batches, longest=5)
     assert first["input_ids"].tolist() == [[1, 2, 9, 0], [4, 5, 6, 3]]
     assert first["labels"].tolist() == [[-100, 9, 99, -100], [-100, -100, 3, 33]]
     assert second["input_ids"].tolist() == [[8, 7]] and second["labels"].tolist() == [[7, 77]]
-    (cut,) = mismatched(batches[:1], longest=3)
+    (cut,) = mismatched(batches[:1], longest=4)
     assert cut["input_ids"].tolist() == [[1, 2, 7], [4, 5, 6]], "as long as the model may see"
 
 

@@ -293,7 +293,8 @@ def _behind(ids: Tensor, labels: Tensor, answer: Tensor, longest: int) -> tuple[
     """A row with another answer in the place of its own: `input_ids` and `labels`, each of shape (tokens,)."""
     prompt = int((labels != IGNORE).nonzero()[0]) + 1  # labels are of the tokens that come after
     before = torch.full((prompt - 1,), IGNORE, dtype=labels.dtype, device=labels.device)
-    return torch.cat([ids[:prompt], answer[:-1]])[:longest], torch.cat([before, answer])[:longest]
+    end = longest - 1  # the last token is predicted and never read
+    return torch.cat([ids[:prompt], answer[:-1]])[:end], torch.cat([before, answer])[:end]
 
 
 def _log_probs(model: Any, batch: Batch) -> Tensor:

@@ -135,7 +135,7 @@ def _score(ratio: Tensor, options: Any) -> Tensor:
 
 
 def _logit(pair: Compared, options: Any) -> Tensor:
-    return options.beta * _scored(pair, options).margin  # type: ignore[no-any-return]
+    return float(options.beta) * _scored(pair, options).margin
 
 
 def _sigmoid(pair: Compared, options: Any) -> Tensor:
@@ -205,7 +205,7 @@ def _orpo(pair: Compared, options: Any) -> Tensor:
     """Cross-entropy and the odds ratio: odds of p, the geometric mean of an answer's token probabilities."""
     mean = pair.per_token()
     log_odds = mean.margin - (_log1mexp(mean.chosen) - _log1mexp(mean.rejected))
-    return _sft(pair, options) - options.beta * logsigmoid(log_odds)
+    return _sft(pair, options) - float(options.beta) * logsigmoid(log_odds)
 
 
 def _log1mexp(log_probs: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ METRICS: dict[str, tuple[bool, str]] = {
 }
 
 
-def comparable(items: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], Counter[str]]:
+def comparable(items: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
     """What can be measured of a corpus: its pairs; where there are none, answers one by one, if there are both kinds.
 
     Returns:
