@@ -30,7 +30,7 @@ from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 
 if TYPE_CHECKING:
-    from langadapt.corpus.packing import PackedRows, PairedRows
+    from langadapt.corpus.packing import AnswerRows, PackedRows, PairedRows
     from langadapt.corpus.tokenising import Packed
     from langadapt.evaluation.bits_per_byte import Scored
     from langadapt.records import Document, PeftStrategy
@@ -231,9 +231,9 @@ class _Permutation(torch.utils.data.Sampler[int]):
 
 
 class Shared(torch.utils.data.Dataset[dict[str, Any]]):
-    """Rows or pairs, and a blank one in which nothing is to be learnt."""
+    """Rows, pairs or answers, and a blank one in which nothing is to be learnt."""
 
-    def __init__(self, rows: PackedRows | PairedRows):
+    def __init__(self, rows: PackedRows | PairedRows | AnswerRows):
         self.rows = rows
 
     def __len__(self) -> int:

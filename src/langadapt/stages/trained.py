@@ -75,10 +75,7 @@ class TrainedOptions(ReadingOptions):
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING
     beside: ClassVar[Mapping[str, Any]] = BESIDE
-    upstream: ClassVar[str] = UPSTREAM  # the class whose fields [stage.training] may set
     owned: ClassVar[Mapping[str, str]] = OWNED
-    answers: ClassVar[int] = 1  # sequences that an example is trained on: two of a pair
-    asks_reference: ClassVar[bool] = False  # whether every step also asks the model that the stage starts from
     measured: ClassVar[Literal["text", "answers", "preferences"]] = "text"  # how its held-out documents are measured
 
     @field_validator("peft")
@@ -93,6 +90,26 @@ class TrainedOptions(ReadingOptions):
     @classmethod
     def _with_training_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
         return {**cls.defaults, **value}
+
+    @property
+    def upstream(self) -> str:
+        """The class whose fields [stage.training] may set."""
+        return UPSTREAM
+
+    @property
+    def answers(self) -> int:
+        """Sequences that an example is trained on: two of a pair."""
+        return 1
+
+    @property
+    def asks_reference(self) -> bool:
+        """Whether every step also asks the model that the stage starts from."""
+        return False
+
+    @property
+    def passes(self) -> int:
+        """Forward passes over an example beside the one that it is learnt by."""
+        return 0
 
     @property
     def refs(self) -> tuple[CorpusRef, ...]:
@@ -204,9 +221,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     stage.notes += _substitutions(options, planner.machine.cuda, planner.machine.bf16)
     _plan_processes(stage, shared, options, weight_bits=strategy.weight_bits(options.peft))
     length, rows = int(options.training["max_length"]), options.rows_per_step * options.answers
-    stage.steps = options.max_steps or (_steps_from_bytes if options.answers == 1 else _steps_from_pairs)(
-        stage, options
-    )
+    estimated = _steps_from_pairs if options.measured == "preferences" else _steps_from_bytes
+    stage.steps = options.max_steps or estimated(stage, options)
     stage.tokens = stage.steps * rows * length if stage.steps else None
     shape = planner.shape
     if shape is None:
@@ -230,7 +246,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         # learn; checkpointing repeats the forward pass.
         per_token = 2 * shape.parameters * (2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
-        per_token += 2 * shape.parameters if options.asks_reference else 0
+        per_token += 2 * shape.parameters * options.passes
         devices = shared.total if planner.machine.cuda else shared.machines  # processes on one CPU share its cores
         stage.estimate.seconds = planner.seconds(stage.tokens * per_token / devices)
         stage.estimate.reference_seconds = stage.tokens * per_token / (REFERENCE[1] * UTILISATION)
@@ -335,15 +351,15 @@ def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | Non
 
 
 def _steps_from_pairs(stage: PlannedStage, options: TrainedOptions) -> int | None:
-    """Steps of `num_train_epochs` over sets whose number of pairs is known."""
+    """Steps of `num_train_epochs` over sets whose number of pairs is known; one by one, their answers are twice as many."""
     sizes = [_documents(found) for found in stage.inputs[: len(options.corpus)]]
     if any(size is None for size in sizes):
         return None
     stage.notes.append("tokens are estimated as if every answer were max_length long with its prompt")
     read = sum((size or 0) * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
     read /= 1 - (options.replay.share if options.replay else 0)
-    pairs = read * float(options.training["num_train_epochs"])
-    return max(1, round(pairs / options.rows_per_step))
+    examples = read * 2 / options.answers * float(options.training["num_train_epochs"])
+    return max(1, round(examples / options.rows_per_step))
 
 
 def _bytes(found: Input) -> float | None:
