@@ -65,6 +65,7 @@ corpus = [{{ path = "{folder}/{kind}.jsonl", held_out = 0 }}]
 method = "lora"
 [stage.training]
 learning_rate = {rate}
+warmup_steps = 0
 max_steps = 3
 max_length = 128
 per_device_train_batch_size = 4
@@ -76,8 +77,13 @@ logging_steps = 1
 LEARNT = {
     "sft": {"kind": "sft", "method": "", "rate": 1e-3, "more": ""},
     "dpo": {"kind": "preference", "method": 'method = "dpo"', "rate": 1e-3, "more": 'loss_type = ["sigmoid", "sft"]'},
-    "kto": {"kind": "preference", "method": 'method = "kto"', "rate": 0.03, "more": "beta = 0.5"},
-}
+    "kto": {
+        "kind": "preference",
+        "method": 'method = "kto"',
+        "rate": 1e-2,
+        "more": "beta = 0.5\nundesirable_weight = 0.2",
+    },
+}  # with rates at which the KL divergence that KTO estimates is above 0
 
 
 @pytest.fixture(scope="module")
