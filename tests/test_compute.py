@@ -232,8 +232,8 @@ def test_stopped_it_leaves_a_checkpoint_and_nothing_running(place):
 
 def test_what_a_process_refuses_is_told_as_it_is_in_one(place):
     file = recipe(place, "refused", DDP)
-    file.write_text(file.read_text() + 'lr_scheduler_type = "cosin"\n')
-    with pytest.raises(UserError, match=r"stage adapt: transformers refuses .stage.training.: .*cosin"):
+    file.write_text(file.read_text().replace("logging_steps = 1", "logging_steps = 0"))
+    with pytest.raises(UserError, match=r"stage adapt: transformers refuses .stage.training.: .*logging_steps"):
         Recipe.load(file).execute(place / "refused")
 
 
@@ -319,7 +319,7 @@ def test_the_number_of_a_machine_comes_from_its_launcher(monkeypatch):
         (["compute.backend=ddp", "compute.processes=3"], "8 rows, cannot be shared out among 3 processes"),
         (
             ["compute.backend=fsdp", "compute.processes=2", "adapt.peft.method=qlora"],
-            "fsdp cannot share out weights of 4 bits",
+            "fsdp cannot share out weights of 4.5 bits",
         ),
     ],
 )
