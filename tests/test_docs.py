@@ -27,7 +27,7 @@ from langadapt import Recipe, cli, peft, plugins, recipe
 from langadapt.corpus.layouts import COLUMNS
 from langadapt.recipe import StageOptions
 from langadapt.stages.cpt import CptOptions
-from langadapt.stages.preference import LOSSES, PREFERENCE_OWNED
+from langadapt.stages.preference import METHODS, PREFERENCE_OWNED
 from langadapt.stages.sft import SftOptions
 from langadapt.stages.trained import OWNED
 from langadapt.translation.checking import Checks
@@ -205,7 +205,24 @@ def test_losses_are_listed_with_what_they_are() -> None:
     found = re.search(r"<!-- losses -->\n((?:\|.*\n)+)", read(DOCS / "recipe.md"))
     assert found
     rows = [row.strip("|").split("|") for row in found.group(1).splitlines()[2:]]
-    assert {name.strip(" `"): what.strip() for name, what in rows} == LOSSES
+    listed = [tuple(cell.strip(" `") for cell in row) for row in rows]
+    assert listed == [(name, loss, what) for name, way in METHODS.items() for loss, what in way.losses.items()]
+
+
+def test_methods_are_listed_with_what_they_need() -> None:
+    found = re.search(r"<!-- methods -->\n((?:\|.*\n)+)", read(DOCS / "recipe.md"))
+    assert found
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in found.group(1).splitlines()[2:]]
+    assert rows == [
+        [
+            f"`{name}`",
+            "pairs" if way.paired else "answers",
+            "yes" if way.asks_reference else "no",
+            f"`{way.upstream.split(':')[1]}`",
+            ", ".join(f"`{key} = {toml_value(value)}`" for key, value in way.defaults.items()),
+        ]
+        for name, way in METHODS.items()
+    ]
 
 
 def test_layouts_are_listed_with_their_columns() -> None:

@@ -22,14 +22,16 @@ from trl import DPOConfig
 from langadapt import Recipe, loading
 from langadapt.corpus.packing import PairedRows, Sequence_, Writer, pair_up
 from langadapt.errors import RecipeError, RunError, UserError
-from langadapt.evaluation.preferences import METRICS, score_pairs
+from langadapt.evaluation.preferences import METRICS, score_preferences
 from langadapt.loss import answer_log_probs
 from langadapt.peft import lora, qlora
 from langadapt.plugins import registry
-from langadapt.preference import LOSSES, PairTrainer, collate, compare, preference_loss
+from langadapt.preference import PairTrainer
+from langadapt.preference_losses import OBJECTIVES, compare
 from langadapt.prompts.rendering import encode_pair
 from langadapt.records import Document, Message
 from langadapt.stages import preference as stage
+from langadapt.stages.preference import METHODS
 from langadapt.testing import tiny_model
 from langadapt.training import Prepared
 
@@ -243,7 +245,7 @@ def batch(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, to
     writer = Writer(tmp_path_factory.mktemp("pairs"), 160, pad=tokenizer.pad_token_id)
     pair_up((encode_pair(format, dialogue(n), tokenizer) for n in (3, 5, 700)), writer)
     pairs = PairedRows(writer.close())
-    return collate([pairs[i] for i in range(len(pairs))])
+    return PairTrainer.collate([pairs[i] for i in range(len(pairs))])
 
 
 def model_of(place: Path, dtype: torch.dtype = torch.float32):
@@ -256,7 +258,8 @@ def trainer_of(model, tmp_path: Path, **options) -> PairTrainer:
         remove_unused_columns=False, disable_tqdm=True, **options,
     )  # fmt: skip
     prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=lora.STRATEGY, options={})
-    return PairTrainer(prepared=prepared, args=arguments, train_dataset=[0], data_collator=collate)
+    way, objective = METHODS["dpo"], OBJECTIVES["dpo"]
+    return PairTrainer(way=way, objective=objective, prepared=prepared, args=arguments, train_dataset=[0])
 
 
 def log_probs(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -286,7 +289,7 @@ def test_the_reference_is_what_the_training_started_from_whatever_was_learnt(
         before = model(**batch)["log_probs"]
         stir(model)
         trainer = trainer_of(model, tmp_path)
-        with trainer._as_reference(model) as reference:
+        with trainer.as_reference(model) as reference:
             assert torch.equal(reference(**batch)["log_probs"], before)
         assert model.training
         assert (model(**batch)["log_probs"] - before).abs().max() > 0.01, "the test can tell the two"
@@ -386,7 +389,7 @@ def theirs(place: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 CASES = [
-    *({"loss_type": [name]} for name in LOSSES if name != "exo_pair"),
+    *({"loss_type": [name]} for name in OBJECTIVES["dpo"].losses if name != "exo_pair"),
     {"loss_type": ["exo_pair"], "label_smoothing": 0.01},
     {"loss_type": ["robust"], "label_smoothing": 0.2},
     {"loss_type": ["sigmoid", "sft"], "loss_weights": [0.7, 0.2]},
@@ -410,12 +413,15 @@ def test_losses_are_trls(theirs, case) -> None:
         setattr(trainer, name, getattr(options, name))
     with torch.no_grad():
         reference = float(trainer._compute_loss(trainer.model, batch, return_outputs=False))
-    ours = preference_loss(compare(found, expected, labels, options), options)
+    ours = OBJECTIVES["dpo"].loss(compare(found, expected, labels, ld_alpha=options.ld_alpha), options)
     assert ours.shape == (3,) and float(ours.mean()) == pytest.approx(reference, rel=2e-4, abs=1e-5)
 
 
 def test_every_loss_that_is_offered_is_computed() -> None:
-    assert set(LOSSES) == set(stage.LOSSES) and set(stage.DIFFERENCES) <= set(LOSSES)
+    assert set(OBJECTIVES) == set(METHODS)
+    for name, way in METHODS.items():
+        assert set(way.losses) <= set(OBJECTIVES[name].losses)
+    assert set(stage.DIFFERENCES) <= set(METHODS["dpo"].losses)
 
 
 def test_the_losses_of_a_pair_by_hand() -> None:
@@ -425,7 +431,7 @@ def test_the_losses_of_a_pair_by_hand() -> None:
 
     def loss(**options) -> float:
         settings = DPOConfig(output_dir="x", bf16=False, use_cpu=True, beta=0.5, **options)
-        return float(preference_loss(compare(found, expected, labels, settings), settings))
+        return float(OBJECTIVES["dpo"].loss(compare(found, expected, labels), settings))
 
     assert loss() == pytest.approx(math.log(1 + math.exp(-1)))  # margin 2, times beta
     assert loss(loss_type=["hinge"]) == 0
@@ -550,7 +556,7 @@ def test_preferences_by_hand() -> None:
         {"chosen": 30.0, "rejected": 24.0, "chosen_bytes": 60, "rejected_bytes": 12},  # likelier a byte alone
         {"chosen": 8.0, "rejected": 8.0, "chosen_bytes": 4, "rejected_bytes": 4},  # neither
     ]
-    assert score_pairs(items) == pytest.approx(
+    assert score_preferences(items) == pytest.approx(
         {
             "preference_accuracy": (1 + 0 + 0.5) / 3,
             "preference_margin": (4 - 6 + 0) / 3,
@@ -558,7 +564,7 @@ def test_preferences_by_hand() -> None:
             "preference_margin_by_length": (2 - 1 + 2 - 0.5) / 3,
         }
     )
-    assert set(score_pairs(items)) == set(METRICS)
+    assert set(score_preferences(items)) == set(METRICS)
 
 
 def test_a_corpus_measured_in_two_ways_is_compared_way_by_way(tmp_path: Path) -> None:

@@ -1,32 +1,36 @@
-"""Trains a model on pairs of answers: direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) and kin.
+"""Trains a model on preferences: on pairs of answers, or on answers that were judged one by one.
 
-The names of options and losses, and the values of the losses, are trl's (`DPOConfig`); a test compares them. The
-training itself is ours, as in `langadapt.training`, and for the same reasons: nothing is cut, the order of pairs is
+What a method computes of log-probabilities is in `langadapt.preference_losses`, with trl's names and values. The
+training itself is ours, as in `langadapt.training`, and for the same reasons: nothing is cut, the order of examples is
 known, adapters stay in fp32 beside 4-bit weights, and no logits are kept.
 
-The reference is the model that the stage starts from. An adapter is switched off to ask it, so it costs no memory, and
-under `qlora` it has the very weights that the adapter was trained beside. Where the base itself learns, a frozen copy
-is kept.
+The reference, where a method asks one, is the model that the stage starts from. An adapter is switched off to ask it, so
+it costs no memory, and under `qlora` it has the very weights that the adapter was trained beside. Where the base itself
+learns, a frozen copy is kept.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
-from trl import DPOConfig
+from torch.nn.utils.rnn import pad_sequence
 
 from langadapt import processes
+from langadapt.corpus.packing import IGNORE
 from langadapt.errors import UserError
 from langadapt.loss import answer_log_probs
+from langadapt.preference_losses import OBJECTIVES, JudgedAnswers, Objective, compare
 from langadapt.run import StageContext, StageResult
 from langadapt.training import (
     Prepared,
@@ -43,19 +47,20 @@ from langadapt.training import (
 
 if TYPE_CHECKING:
     from langadapt.corpus.tokenising import Packed
-    from langadapt.stages.preference import PreferenceOptions
+    from langadapt.stages.preference import Method, PreferenceOptions
+
+Batch = Mapping[str, Tensor]
 
 # Nats a token by which a fresh adapter may seem to differ from its base; the arithmetic of 16 bits makes thousandths.
 SAME = 0.02
 
 
 def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> StageResult:
-    """Trains on packed pairs and saves the stage's model; see `langadapt.training.train`.
+    """Trains on packed pairs or answers and saves the stage's model; see `langadapt.training.train`.
 
     Returns:
-        Where every token went, and metrics: those of any training, and the first and last of the rewards: how much
-        likelier the chosen and the rejected answers became, times beta, the margin between them, and the share of
-        pairs whose margin is above zero.
+        Where every token went, and metrics: those of any training, and the first and last of the rewards of answers that
+        were chosen or liked, of the others, the margin between them, and of pairs the share whose margin is above zero.
 
     Raises:
         UserError: the options do not fit the model or the machine, or the strategy leaves no reference.
@@ -65,22 +70,24 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
     if processes.wanted(context):
         assert packed.place
         return processes.train(context, packed.place.folder)
+    way = options.way
     prepared = prepare(context, options.peft)
-    arguments = make_arguments(context, options, DPOConfig)
+    arguments = make_arguments(context, options, _load(way.upstream))
     if arguments.disable_dropout:
         _disable_dropout(prepared.model)
-    reference = _frozen_copy(prepared)
-    pairs = packed.rows
-    trainer = PairTrainer(
+    reference = _frozen_copy(prepared) if way.asks_reference else None
+    trainer = (PairTrainer if way.paired else AnswerTrainer)(
+        way=way,
+        objective=OBJECTIVES[options.method],
+        reference=reference,
         prepared=prepared,
         training=options.training,
         args=arguments,
-        train_dataset=Shared(pairs),
-        data_collator=collate,
-        reference=reference,
+        train_dataset=Shared(packed.rows),
     )
-    tokens_per_pair = packed.accounting.tokens.trained / len(pairs)
-    progress = Progress(context, trainer, tokens_per_step=round(rows_per_step(arguments) * tokens_per_pair))
+    examples = len(packed.rows)
+    tokens = packed.accounting.tokens.trained / examples
+    progress = Progress(context, trainer, tokens_per_step=round(rows_per_step(arguments) * tokens))
     with ExitStack() as forwards:
         for model in filter(None, (prepared.plain, reference)):
             forwards.enter_context(answer_log_probs(model))
@@ -91,265 +98,246 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
     save(prepared, context, trainer)
     account(context, packed, trainer)
     metrics = {
+        "method": options.method,
         "trainable_parameters": prepared.trainable,
-        "pairs": len(pairs),
-        "pairs_per_step": rows_per_step(arguments),
+        trainer.unit: examples,
+        f"{trainer.unit}_per_step": rows_per_step(arguments),
         "epochs": round(float(trainer.state.epoch or 0), 3),
     }
     return StageResult(accounting=packed.to_json(), metrics=progress.metrics() | metrics)
+
+
+def _load(upstream: str) -> Any:
+    """trl's class of options, `package.module:Class`."""
+    module, _, name = upstream.partition(":")
+    with warnings.catch_warnings():  # that what is experimental may change is seen to by the check of every field
+        warnings.filterwarnings("ignore", message=".*trl.experimental")
+        return getattr(importlib.import_module(module), name)
 
 
 class NoReferenceError(Exception):
     """What the strategy leaves as the reference is not what the training starts from."""
 
 
-class PairTrainer(SeededTrainer):
-    """A trainer on pairs, with the losses of `LOSSES`.
+class PreferenceTrainer(SeededTrainer):
+    """A trainer on examples of one kind.
 
     Args:
-        reference: the frozen copy; None where the model's adapter is switched off instead.
-        options: of transformers' Trainer; `args` is a `DPOConfig`.
+        way: the method that it learns by.
+        objective: what the method computes of a batch.
+        reference: the frozen copy; None where the model's adapter is switched off instead, or no reference is asked.
+        options: of transformers' Trainer; `args` is of the method's class.
     """
 
     loss_is_scaled_for_ga = True
+    unit: str  # what metrics call an example
+    answers: int  # rows of a batch that are one example
 
-    def __init__(self, *, reference: Any | None = None, **options: Any):
-        super().__init__(**options)
-        self.reference = reference
-        self._figures: dict[str, list[float]] = {}
+    def __init__(self, *, way: Method, objective: Objective, reference: Any | None = None, **options: Any):
+        super().__init__(data_collator=self.collate, **options)
+        self.way, self.objective, self.reference = way, objective, reference
+        self._rewards: dict[str, list[float]] = {"chosen": [], "rejected": []}
         self._begun = False
 
+    @staticmethod
+    @abstractmethod
+    def collate(examples: Sequence[Any]) -> dict[str, Tensor]:
+        """A batch: `input_ids` and `labels`, each of shape (answers, tokens of the longest with its prompt), and more."""
+
+    @abstractmethod
+    def of_step(self, batches: Sequence[Batch], examples: int) -> dict[str, Tensor]:
+        """What every batch of a step is to know of all of them, as scalars.
+
+        Args:
+            batches: of this process, blanks included.
+            examples: in those of all processes.
+        """
+
+    @abstractmethod
+    def compared(self, found: Tensor, expected: Tensor | None, batch: Batch) -> Any:
+        """What the objective takes, from the log-probabilities of all labels under the model and its reference.
+
+        None of the rows is blank; they may be none at all.
+        """
+
     def get_batch_samples(self, *args: Any, **options: Any) -> tuple[list[Any], int]:
-        """The batches of a step, and how many pairs are in those of all processes: what its loss is a mean over."""
+        """The batches of a step, and how many examples are in those of all processes: what its loss is a mean over."""
         batches, _ = super().get_batch_samples(*args, **options)
-        pairs = sum(int(_real(batch["labels"]).sum()) for batch in batches)
-        return batches, int(self.accelerator.reduce(torch.tensor(pairs, device=self.args.device)))
+        rows = sum(int(_are_real(batch).sum()) for batch in batches)
+        examples = int(self.summed(torch.tensor(rows, device=self.args.device))) // self.answers
+        shared = self.of_step(batches, examples)
+        return [{**batch, **shared} for batch in batches], examples
+
+    def summed(self, value: Tensor) -> Tensor:
+        """Over all processes."""
+        total: Tensor = self.accelerator.reduce(value, "sum")
+        return total
 
     def compute_loss(
-        self, model: Any, inputs: Mapping[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Loss of a batch as `collate` makes it: the pairs' sum over `num_items_in_batch`, by default their mean."""
-        with torch.no_grad(), self._as_reference(model) as reference, self.accelerator.autocast():
-            expected = reference(**inputs)["log_probs"]
-        found = model(**inputs)["log_probs"]
-        if not self._begun and self.state.global_step == 0:
+        """Loss of a batch as `collate` makes it: the examples' sum over `num_items_in_batch`, by default their mean."""
+        expected = self.expected(model, inputs) if self.way.asks_reference else None
+        found = _log_probs(model, inputs)
+        if expected is not None and not self._begun and self.state.global_step == 0:
             _check_start(found.detach(), expected, inputs["labels"])
         self._begun = True
-        real = _real(inputs["labels"]).repeat(2)
-        compared = compare(found[real], expected[real], inputs["labels"][real], self.args)
-        loss = preference_loss(compared, self.args)
-        self._note(compared)
+        real = _are_real(inputs)
+        batch = {key: value[real] if value.dim() else value for key, value in inputs.items()}
+        compared = self.compared(found[real], None if expected is None else expected[real], batch)
+        loss = self.objective.loss(compared, self.args)
+        for name, rewards in zip(("chosen", "rejected"), self.objective.rewards(compared, self.args), strict=True):
+            self._rewards[name] += rewards.tolist()
         if num_items_in_batch is None:
             return loss.mean()
-        # Gradients are averaged over processes, and the pairs of all of them were counted.
+        # Gradients are averaged over processes, and the examples of all of them were counted.
         return loss.sum() * self.accelerator.num_processes / num_items_in_batch
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means of the rewards since the last time."""
-        if "loss" in logs:
-            logs |= self._means()
-            self._figures = {}
-        super().log(logs, start_time)
+    def expected(self, model: Any, batch: Batch) -> Tensor:
+        """Log-probabilities of a batch's labels under the reference."""
+        with torch.no_grad(), self.as_reference(model) as reference, self.accelerator.autocast():
+            return _log_probs(reference, batch)
 
     @contextmanager
-    def _as_reference(self, model: Any) -> Iterator[Any]:
+    def as_reference(self, model: Any) -> Iterator[Any]:
         """The model that the training started from, without dropout."""
         if self.reference is not None:
             yield self.reference
             return
-        learning = model.training
-        with self.accelerator.unwrap_model(model).disable_adapter():
-            model.eval()
+        with self.accelerator.unwrap_model(model).disable_adapter(), _at_rest(model):
             yield model
-        model.train(learning)
 
-    def _note(self, compared: Compared) -> None:
-        beta = self.args.beta
-        chosen, rejected = beta * compared.chosen.detach(), beta * compared.rejected.detach()
-        figures = {
-            "rewards/chosen": chosen,
-            "rewards/rejected": rejected,
-            "rewards/margins": chosen - rejected,
-            "rewards/accuracies": (chosen > rejected).float(),
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means of the rewards since the last time, over the answers of all processes."""
+        if "loss" in logs:
+            logs |= self.figures({side: gather_object(rewards) for side, rewards in self._rewards.items()})
+            self._rewards = {side: [] for side in self._rewards}
+        super().log(logs, start_time)
+
+    def figures(self, rewards: Mapping[str, list[float]]) -> dict[str, float]:
+        """Mean rewards of both sides and the margin between them, as far as there are answers of both."""
+        means = {f"rewards/{side}": float(np.mean(values)) for side, values in rewards.items() if values}
+        margin = {"rewards/margins": means["rewards/chosen"] - means["rewards/rejected"]} if len(means) == 2 else {}
+        return means | margin
+
+
+class PairTrainer(PreferenceTrainer):
+    """A trainer on pairs; batches hold the chosen answers first, then the rejected ones."""
+
+    unit, answers = "pairs", 2
+
+    @staticmethod
+    def collate(examples: Sequence[Any]) -> dict[str, Tensor]:
+        return _stack([pair[side] for side in ("chosen", "rejected") for pair in examples])
+
+    def of_step(self, batches: Sequence[Batch], examples: int) -> dict[str, Tensor]:
+        chosen = [batch["labels"].chunk(2)[0] for batch in batches]
+        tokens = torch.stack([(labels != IGNORE).sum() for labels in chosen]).sum()
+        return {"mean_tokens": self.summed(tokens) / examples}
+
+    def compared(self, found: Tensor, expected: Tensor | None, batch: Batch) -> Any:
+        ld_alpha = getattr(self.args, "ld_alpha", None)  # DPO's alone
+        return compare(found, expected, batch["labels"], ld_alpha=ld_alpha, mean_tokens=batch.get("mean_tokens"))
+
+    def figures(self, rewards: Mapping[str, list[float]]) -> dict[str, float]:
+        better = np.greater(rewards["chosen"], rewards["rejected"])
+        return super().figures(rewards) | {"rewards/accuracies": float(better.mean())}
+
+
+class AnswerTrainer(PreferenceTrainer):
+    """A trainer on answers that were judged one by one; batches say which were `liked`."""
+
+    unit, answers = "answers", 1
+
+    @staticmethod
+    def collate(examples: Sequence[Any]) -> dict[str, Tensor]:
+        return _stack(examples) | {"liked": torch.tensor([row["liked"] for row in examples])}
+
+    def of_step(self, batches: Sequence[Batch], examples: int) -> dict[str, Tensor]:
+        """The estimate of the KL divergence: over all answers of the step, however it is cut into batches and shared.
+
+        It is 0 in a step of one answer, which has no other to change places with.
+        """
+        if self.args.loss_type not in self.way.estimates_kl:
+            return {}
+        apart = torch.zeros((), device=self.args.device)
+        if examples > 1:
+            for batch in mismatched([self._of_all(batch) for batch in batches], self.args.max_length):
+                apart += self._apart(self.model_wrapped, self._own(batch))
+        return {"kl": (self.summed(apart) / examples).clamp(min=0)}
+
+    def _of_all(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch with the rows of all processes, in the order of the step."""
+        padded = {
+            key: self.accelerator.pad_across_processes(batch[key], dim=1, pad_index=pad)
+            for key, pad in (("input_ids", 0), ("labels", IGNORE))
         }
-        for name, values in figures.items():
-            self._figures.setdefault(name, []).extend(values.tolist())
+        rows: dict[str, Tensor] = self.accelerator.gather(padded)
+        return rows
 
-    def _means(self) -> dict[str, float]:
-        """Of each figure, over the pairs of all processes."""
-        figures = [[sum(values), len(values)] for values in self._figures.values()]
-        sums = self.accelerator.reduce(torch.tensor(figures, dtype=torch.float32, device=self.args.device))
-        return {name: float(total / pairs) for name, (total, pairs) in zip(self._figures, sums, strict=True)}
+    def _own(self, batch: Batch) -> dict[str, Tensor]:
+        """This process's rows of a batch of all of them."""
+        world = self.accelerator
+        return {key: rows.chunk(world.num_processes)[world.process_index] for key, rows in batch.items()}
+
+    def _apart(self, model: Any, batch: Batch) -> Tensor:
+        """How much likelier the model finds the answers together than its reference does, in nats; without dropout."""
+        with torch.no_grad(), _at_rest(model), self.accelerator.autocast():
+            found = _log_probs(model, batch)
+        return (found - self.expected(model, batch)).sum()
+
+    def compared(self, found: Tensor, expected: Tensor | None, batch: Batch) -> Any:
+        assert expected is not None
+        kl = batch.get("kl", torch.zeros((), device=found.device))
+        return JudgedAnswers(ratio=(found - expected).sum(1), liked=batch["liked"], kl=kl)
 
 
-def _real(labels: Tensor) -> Tensor:
-    """Which pairs of a batch are no blanks."""
-    return (labels != -100).any(1).chunk(2)[0]
+# --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def collate(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Tensor]:
-    """A batch of `PairedRows`' pairs.
-
-    Returns:
-        `input_ids` and `labels`, each of shape (2 · pairs, tokens of the longest answer with its prompt): the chosen
-        answers, then the rejected ones.
-    """
-    rows = [pair[side] for side in ("chosen", "rejected") for pair in pairs]
+def _stack(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     # A document's positions count up and those of padding are all 0, so the last one above 0 is a document's end.
     length = max(int(np.flatnonzero(row["position_ids"])[-1]) + 1 for row in rows)
     return {key: torch.from_numpy(np.stack([row[key][:length] for row in rows])) for key in ("input_ids", "labels")}
 
 
-# --- the losses ------------------------------------------------------------------------------------------------------
+def _are_real(batch: Batch) -> Tensor:
+    """Which rows of a batch are no blanks, which fill up the step of several processes and count nowhere."""
+    return (batch["labels"] != IGNORE).any(1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """A batch of pairs under the model in training and under its reference; all of shape (pairs,).
+def mismatched(batches: Sequence[Batch], longest: int) -> Iterator[dict[str, Tensor]]:
+    """The batches of a step, each answer of it behind the prompt of the next one, and the last behind the first.
 
-    Attributes:
-        chosen: log p(answer) under the model minus under the reference, of the chosen answers.
-        rejected: the same of the rejected ones.
-        chosen_score: what the f-divergence makes of `chosen`; the same for the reverse KL divergence.
-        rejected_score: what it makes of `rejected`.
-        chosen_tokens: learnt tokens of the chosen answers.
-        rejected_tokens: and of the rejected ones.
-        chosen_log_probs: log p(chosen answer) under the model.
+    Nothing is learnt from them, so what is longer than `longest` tokens is cut. Blanks stay as they are.
     """
-
-    chosen: Tensor
-    rejected: Tensor
-    chosen_score: Tensor
-    rejected_score: Tensor
-    chosen_tokens: Tensor
-    rejected_tokens: Tensor
-    chosen_log_probs: Tensor
-
-    @property
-    def margin(self) -> Tensor:
-        """How much more the model leans to the chosen answer than its reference does."""
-        return self.chosen_score - self.rejected_score
-
-    @property
-    def margin_per_token(self) -> Tensor:
-        """The same, of each answer the mean over its tokens."""
-        return self.chosen_score / self.chosen_tokens - self.rejected_score / self.rejected_tokens
-
-
-def compare(found: Tensor, expected: Tensor, labels: Tensor, options: DPOConfig) -> Compared:
-    """Sums up a batch.
-
-    Args:
-        found: log p of every label under the model, (2 · pairs, tokens), chosen answers first; 0 where there is none.
-        expected: the same under the reference.
-        labels: the tokens, -100 where there is none.
-        options: `ld_alpha` and the f-divergence.
-    """
-    learnt = labels != -100
-    lengths = learnt.sum(1)
-    weights = learnt.to(found.dtype)
-    if options.ld_alpha is not None:  # beyond the length that both answers have, tokens weigh less (arXiv 2409.06411)
-        shared = torch.minimum(*lengths.chunk(2)).repeat(2)
-        weights = weights * torch.where(learnt.cumsum(1) <= shared[:, None], 1.0, float(options.ld_alpha))
-    log_probs, reference = (found * weights).sum(1), (expected * weights).sum(1)
-    chosen, rejected = (log_probs - reference).chunk(2)
-    chosen_tokens, rejected_tokens = lengths.chunk(2)
-    return Compared(
-        chosen=chosen,
-        rejected=rejected,
-        chosen_score=_score(chosen, options),
-        rejected_score=_score(rejected, options),
-        chosen_tokens=chosen_tokens,
-        rejected_tokens=rejected_tokens,
-        chosen_log_probs=found[: len(chosen)].sum(1),
+    rows = [row for batch in batches for row in zip(batch["input_ids"], batch["labels"], strict=True)]
+    own = [labels[labels != IGNORE] for _, labels in rows]
+    answers = [answer for answer in own if len(answer)]
+    before = iter([answers[-1], *answers[:-1]])
+    made = (
+        _behind(ids, labels, next(before), longest) if len(answer) else (ids, labels)
+        for (ids, labels), answer in zip(rows, own, strict=True)
     )
+    for batch in batches:
+        ids, labels = zip(*islice(made, len(batch["labels"])), strict=True)
+        yield {
+            "input_ids": pad_sequence(list(ids), batch_first=True),
+            "labels": pad_sequence(list(labels), batch_first=True, padding_value=IGNORE),
+        }
 
 
-def preference_loss(compared: Compared, options: DPOConfig) -> Tensor:
-    """Loss of every pair, (pairs,): the weighted sum of the losses that `loss_type` names."""
-    weights = options.loss_weights or [1.0] * len(options.loss_type)
-    losses = [weight * LOSSES[name](compared, options) for name, weight in zip(options.loss_type, weights, strict=True)]
-    return torch.stack(losses).sum(0)
+def _behind(ids: Tensor, labels: Tensor, answer: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """A row with another answer in the place of its own: `input_ids` and `labels`, each of shape (tokens,)."""
+    prompt = int((labels != IGNORE).nonzero()[0]) + 1  # labels are of the tokens that come after
+    before = torch.full((prompt - 1,), IGNORE, dtype=labels.dtype, device=labels.device)
+    end = longest - 1  # the last token is predicted and never read
+    return torch.cat([ids[:prompt], answer[:-1]])[:end], torch.cat([before, answer])[:end]
 
 
-def _score(ratio: Tensor, options: DPOConfig) -> Tensor:
-    """f' of a likelihood ratio that is given by its logarithm, up to a constant (f-DPO, arXiv 2309.16240)."""
-    kind, alpha = str(options.f_divergence_type), float(options.f_alpha_divergence_coef)
-    if kind == "forward_kl":
-        return 1 - torch.exp(-ratio)
-    if kind == "js_divergence":
-        return math.log(2) + logsigmoid(ratio)
-    if kind == "alpha_divergence" and abs(alpha - 1) >= 1e-6:  # at 1 it is the reverse KL divergence
-        return (torch.exp(((alpha - 1) * ratio).clamp(max=80)) - 1) / (alpha - 1)
-    return ratio
-
-
-def _sigmoid(pair: Compared, options: DPOConfig) -> Tensor:
-    return -logsigmoid(options.beta * pair.margin)
-
-
-def _sigmoid_norm(pair: Compared, options: DPOConfig) -> Tensor:
-    return -logsigmoid(options.beta * pair.margin_per_token)
-
-
-def _hinge(pair: Compared, options: DPOConfig) -> Tensor:
-    return torch.relu(1 - options.beta * pair.margin)
-
-
-def _ipo(pair: Compared, options: DPOConfig) -> Tensor:
-    return (pair.margin_per_token - 1 / (2 * float(options.beta))).square()
-
-
-def _robust(pair: Compared, options: DPOConfig) -> Tensor:
-    flipped, logit = float(options.label_smoothing), options.beta * pair.margin
-    right, wrong = logsigmoid(logit), logsigmoid(-logit)
-    return (flipped * wrong - (1 - flipped) * right) / (1 - 2 * flipped)
-
-
-def _exo_pair(pair: Compared, options: DPOConfig) -> Tensor:
-    logit, wrong = options.beta * pair.margin, options.label_smoothing
-    right_log, wrong_log = logsigmoid(logit), logsigmoid(-logit)
-    return right_log.exp() * (right_log - math.log1p(-wrong)) + wrong_log.exp() * (wrong_log - math.log(wrong))
-
-
-def _nca_pair(pair: Compared, options: DPOConfig) -> Tensor:
-    chosen, rejected = options.beta * pair.chosen, options.beta * pair.rejected
-    return -logsigmoid(chosen) - (logsigmoid(-chosen) + logsigmoid(-rejected)) / 2
-
-
-def _bco_pair(pair: Compared, options: DPOConfig) -> Tensor:
-    return -logsigmoid(options.beta * pair.chosen) - logsigmoid(-options.beta * pair.rejected)
-
-
-def _sppo_hard(pair: Compared, options: DPOConfig) -> Tensor:
-    target = 1 / (2 * float(options.beta))
-    return (pair.chosen - target).square() + (pair.rejected + target).square()
-
-
-def _apo_zero(pair: Compared, options: DPOConfig) -> Tensor:
-    return torch.sigmoid(-options.beta * pair.chosen) + torch.sigmoid(options.beta * pair.rejected)
-
-
-def _apo_down(pair: Compared, options: DPOConfig) -> Tensor:
-    return torch.sigmoid(options.beta * pair.chosen) + torch.sigmoid(-options.beta * (pair.chosen - pair.rejected))
-
-
-def _discopop(pair: Compared, options: DPOConfig) -> Tensor:
-    logit = options.beta * pair.margin
-    share = torch.sigmoid(logit / options.discopop_tau)
-    return share * torch.exp(-logit) - (1 - share) * logsigmoid(logit)
-
-
-def _sft(pair: Compared, options: DPOConfig) -> Tensor:
-    return (-pair.chosen_log_probs.sum() / pair.chosen_tokens.sum().clamp(min=1)).expand(len(pair.chosen))
-
-
-# Of a batch of pairs, the loss of each; the names and their papers are in `langadapt.stages.preference.LOSSES`.
-LOSSES: dict[str, Callable[[Compared, DPOConfig], Tensor]] = {
-    "sigmoid": _sigmoid, "sigmoid_norm": _sigmoid_norm, "hinge": _hinge, "ipo": _ipo, "robust": _robust,
-    "exo_pair": _exo_pair, "nca_pair": _nca_pair, "bco_pair": _bco_pair, "sppo_hard": _sppo_hard,
-    "apo_zero": _apo_zero, "apo_down": _apo_down, "discopop": _discopop, "sft": _sft,
-}  # fmt: skip
+def _log_probs(model: Any, batch: Batch) -> Tensor:
+    found: Tensor = model(input_ids=batch["input_ids"], labels=batch["labels"])["log_probs"]
+    return found
 
 
 # --- the reference ---------------------------------------------------------------------------------------------------
@@ -364,12 +352,21 @@ def _frozen_copy(prepared: Prepared) -> Any | None:
 
 def _check_start(found: Tensor, expected: Tensor, labels: Tensor) -> None:
     """Before the first step, the model must still be its own reference: all margins are 0, and the loss is ln 2."""
-    apart = float((found - expected).abs().sum() / (labels != -100).sum())
+    apart = float((found - expected).abs().sum() / (labels != IGNORE).sum().clamp(min=1))
     if apart > SAME:
         raise NoReferenceError(
             f"with a fresh adapter, the model is {apart:.2g} nats a token away from what it is without one, so there "
             "is no reference to prefer against; leave peft.init_lora_weights at its default"
         )
+
+
+@contextmanager
+def _at_rest(model: Any) -> Iterator[None]:
+    """Without dropout while open."""
+    learning = model.training
+    model.eval()
+    yield
+    model.train(learning)
 
 
 def _disable_dropout(model: Any) -> None:

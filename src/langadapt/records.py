@@ -35,8 +35,9 @@ class Message:
 class Document:
     """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both).
 
-    In a set of preferences, `rejected` is the answer that was liked less than the last message. `origin` is what the
-    data set says of where it is from, as far as it does: its `id` there, `url`, `language`, `licence`, `revision`.
+    In a set of preferences, `rejected` is the answer that was liked less than the last message. Where answers were judged
+    one by one, a document that ends with the user's message has none but a `rejected` one. `origin` is what the data set
+    says of where it is from, as far as it does: its `id` there, `url`, `language`, `licence`, `revision`.
     """
 
     id: str

@@ -32,10 +32,10 @@ from langadapt.loss import fused_loss
 from langadapt.machine import optimizer, peak_memory, release_memory, this_machine
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
-from langadapt.stages.trained import SHARES, fuses
+from langadapt.upstream import SHARES
 
 if TYPE_CHECKING:
-    from langadapt.corpus.packing import PackedRows, PairedRows
+    from langadapt.corpus.packing import AnswerRows, PackedRows, PairedRows
     from langadapt.corpus.tokenising import Packed
     from langadapt.evaluation.bits_per_byte import Scored
     from langadapt.records import Document, PeftStrategy
@@ -109,7 +109,7 @@ def train(
 @contextmanager
 def _kernels(context: StageContext, plain: Any, options: TrainedOptions) -> Iterator[None]:
     """While open, blocks are fused where the recipe and the machine say so."""
-    if not fuses(options, cuda=context.machine.cuda):
+    if not options.fuses(cuda=context.machine.cuda):
         yield
         return
     with fused_blocks(plain) as count:
@@ -274,9 +274,9 @@ class _Permutation(torch.utils.data.Sampler[int]):
 
 
 class Shared(torch.utils.data.Dataset[dict[str, Any]]):
-    """Rows or pairs, and a blank one in which nothing is to be learnt."""
+    """Rows, pairs or answers, and a blank one in which nothing is to be learnt."""
 
-    def __init__(self, rows: PackedRows | PairedRows):
+    def __init__(self, rows: PackedRows | PairedRows | AnswerRows):
         self.rows = rows
 
     def __len__(self) -> int:

@@ -18,6 +18,8 @@ _SCALARS: dict[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (float, int), "bool": (bool,), "dict": (dict,), "list": (list,),
     "tuple": (list,), "set": (list,), "Sequence": (list,), "Iterable": (list,),
 }  # fmt: skip
+# Options of schedules that we let be shares of all steps below 1, as transformers does `warmup_steps`.
+SHARES = ("num_decay_steps", "num_stable_steps")
 
 
 @dataclass(frozen=True)

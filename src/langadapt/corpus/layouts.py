@@ -85,19 +85,27 @@ def preference(row: Row, id: str) -> Document:
     chosen, rejected = _turns(row, "chosen"), _turns(row, "rejected")
     if chosen[:-1] != rejected[:-1]:
         raise BadRow("chosen and rejected do not share their prompt")
-    if len(chosen) > 1 and chosen[0][0] != "assistant":
-        prompt = chosen[:-1]
-    elif row.get("prompt") is None:
-        raise BadRow("no prompt")
-    else:
-        asked = [("user", row["prompt"])] if isinstance(row["prompt"], str) else _turns(row, "prompt")
-        prompt = [*asked, *chosen[:-1]]
+    whole = len(chosen) > 1 and chosen[0][0] != "assistant"
+    prompt = chosen[:-1] if whole else [*_asked(row), *chosen[:-1]]
     if chosen[-1][1].strip() == rejected[-1][1].strip():
         raise BadRow("chosen and rejected are the same")
     if not rejected[-1][1].strip():
         raise BadRow("empty turn")
-    made = _dialogue(row, id, [*prompt, ("assistant", chosen[-1][1])])
-    return replace(made, rejected=rejected[-1][1])
+    return _judged(row, id, [*prompt, ("assistant", chosen[-1][1])], rejected[-1][1])
+
+
+def unpaired(row: Row, id: str) -> Document:
+    """`{"prompt", "completion", "label"}`, the first two each a text or a list of messages: trl's unpaired preference.
+
+    The label says whether the answer was liked: true or false, also as 1 or 0 and as text.
+    """
+    *before, (_, answer) = _turns(row, "completion")
+    if not answer.strip():
+        raise BadRow("empty turn")
+    prompt = [*_asked(row), *before]
+    if _truth(row, "label"):
+        return _judged(row, id, [*prompt, ("assistant", answer)], "")
+    return _judged(row, id, prompt, answer)
 
 
 def document(row: Row, id: str) -> Document:
@@ -110,21 +118,23 @@ def document(row: Row, id: str) -> Document:
     if row.get("messages") is None:
         return Document(id=own, text=_string(row, "text"), origin=kept)
     turns = _list(row, "messages")
-    made = _dialogue(row, own, [(_string(t, "role"), _string(t, "content")) for t in turns])
+    rejected = _optional(row, "rejected")
+    made = _judged(row, own, [(_string(t, "role"), _string(t, "content")) for t in turns], rejected)
     contexts = [_optional(t, "context") for t in turns]
     messages = tuple(replace(m, context=c) for m, c in zip(made.messages, contexts, strict=False))
-    return replace(made, messages=messages, rejected=_optional(row, "rejected"), origin=kept)
+    return replace(made, messages=messages, origin=kept)
 
 
 LAYOUTS: dict[str, Callable[[Row, str], Document]] = {
     "text": text, "oscar": oscar, "messages": messages, "sharegpt": sharegpt, "ultrachat": ultrachat, "dolly": dolly,
-    "alpaca": alpaca, "preference": preference, "document": document,
+    "alpaca": alpaca, "preference": preference, "unpaired": unpaired, "document": document,
 }  # fmt: skip
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("text",), "oscar": ("content", "warc_headers"), "messages": ("messages",),
     "sharegpt": ("conversations",), "ultrachat": ("data",), "dolly": ("instruction", "response"),
-    "alpaca": ("instruction", "output"), "preference": ("chosen", "rejected"), "document": ("id",),
+    "alpaca": ("instruction", "output"), "preference": ("chosen", "rejected"),
+    "unpaired": ("prompt", "completion", "label"), "document": ("id",),
 }  # fmt: skip
 
 _INSTEAD = {"conversations": "conversation"}  # what a needed column is also called
@@ -204,6 +214,20 @@ def _turns(row: Row, key: str) -> list[tuple[str, str]]:
     return [(_string(t, "role"), _string(t, "content")) for t in turns]
 
 
+def _asked(row: Row) -> list[tuple[str, str]]:
+    if row.get("prompt") is None:
+        raise BadRow("no prompt")
+    return [("user", row["prompt"])] if isinstance(row["prompt"], str) else _turns(row, "prompt")
+
+
+def _judged(row: Row, id: str, turns: list[tuple[str, str]], rejected: str) -> Document:
+    """A dialogue beside whose last answer, or in whose place when it ends with a question, stands a rejected one."""
+    if rejected and turns and turns[-1][0] == "user":
+        made = _dialogue(row, id, [*turns, ("assistant", rejected)])
+        return replace(made, messages=made.messages[:-1], rejected=rejected)
+    return replace(_dialogue(row, id, turns), rejected=rejected)
+
+
 def _dialogue(row: Row, id: str, turns: list[tuple[str, str]]) -> Document:
     if any(role not in ("system", "user", "assistant") for role, _ in turns):
         raise BadRow("unknown role")
@@ -234,6 +258,19 @@ def _string(row: Row, key: str) -> str:
     if not isinstance(value, str):
         raise BadRow(f"{key} is not text")
     return value
+
+
+def _truth(row: Row, key: str) -> bool:
+    value = row.get(key)
+    if value is None:
+        raise BadRow(f"no {key}")
+    found = _TRUTHS.get(str(value).strip().lower())
+    if found is None:
+        raise BadRow(f"{key} is neither true nor false")
+    return found
+
+
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 def _optional(row: Row, key: str) -> str:

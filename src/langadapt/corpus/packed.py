@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEAST = 2**20  # bytes of text from which rows are worth keeping
 _COUNTS = "accounting.json"  # written last: rows without it were cut short
 # Ingredients of a stage that its rows do not depend on; whatever is not named here counts.
-_OF_TRAINING = ("peft", "training.", "strategy", "from", "model of ", "seed")
+_OF_TRAINING = ("method", "peft", "training.", "strategy", "from", "model of ", "seed")
 _BYTES_PER_TOKEN = 3.5, 5  # of text, usually, and of packed rows
 
 
@@ -112,14 +112,15 @@ def read(folder: Path) -> Kept | None:
     return PackedRows(folder), Accounting.from_json(counts["accounting"]), given, counts["contamination"]
 
 
-def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: int | None) -> Place:
+def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: int | None, written: str) -> Place:
     """Where the rows of a stage belong: in the cache, unless there are few of them or it lacks the room.
 
     Args:
         context: of the stage.
         encoder: of its tokenizer.
         length: of a row.
-        wanted: where packing stops, in tokens or pairs; None for all there is.
+        wanted: where packing stops, in tokens, pairs or answers; None for all there is.
+        written: name of the function that writes the rows.
     """
     own = Place(folder=context.folder / "packed", entry=None, context=context)
     sizes = [found.bytes for found in context.stage.inputs]
@@ -129,7 +130,8 @@ def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: in
     entry = cache.entry("packed", ", ".join(found.label for found in context.stage.inputs), {
         **{name: str(value) for name, value in context.stage.ingredients.items() if not name.startswith(_OF_TRAINING)},
         "training.max_length": str(length),
-        "rows": "all" if wanted is None else f"{wanted} tokens or pairs",
+        "rows": "all" if wanted is None else f"{wanted} tokens, pairs or answers",
+        "written by": written,
         "tokenizer": encoder.digest,
         "packing": str(VERSION),
     })  # fmt: skip

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 IGNORE = -100  # the label that torch's cross-entropy skips
 GIVEN, LEARNT, PADDING = 0, 1, 2
 BEGINS = 4  # added to the role of a document's first token
+REJECTED = 8  # and this, where it is an answer that was not liked
 VERSION = 1  # raised when rows would come out otherwise, so that caches notice
 TOO_LONG, NOTHING = "longer than max_length", "nothing to learn"  # reasons that documents are dropped for
 _BUFFER = 4096  # dialogues that are fitted into rows together; bounds memory
@@ -81,10 +82,24 @@ class Pair:
         return self.chosen.size + self.rejected.size
 
     def flaw(self, longest: int | None) -> str:
-        """As of a sequence; both answers must be good to train on."""
-        if not self.rejected.size:
-            return "no rejected answer"
+        """As of a sequence; both answers must be there and good to train on."""
+        for side in ("rejected", "chosen"):
+            if not getattr(self, side).size:
+                return f"no {side} answer"
         return self.chosen.flaw(longest) or self.rejected.flaw(longest)
+
+
+class Judged(Pair):
+    """Answers to one prompt that were judged one by one: one that was liked, one that was not, or both."""
+
+    @property
+    def answers(self) -> list[Sequence_]:
+        """Those that are there."""
+        return [answer for answer in (self.chosen, self.rejected) if answer.size]
+
+    def flaw(self, longest: int | None) -> str:
+        """As of a sequence; every answer that is there must be good to train on."""
+        return next(filter(None, (answer.flaw(longest) for answer in self.answers)), "" if self.answers else NOTHING)
 
 
 class Writer:
@@ -96,12 +111,12 @@ class Writer:
         self._tokens, self._roles = ((folder / f"{name}.bin").open("wb", 2**20) for name in ("tokens", "roles"))
         self.size = 0
 
-    def add(self, sequence: Sequence_) -> None:
-        """Appends one document."""
+    def add(self, sequence: Sequence_, *, mark: int = 0) -> None:
+        """Appends one document, with a mark at its first token."""
         if not sequence.size:
             return
         roles = sequence.learn.astype(np.uint8)  # LEARNT is 1 and GIVEN is 0
-        roles[0] |= BEGINS
+        roles[0] |= BEGINS | mark
         self._append(sequence.ids, roles)
 
     def fill_row(self) -> None:
@@ -153,6 +168,18 @@ def pair_up(pairs: Iterable[Pair], writer: Writer) -> None:
             writer.fill_row()
 
 
+def set_apart(judged: Iterable[Judged], writer: Writer) -> None:
+    """Writes every answer as a row of its own; those that were not liked are marked.
+
+    Every sequence must be at most a row long.
+    """
+    for answers in judged:
+        for sequence, mark in ((answers.chosen, 0), (answers.rejected, REJECTED)):
+            assert sequence.size <= writer.length
+            writer.add(sequence, mark=mark)
+            writer.fill_row()
+
+
 def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Indices by row: the longest first, each into the fullest row that still has room (Johnson 1974)."""
     rows: list[list[int]] = []
@@ -199,6 +226,10 @@ class PackedRows:
         labels[learnt] = self._tokens[after][learnt]
         return {"input_ids": self._tokens[start:end].astype(np.int64), "position_ids": positions, "labels": labels}
 
+    def is_rejected(self, row: int) -> bool:
+        """Whether a row begins with an answer that was not liked."""
+        return bool(self._roles[row * self.length] & REJECTED)
+
     def tokens_in(self, rows: Iterable[int]) -> tuple[int, int]:
         """Tokens of documents (padding left out), and tokens that bear loss, in the given rows."""
         chosen = np.zeros(self._rows, bool)
@@ -232,6 +263,20 @@ class PairedRows:
     def tokens_in(self, pairs: Iterable[int]) -> tuple[int, int]:
         """As `PackedRows.tokens_in`, of both rows."""
         return self.rows.tokens_in(row for pair in pairs for row in (2 * pair, 2 * pair + 1))
+
+
+class AnswerRows:
+    """Answers by number, as `set_apart` wrote them; a map-style data set for torch."""
+
+    def __init__(self, rows: PackedRows):
+        self.rows, self.length, self.tokens_in = rows, rows.length, rows.tokens_in
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, answer: int) -> dict[str, Any]:
+        """A row as `PackedRows` gives it, and whether its answer was `liked`."""
+        return {**self.rows[answer], "liked": not self.rows.is_rejected(answer)}
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -16,7 +16,19 @@ from langadapt.corpus.duplicates import NearSeen, Seen
 from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.mixing import Given, Marks, Mix, is_in_pass, mix
 from langadapt.corpus.packed import Place, place_of, read
-from langadapt.corpus.packing import TOO_LONG, PackedRows, Pair, PairedRows, Sequence_, Writer, fit, pair_up, wrap
+from langadapt.corpus.packing import (
+    TOO_LONG,
+    AnswerRows,
+    PackedRows,
+    Pair,
+    PairedRows,
+    Sequence_,
+    Writer,
+    fit,
+    pair_up,
+    set_apart,
+    wrap,
+)
 from langadapt.corpus.preparing import Accounting, Prepared, Source, admit, is_held_out, prepared
 from langadapt.errors import Interrupted, UserError
 from langadapt.records import Document, Rejected
@@ -33,7 +45,7 @@ TOO_LONG_PART, LEFT_OUT = "exchange longer than max_length", "exchange before th
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Rows or pairs ready for training, and what became of everything that was read for them.
+    """Rows, pairs or answers ready for training, and what became of everything that was read for them.
 
     Attributes:
         rows: what is trained on.
@@ -43,7 +55,7 @@ class Packed:
         place: where the rows are.
     """
 
-    rows: PackedRows | PairedRows
+    rows: PackedRows | PairedRows | AnswerRows
     accounting: Accounting
     given: list[Given] = field(default_factory=list)
     contamination: dict[str, Any] = field(default_factory=dict)
@@ -98,17 +110,31 @@ def pack_pairs(
     *,
     encode: Callable[[list[Document]], list[Pair]],
     split: Callable[[Document], list[Pair]] | None = None,
+    apart: bool = False,
 ) -> Packed:
     """As `pack`, for pairs of answers: each answer stays whole with its prompt, a pair of a longer one is dropped.
 
+    Args:
+        context: of the stage.
+        options: as of `pack`.
+        tokenizer: as of `pack`.
+        encoder: as of `pack`.
+        encode: documents to pairs; to `Judged` ones with `apart`.
+        split: as of `pack`.
+        apart: whether every answer is an example by itself, so that a pair is two of them.
+
     Raises:
-        UserError: the corpora cannot be read, or hold no pair to train on.
+        UserError: the corpora cannot be read, or hold nothing to train on.
     """
     length = int(options.training["max_length"])
     wanted = options.max_steps * options.rows_per_step if options.max_steps else None
-    reading = _Reading(context, encode, split=split, longest=length, wanted=wanted, measure=lambda pair: 1)
-    what = f"pairs of at most {length} tokens an answer"
-    return _packed(context, reading, tokenizer, encoder, length=length, write=pair_up, what=what)
+    reading = _Reading(
+        context, encode, split=split, longest=length, wanted=wanted,
+        measure=(lambda judged: len(judged.answers)) if apart else (lambda pair: 1),
+    )  # fmt: skip
+    write, view, unit = (set_apart, AnswerRows, "answers") if apart else (pair_up, PairedRows, "pairs of answers")
+    what = f"{unit} of at most {length} tokens with the prompt"
+    return _packed(context, reading, tokenizer, encoder, length=length, write=write, view=view, what=what)
 
 
 def _packed(
@@ -119,11 +145,12 @@ def _packed(
     *,
     length: int,
     write: Callable[[Iterable[Any], Writer], None],
+    view: Callable[[PackedRows], Any] = lambda rows: rows,
     what: str,
 ) -> Packed:
     if context.rows is not None:
-        return _packed_before(context.rows, pairs=write is pair_up)
-    place = place_of(context, encoder, wanted=reading.wanted, length=length)
+        return _packed_before(context.rows, view)
+    place = place_of(context, encoder, wanted=reading.wanted, length=length, written=write.__name__)
     with place.alone():
         if found := place.read():
             rows, reading.accounting, reading.given, contamination = found
@@ -134,26 +161,24 @@ def _packed(
             _some(context, reading, rows)
             contamination = reading.findings.to_json()
             place.keep(reading.accounting, reading.given, contamination)
-    pairs = PairedRows(rows) if write is pair_up else rows
+    examples = view(rows)
     documents = reading.accounting.documents
-    context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {len(pairs):,} {what}")
+    context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {len(examples):,} {what}")
     for given in reading.given if len(reading.given) > 1 else ():
         context.log.info(given.sentence(sum(g.drawn for g in reading.given), reading.plan.by))
     for line in in_words(contamination):
         context.log.info(line)
     return Packed(
-        rows=pairs, accounting=reading.accounting, given=reading.given, contamination=contamination, place=place
+        rows=examples, accounting=reading.accounting, given=reading.given, contamination=contamination, place=place
     )
 
 
-def _packed_before(folder: Path, *, pairs: bool) -> Packed:
+def _packed_before(folder: Path, view: Callable[[PackedRows], Any]) -> Packed:
     """What the process that started this one has packed."""
     kept = read(folder)
     assert kept is not None
     rows, accounting, given, contamination = kept
-    return Packed(
-        rows=PairedRows(rows) if pairs else rows, accounting=accounting, given=given, contamination=contamination
-    )
+    return Packed(rows=view(rows), accounting=accounting, given=given, contamination=contamination)
 
 
 def _some(context: StageContext, reading: _Reading, rows: PackedRows) -> None:

@@ -67,5 +67,5 @@ def _draws(count: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray[Any,
 
 
 def _bounds(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.nanquantile(values, [0.025, 0.975])  # a resample may lack what a score needs, as one of two kinds
     return float(low), float(high)

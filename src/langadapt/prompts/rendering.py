@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,34 +50,44 @@ def encode_all(
     return [_sequence(dialogue, placed, special) for dialogue in runs]
 
 
-def encode_pair(format: PromptFormat, document: Document, tokenizer: Any, system_prompt: str = "") -> Pair:
+def encode_pair(
+    format: PromptFormat, document: Document, tokenizer: Any, system_prompt: str = "", *, kind: type[Pair] = Pair
+) -> Pair:
     """Both answers of a preference, each with the prompt before it; see `encode_pairs`."""
-    return encode_pairs(format, [document], tokenizer, Encoder(tokenizer), system_prompt)[0]
+    return encode_pairs(format, [document], tokenizer, Encoder(tokenizer), system_prompt, kind=kind)[0]
 
 
 def encode_pairs(
-    format: PromptFormat, documents: Sequence[Document], tokenizer: Any, encoder: Encoder, system_prompt: str = ""
+    format: PromptFormat,
+    documents: Sequence[Document],
+    tokenizer: Any,
+    encoder: Encoder,
+    system_prompt: str = "",
+    *,
+    kind: type[Pair] = Pair,
 ) -> list[Pair]:
     """Both answers of preferences, each with the prompt before it; only the last answer is learnt.
 
     Args:
         format: the prompt format.
-        documents: dialogues with a `rejected` answer; without one, that side of the pair is empty.
+        documents: dialogues with a `rejected` answer; where one of the two is missing, that side is empty.
         tokenizer: as above.
         encoder: as above.
         system_prompt: as above.
+        kind: `Pair`, or `Judged` where an answer can do without the other.
     """
-    nothing = Message(role="assistant", content="")
-    sides = [
-        [*document.messages[:-1], answer]
-        for document in documents
-        for answer in ((document.messages or [nothing])[-1], replace(nothing, content=document.rejected))
-    ]
-    encoded = [s.last_answer() for s in encode_all(format, sides, tokenizer, encoder, system_prompt)]
-    return [
-        Pair(chosen, rejected if document.rejected else Sequence_.of([], []))
-        for document, chosen, rejected in zip(documents, encoded[::2], encoded[1::2], strict=True)
-    ]
+    sides = [side for document in documents for side in _sides(document)]
+    encoded = iter(encode_all(format, [side for side in sides if side], tokenizer, encoder, system_prompt))
+    answers = [next(encoded).last_answer() if side else Sequence_.of([], []) for side in sides]
+    return [kind(chosen, rejected) for chosen, rejected in zip(answers[::2], answers[1::2], strict=True)]
+
+
+def _sides(document: Document) -> tuple[Sequence[Message], Sequence[Message]]:
+    """The dialogue with the answer that was liked, and with the one that was not; nothing for one that is missing."""
+    answered = bool(document.messages) and document.messages[-1].role == "assistant"
+    prompt = document.messages[:-1] if answered else document.messages
+    rejected = Message(role="assistant", content=document.rejected)
+    return document.messages if answered else (), (*prompt, rejected) if document.rejected else ()
 
 
 def _sequence(

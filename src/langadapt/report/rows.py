@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
 from langadapt.evaluation import statistics
-from langadapt.evaluation.preferences import score_pairs
+from langadapt.evaluation.preferences import score_preferences
 from langadapt.recipe import BASE
 from langadapt.records import Answer, Item
 
@@ -73,7 +73,7 @@ def _changes(
         metric = "answer_bits_per_byte" if pairs[0][0]["method"] == "answers" else "bits_per_byte"
         return {metric: statistics.relative_change([a["nll"] for a, _ in pairs], [b["nll"] for _, b in pairs])}
     if pairs[0][0]["method"] == "preferences":
-        return statistics.paired_difference(score_pairs, [a for a, _ in pairs], [b for _, b in pairs])
+        return statistics.paired_difference(score_preferences, [a for a, _ in pairs], [b for _, b in pairs])
     from langadapt.plugins import registry
 
     score = registry().evaluations[key[1]].score

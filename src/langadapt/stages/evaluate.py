@@ -278,7 +278,7 @@ def _answers(context: StageContext, measure: Measure, model: Any, tokenizer: Any
 
 def _preferences(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
     from langadapt.evaluation.bits_per_byte import score_answers
-    from langadapt.evaluation.preferences import METRICS, score_pairs
+    from langadapt.evaluation.preferences import METRICS, comparable, score_preferences
     from langadapt.evaluation.statistics import resampled
     from langadapt.prompts.rendering import encode_pair
 
@@ -289,14 +289,17 @@ def _preferences(context: StageContext, measure: Measure, model: Any, tokenizer:
     for document in documents:
         if context.stop.is_set():
             raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
-        if not document.rejected:
-            skipped[f"{measure.task}: no rejected answer"] = skipped.get(f"{measure.task}: no rejected answer", 0) + 1
-            continue
         pair = encode_pair(format, document, tokenizer, measure.system_prompt)
-        chosen = score_answers(model, pair.chosen, document.messages[-1].content)
-        rejected = score_answers(model, pair.rejected, document.rejected)
-        sizes = {"chosen_bytes": chosen.bytes, "rejected_bytes": rejected.bytes}
-        items.append({"id": document.id, "chosen": chosen.nll, "rejected": rejected.nll, **sizes})
+        answers = {"chosen": "".join(m.content for m in document.messages[-1:]), "rejected": document.rejected}
+        item: dict[str, Any] = {"id": document.id}
+        for side, answer in answers.items():
+            if (sequence := getattr(pair, side)).size:
+                scored = score_answers(model, sequence, answer)
+                item |= {side: scored.nll, f"{side}_bytes": scored.bytes}
+        items.append(item)
+    items, lacking = comparable(items)
+    for reason, count in lacking.items():
+        skipped[f"{measure.task}: {reason}"] = count
     if not items:
         return [], []
     rows = [
@@ -310,7 +313,7 @@ def _preferences(context: StageContext, measure: Measure, model: Any, tokenizer:
             "unit": METRICS[metric][1],
             "limited": limited,
         }
-        for metric, found in resampled(score_pairs, items).items()
+        for metric, found in resampled(score_preferences, items).items()
     ]
     return rows, items
 

@@ -14,7 +14,7 @@ from langadapt.machine import Machine, optimizer
 from langadapt.models import FUSED, ModelShape
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, SourceField, check_fields
-from langadapt.upstream import schedule
+from langadapt.upstream import SHARES, schedule
 
 if TYPE_CHECKING:
     from langadapt.inputs import Input
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from langadapt.records import PeftStrategy
 
 UPSTREAM = "transformers.training_args:TrainingArguments"
-SHARES = ("num_decay_steps", "num_stable_steps")  # of lr_scheduler_kwargs: as warmup_steps, below 1 a share of all
 
 # What the trainer gets when the recipe is silent; names are TrainingArguments', `max_length` is trl's.
 TRAINING: dict[str, Any] = {
@@ -109,10 +108,7 @@ class TrainedOptions(ReadingOptions):
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING
     beside: ClassVar[Mapping[str, Any]] = BESIDE
-    upstream: ClassVar[str] = UPSTREAM  # the class whose fields [stage.training] may set
     owned: ClassVar[Mapping[str, str]] = OWNED
-    answers: ClassVar[int] = 1  # sequences that an example is trained on: two of a pair
-    asks_reference: ClassVar[bool] = False  # whether every step also asks the model that the stage starts from
     measured: ClassVar[Literal["text", "answers", "preferences"]] = "text"  # how its held-out documents are measured
 
     @field_validator("peft")
@@ -128,6 +124,26 @@ class TrainedOptions(ReadingOptions):
     def _with_training_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
         still = {"warmup_steps": 0} if value.get("lr_scheduler_type") in WITHOUT_WARMUP else {}
         return {**cls.defaults, **still, **value}
+
+    @property
+    def upstream(self) -> str:
+        """The class whose fields [stage.training] may set."""
+        return UPSTREAM
+
+    @property
+    def answers(self) -> int:
+        """Sequences that an example is trained on: two of a pair."""
+        return 1
+
+    @property
+    def asks_reference(self) -> bool:
+        """Whether every step also asks the model that the stage starts from."""
+        return False
+
+    @property
+    def passes(self) -> int:
+        """Forward passes over an example beside the one that it is learnt by."""
+        return 0
 
     @property
     def refs(self) -> tuple[CorpusRef, ...]:
@@ -211,6 +227,13 @@ class TrainedOptions(ReadingOptions):
         elif self.replay and self.measured != "text":
             hint = f'replay = {{ share = {self.replay.share:g}, corpus = "…" }}'
             yield ("replay",), "a corpus must be named, because languages name one of running text alone", hint
+
+    def fuses(self, *, cuda: bool) -> bool:
+        """Whether the model's blocks are computed by `langadapt.fused` as far as they fit: not those of pairs of answers,
+        and on a GPU, where that was not measured, only when the recipe says so.
+        """
+        wanted = self.training.get("kernels", "auto")
+        return self.measured != "preferences" and (wanted == "fused" or (wanted == "auto" and not cuda))
 
     @property
     def rows_per_step(self) -> int:
@@ -325,9 +348,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     stage.notes += _substitutions(options, planner.machine.cuda, planner.machine.bf16)
     _plan_processes(stage, shared, options, weight_bits=strategy.weight_bits(options.peft))
     length, rows = int(options.training["max_length"]), options.rows_per_step * options.answers
-    stage.steps = options.max_steps or (_steps_from_bytes if options.answers == 1 else _steps_from_pairs)(
-        stage, options
-    )
+    estimated = _steps_from_pairs if options.measured == "preferences" else _steps_from_bytes
+    stage.steps = options.max_steps or estimated(stage, options)
     stage.tokens = stage.steps * rows * length if stage.steps else None
     stage.lacks += [f"stage {stage.id}: {lack}" for lack in _beyond_machine(options, planner.machine)]
     shape = planner.shape
@@ -353,7 +375,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         # learn; checkpointing repeats the forward pass.
         per_token = 2 * shape.parameters * (2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
-        per_token += 2 * shape.parameters if options.asks_reference else 0
+        per_token += 2 * shape.parameters * options.passes
         devices = shared.total if planner.machine.cuda else shared.machines  # processes on one CPU share its cores
         stage.estimate.seconds = planner.seconds(stage.tokens * per_token / devices)
         stage.estimate.reference_seconds = stage.tokens * per_token / (REFERENCE[1] * UTILISATION)
@@ -499,15 +521,15 @@ def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | Non
 
 
 def _steps_from_pairs(stage: PlannedStage, options: TrainedOptions) -> int | None:
-    """Steps of `num_train_epochs` over sets whose number of pairs is known."""
+    """Steps of `num_train_epochs` over sets whose number of pairs is known; one by one, their answers are twice as many."""
     sizes = [_documents(found) for found in stage.inputs[: len(options.corpus)]]
     if any(size is None for size in sizes):
         return None
     stage.notes.append("tokens are estimated as if every answer were max_length long with its prompt")
     read = sum((size or 0) * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
     read /= 1 - (options.replay.share if options.replay else 0)
-    pairs = read * float(options.training["num_train_epochs"])
-    return max(1, round(pairs / options.rows_per_step))
+    examples = read * 2 / options.answers * float(options.training["num_train_epochs"])
+    return max(1, round(examples / options.rows_per_step))
 
 
 def _bytes(found: Input) -> float | None:
@@ -549,18 +571,10 @@ def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> esti
             dora=bool(peft.get("use_dora")),
             checkpointing=bool(training["activation_checkpointing"]),
             reference=options.asks_reference,
-            fused=fuses(options, cuda=machine.cuda) and shape.model_type in FUSED,
+            fused=options.fuses(cuda=machine.cuda) and shape.model_type in FUSED,
             optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
         )
     )
-
-
-def fuses(options: TrainedOptions, *, cuda: bool) -> bool:
-    """Whether the model's blocks are computed by `langadapt.fused` as far as they fit: not those of pairs of answers, and
-    on a GPU, where that was not measured, only when the recipe says so.
-    """
-    wanted = options.training.get("kernels", "auto")
-    return options.measured != "preferences" and (wanted == "fused" or (wanted == "auto" and not cuda))
 
 
 def _changed(options: TrainedOptions, shape: ModelShape, machine: Machine) -> dict[str, int]:
