@@ -212,11 +212,12 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(done: Pat
     command = [sys.executable, "-m", "langadapt", "run", str(place / "recipe.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = tmp_path / "run/stages/.prefer.partial/checkpoints/checkpoint-2/seal.json"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.kill()
     process.wait()
+    assert checkpoint.exists(), "killed too early for this test"
     assert not (tmp_path / "run/stages/prefer").exists(), "killed too late for this test"
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
@@ -336,6 +337,26 @@ def test_loss_and_gradients_are_those_of_a_computation_in_double_precision(place
         assert (found.grad is not None) == ("lora_" in name), name
         if found.grad is not None:
             torch.testing.assert_close(found.grad.double(), other.grad, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_a_blank_pair_counts_in_no_loss_and_no_figure(place: Path, tmp_path: Path, batch) -> None:
+    """Several processes fill up their last step with them."""
+    model = lora.prepare(model_of(place), lora.DEFAULTS | {"r": 4})
+    stir(model)
+    blank = batch["labels"].clone()
+    blank[[1, 4]] = -100
+    found = []
+    for given in ({**batch, "labels": blank}, {key: rows[[0, 2, 3, 5]] for key, rows in batch.items()}):
+        trainer = trainer_of(model, tmp_path, loss_type=["sigmoid", "sft"], ld_alpha=0.5)
+        trainer._begun = True
+        (given,), pairs = trainer.get_batch_samples(iter([given]), 1, trainer.args.device)
+        with answer_log_probs(model.get_base_model()), torch.no_grad():
+            loss = trainer.compute_loss(model, given, num_items_in_batch=pairs)
+        logs = {"loss": loss.item()}
+        trainer.log(logs)
+        found.append({**logs, "pairs": pairs, "mean_tokens": given["mean_tokens"].item()})
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0]["rewards/margins"] and found[0]["pairs"] == 2
 
 
 # --- the losses ------------------------------------------------------------------------------------------------------

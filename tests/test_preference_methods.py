@@ -259,6 +259,10 @@ def test_answers_change_places_within_their_step() -> None:
     assert second["input_ids"].tolist() == [[8, 7]] and second["labels"].tolist() == [[7, 77]]
     (cut,) = mismatched(batches[:1], longest=4)
     assert cut["input_ids"].tolist() == [[1, 2, 7], [4, 5, 6]], "as long as the model may see"
+    blank = {"input_ids": ids[:1], "labels": torch.full((1, 4), IGNORE)}
+    *same, last = mismatched([*batches, blank], longest=5)
+    assert [batch["labels"].tolist() for batch in same] == [first["labels"].tolist(), second["labels"].tolist()]
+    assert last["input_ids"].tolist() == ids[:1].tolist() and (last["labels"] == IGNORE).all()
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
