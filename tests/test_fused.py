@@ -90,6 +90,28 @@ def test_loss_and_gradients_are_those_of_the_library(family: str, targets: Any, 
         assert (found[name] - gradient).norm() <= error * gradient.norm(), name
 
 
+@pytest.mark.parametrize("bits", [16, 4])
+def test_mixed_precision_is_as_with_the_library(bits: int) -> None:
+    """Weights in bf16 or 4 bits, adapters in fp32, products in bf16: as a machine trains that multiplies bf16."""
+    plain = model_of("llama", bits=32).to(torch.bfloat16)
+    if bits == 4:
+        plain = model_of("llama", targets=None).to(torch.bfloat16)
+        qlora.quantise(plain, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False)
+        get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=4, target_modules="all-linear"))
+    for name, parameter in plain.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float().normal_(std=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, gradients = learn(plain.train())
+        with fused_blocks(plain) as count:
+            ours, found = learn(plain)
+    assert count == 9
+    assert ours == pytest.approx(loss, rel=1e-2)
+    for name, gradient in gradients.items():
+        assert found[name].dtype is torch.float32, name
+        assert (found[name] - gradient).norm() <= 0.05 * gradient.norm(), name
+
+
 def test_all_of_a_llama_fits() -> None:
     plain = model_of("llama")
     with fused_blocks(plain) as count:
