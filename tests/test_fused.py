@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from langadapt import Recipe
 from langadapt.fused import document_spans, fused_blocks
 from langadapt.loss import fused_loss
 from langadapt.peft import qlora
+from langadapt.testing import tiny_model
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -186,6 +190,54 @@ def test_less_is_kept_for_the_backward_pass() -> None:
     before = kept()
     with fused_blocks(plain):
         assert kept() < 0.7 * before
+
+
+RECIPE = """
+schema = 1
+name = "tiny"
+language = "it"
+base_model = "{folder}/model"
+[evaluation]
+automatic = false
+[[stage]]
+id = "adapt"
+kind = "cpt"
+corpus = [{{ path = "{folder}/text.jsonl", held_out = 0.2 }}]
+[stage.peft]
+method = "{method}"
+[stage.training]
+kernels = "{kernels}"
+learning_rate = 1e-2
+max_steps = 6
+max_length = 48
+per_device_train_batch_size = 2
+gradient_accumulation_steps = 2
+logging_steps = 1
+eval_strategy = "steps"
+eval_steps = 3
+save_steps = 3
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["qlora", "full"])
+def test_a_training_has_the_same_losses_either_way(tmp_path: Path, method: str) -> None:
+    tiny_model(tmp_path / "model")
+    rows = [{"text": f"Questa è la riga numero {n}, e dopo di lei ne viene un'altra."} for n in range(40)]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    losses, measured = {}, {}
+    for kernels in ("plain", "fused"):
+        file = tmp_path / f"{kernels}.toml"
+        file.write_text(RECIPE.format(folder=tmp_path, method=method, kernels=kernels))
+        run = Recipe.load(file).execute(tmp_path / kernels)
+        events = [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+        losses[kernels] = [event["loss"] for event in events if event["event"] == "step"]
+        measured[kernels] = run.state["stages"][0]["metrics"]["held_out_bits_per_byte"]
+        assert any("modules of the model are fused" in str(event) for event in events) == (kernels == "fused")
+    assert len(losses["plain"]) == 6
+    assert losses["fused"] == pytest.approx(losses["plain"], rel=1e-4)
+    for ours, theirs in zip(measured["fused"], measured["plain"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 # --- documents of a row ----------------------------------------------------------------------------------------------
