@@ -260,7 +260,7 @@ def trainer_of(model, tmp_path: Path, **options) -> PairTrainer:
     )  # fmt: skip
     prepared = Prepared(plain=model, model=model, adapter=True, trainable=0, strategy=lora.STRATEGY, options={})
     way, objective = METHODS["dpo"], OBJECTIVES["dpo"]
-    return PairTrainer(way=way, objective=objective, prepared=prepared, args=arguments, train_dataset=[0])
+    return PairTrainer(way=way, objective=objective, prepared=prepared, training={}, args=arguments, train_dataset=[0])
 
 
 def log_probs(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:

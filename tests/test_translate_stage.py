@@ -368,9 +368,9 @@ def test_a_stop_is_heard_between_batches_and_the_next_run_goes_on(recipe, offer,
     stop: list[Any] = []
     original = running._Execution.__init__
 
-    def remember(self: Any, plan: Any, log: Any, event: Any) -> None:
+    def remember(self: Any, plan: Any, log: Any, event: Any, *more: Any) -> None:
         stop.append(event)
-        original(self, plan, log, event)
+        original(self, plan, log, event, *more)
 
     monkeypatch.setattr(running._Execution, "__init__", remember)
 

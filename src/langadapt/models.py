@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,7 @@ class ModelShape:
         """Whether the model's weights are known to have the names that `weights` gives them."""
         return self.model_type in FAMILY
 
-    @property
+    @cached_property
     def linears(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of each linear layer of one block."""
         hidden, inner = self.hidden_size, self.intermediate_size
@@ -70,7 +70,7 @@ class ModelShape:
             "gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden),
         }  # fmt: skip
 
-    @property
+    @cached_property
     def layers(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of the linear layers of all blocks by their paths."""
         return {
@@ -79,7 +79,7 @@ class ModelShape:
             for name, size in self.linears.items()
         }
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, int]:
         """Sizes of all weights by the names that the Llama family gives them."""
         hidden = self.hidden_size

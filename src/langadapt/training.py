@@ -90,7 +90,7 @@ def train(
         data_collator=_collate,
     )
     if patience := options.training.get("early_stopping_patience"):
-        trainer.add_callback(EarlyStoppingCallback(patience, options.training.get("early_stopping_threshold", 0.0)))
+        trainer.add_callback(Patience(patience, options.training.get("early_stopping_threshold", 0.0)))
     progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
     with fused_loss(prepared.plain), _kernels(context, prepared.plain, options):
         run_trainer(context, trainer, progress)
@@ -387,6 +387,15 @@ class MeasuredTrainer(SeededTrainer):
         ]
         kept = {"best_step": self.state.best_global_step} if self.args.load_best_model_at_end and measured else {}
         return ({"held_out_bits_per_byte": measured} if measured else {}) | kept
+
+
+class Patience(EarlyStoppingCallback):  # type: ignore[misc]
+    """Early stopping that goes on counting where the training that left a checkpoint had come to."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        super().on_train_begin(args, state, control, **options)
+        kept = state.stateful_callbacks.get(type(self).__name__, self.state())  # as of the checkpoint, by the library
+        self.early_stopping_patience_counter = kept["attributes"]["early_stopping_patience_counter"]
 
 
 class Unfreezing(TrainerCallback):  # type: ignore[misc]

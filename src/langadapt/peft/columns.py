@@ -22,6 +22,7 @@ class ShieldedLinear(nn.Module):
 
     def __init__(self, layer: nn.Linear, frozen: Tensor):
         super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
         matrix, learns = layer.weight.detach(), torch.ones(layer.in_features, dtype=torch.bool, device=frozen.device)
         learns[frozen] = False
         learning = learns.nonzero().squeeze(1)

@@ -47,17 +47,21 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
 
 def run(context: StageContext) -> StageResult:
     """Merges, saves, and compares with the model that was trained and with the adapter on 16-bit weights."""
+    import torch
+
     from langadapt import loading
     from langadapt.errors import RunError
+    from langadapt.rounding import round_model
     from langadapt.run import StageResult
 
     options = context.stage.options
     assert isinstance(options, MergeOptions)
     tokenizer = context.tokenizer()
     texts = _texts(context, tokenizer)
-    merged = loading.load_model(context.model).eval()
+    # Shipped in 16 bits whatever this machine computes in, and that is what is compared.
+    merged = round_model(loading.load_model(context.model), torch.bfloat16).eval()
     _save(merged, tokenizer, context)
-    after = _distributions(merged, texts)
+    after = _distributions(merged.to(loading.compute_dtype()), texts)
     del merged
     if not context.model.adapters:
         context.log.info("nothing to merge: the stage's weights are whole already")
@@ -149,7 +153,7 @@ def _compare(name: str, reference: list[Any], other: list[Any]) -> dict[str, flo
     """
     import torch
 
-    kl = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(reference, other, strict=True)])
+    kl = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(reference, other, strict=True)]).clamp(min=0)
     same = torch.cat([p.argmax(-1) == q.argmax(-1) for p, q in zip(reference, other, strict=True)])
     return {
         f"kl_{name}": float(kl.mean()),

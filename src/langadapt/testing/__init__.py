@@ -48,7 +48,7 @@ def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, seed: int = 0, **c
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 2048,
         "bos_token_id": 0,
         "eos_token_id": 1,
         "pad_token_id": 2,
