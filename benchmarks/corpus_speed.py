@@ -6,6 +6,7 @@ the same number of processes; both write what they keep as JSON lines. Each side
 to its end. With --workers 1 the time of the processor is compared too, which other work on the machine disturbs less.
 
     python -m venv dt && dt/bin/pip install "datatrove[io,processing]" xxhash eldc pluggy pydantic
+    dt/bin/pip install --no-deps . plugins/italian
     python benchmarks/corpus_speed.py TEXTS --datatrove dt/bin/python [--megabytes 100] [--rounds 3] [--workers 0]
 
 Without --datatrove langadapt's side alone is measured. The last lines compare what was kept: the rules must agree on
