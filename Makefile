@@ -25,7 +25,8 @@ lint: $(READY_DEV)
 bench: $(READY)  ## training beside a bare loop and trl's command line, in turn: speed and memory; about 20 minutes
 	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60
 
-nightly: $(READY)  ## every recipe of the LLaMAntino family, rehearsed on the small real model: about two hours
+nightly: $(READY_DEV)  ## the longest tests, and every recipe of the LLaMAntino family on the small real model: about two hours
+	$(BIN)/pytest -m nightly
 	set -e; for recipe in recipes/*.toml; do \
 	  $(BIN)/langadapt run $$recipe --rehearse --out runs/nightly/$$(basename $$recipe .toml); \
 	done

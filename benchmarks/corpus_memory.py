@@ -129,6 +129,7 @@ def packed(given: dict[str, Any]) -> dict[str, int]:
     context: Any = SimpleNamespace(
         folder=Path(given["work"]) / "stage",
         stage=stage,
+        rows=None,
         stop=threading.Event(),
         log=SimpleNamespace(info=lambda line: None),
     )

@@ -122,7 +122,11 @@ def _packed(documents: list[Prepared], tokenizer: Any, encoder: Encoder, length:
     options: Any = SimpleNamespace(training={"max_length": length}, max_steps=None, rows_per_step=1)
     with tempfile.TemporaryDirectory() as folder:
         context: Any = SimpleNamespace(
-            folder=Path(folder), stage=stage, stop=threading.Event(), log=SimpleNamespace(info=lambda line: None)
+            folder=Path(folder),
+            stage=stage,
+            rows=None,
+            stop=threading.Event(),
+            log=SimpleNamespace(info=lambda line: None),
         )
         tokenising.prepared = lambda source, say: (d for d in documents)  # what the workers of a run hand over
         done = tokenising.pack(

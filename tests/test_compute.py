@@ -407,6 +407,7 @@ def start_on(hosts: list[str], file: Path, run: Path) -> list[subprocess.Popen[s
     return started
 
 
+@pytest.mark.nightly
 def test_two_machines_train_together_and_a_cut_cable_ends_both_in_words(place, two, two_hosts):
     run = place / "machines"
     table = {"backend": "ddp", "processes": 1, "machines": 2}
