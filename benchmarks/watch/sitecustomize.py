@@ -40,13 +40,24 @@ class Watch:
 
     def step(self) -> bool:
         """Whether the time is up."""
+        self._wait()
         now = time.monotonic()
         self.steps.append((now, self.tokens, self.bytes))
         return now - self.began >= self.seconds
 
+    def _wait(self) -> None:
+        """What a GPU was given to do is done when its time is taken."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
     def end(self) -> None:
+        import torch
+
+        gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
         with open(self.file, "w") as file:
-            json.dump({"began": self.began, "steps": self.steps}, file)
+            json.dump({"began": self.began, "steps": self.steps, "gpu": gpu}, file)
 
 
 def watch_trainer(module: Any) -> None:

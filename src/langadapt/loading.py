@@ -58,8 +58,13 @@ def load_tokenizer(folder: str | Path) -> Any:
     return tokenizer
 
 
-def load_model(ref: ModelRef, dtype: torch.dtype | None = None) -> Any:
-    """Weights in memory on `device()`, earlier adapters merged into them in order.
+def load_model(ref: ModelRef, dtype: torch.dtype | None = None, *, to: torch.device | None = None) -> Any:
+    """Weights in memory, earlier adapters merged into them in order.
+
+    Args:
+        ref: which.
+        dtype: of the weights; not given: `compute_dtype()`.
+        to: where they are put; not given: `device()`.
 
     Raises:
         UserError: the folder holds no model that transformers can load.
@@ -69,7 +74,7 @@ def load_model(ref: ModelRef, dtype: torch.dtype | None = None) -> Any:
     for folder in ref.adapters:
         model = merge_adapter(model, folder)
     model.config.use_cache = False
-    return model.to(device())
+    return model.to(to or device())
 
 
 def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:

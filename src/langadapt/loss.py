@@ -1,9 +1,8 @@
 """Next-token loss without a full matrix of logits.
 
-At 49 152 words, the logits of 1 024 tokens take 200 MB in fp32, their gradient as much again. Here the head is applied
-to
-a chunk of tokens at a time, only to tokens that bear loss, and each chunk's gradient is taken while its logits are at
-hand (the method of Liger Kernel's fused linear cross-entropy, arXiv 2410.10989, in plain torch so that it runs anywhere).
+At 49 152 words, the logits of 1 024 tokens take 200 MB in fp32, their gradient as much again. Here the head is applied to
+a chunk of tokens at a time, only to tokens that bear loss, and each chunk's gradient is taken while its logits are at hand
+(the method of Liger Kernel's fused linear cross-entropy, arXiv 2410.10989, in plain torch so that it runs anywhere).
 """
 
 from __future__ import annotations

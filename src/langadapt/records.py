@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from langadapt.machine import Machine
     from langadapt.models import ModelShape
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
@@ -238,13 +239,15 @@ class PeftStrategy:
         owns: upstream fields that the strategy sets itself, with the reason.
         fixed: values of those that its memory is estimated by.
         choices: the words that an option may have, where there are only some.
-        prepare: 16-bit or 32-bit model and options in; model with its trainable parameters marked out.
+        prepare: 16-bit or 32-bit model and options in; model with its trainable parameters marked out. The model is on
+            the machine's device, or in main memory where `weight_bits` says that it will be quantised.
         trainable: number of parameters that learn, from the model's shape and the options; None when that shows in the
             run alone.
         reached: names of the base's weights that learn, or beside which something learns, as `ModelShape.weights` has
             them, from the model's shape and the options. None when that shows in the run alone; memory is then estimated
             as if it were every linear layer.
         misfits: what of the options does not fit a model of this shape, and what to do; asked by the plan.
+        lacks: what of the options a machine cannot do, and what to do instead; asked by the plan.
         weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
         freeze: what `prepare` does to the base before it adds an adapter, such as quantising it, in place; a saved
             adapter on a base that went through it is the model as it was trained. None when nothing is done to it.
@@ -268,6 +271,7 @@ class PeftStrategy:
     weight_bits: Callable[[Mapping[str, Any]], float]
     reached: Callable[[ModelShape, Mapping[str, Any]], Collection[str]] | None = None
     misfits: Callable[[ModelShape, Mapping[str, Any]], Iterable[str]] | None = None
+    lacks: Callable[[Machine, Mapping[str, Any]], Iterable[str]] | None = None
     upstream: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     owns: Mapping[str, str] = field(default_factory=dict)

@@ -109,7 +109,7 @@ def train(
 @contextmanager
 def _kernels(context: StageContext, plain: Any, options: TrainedOptions) -> Iterator[None]:
     """While open, blocks are fused where the recipe and the machine say so."""
-    if not options.fuses(cuda=context.machine.cuda):
+    if not options.fuses:
         yield
         return
     with fused_blocks(plain) as count:
@@ -162,8 +162,11 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     strategy = context.registry.peft_strategies[peft["method"]]
     transformers.set_seed(context.seed)
     options = {k: v for k, v in peft.items() if k != "method"}
-    plain = loading.load_model(context.model, torch.float32 if strategy.weight_bits(options) == 32 else None)
-    model = strategy.prepare(plain, options)
+    bits = strategy.weight_bits(options)
+    # What is to be quantised need not fit on a GPU before it is.
+    place = torch.device("cpu") if bits < 16 else None
+    plain = loading.load_model(context.model, torch.float32 if bits == 32 else None, to=place)
+    model = strategy.prepare(plain, options).to(loading.device())
     if strategy.calibrate:
         model = strategy.calibrate(model, options, _source_texts(context))
     release_memory()  # whole weights that were quantised are freed now, and the system has not got them back yet

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langadapt.peft import lora
 from langadapt.peft.lora_variants import variant
 from langadapt.records import PeftStrategy
+
+if TYPE_CHECKING:
+    from langadapt.machine import Machine
 
 # Names of transformers' BitsAndBytesConfig.
 FOUR_BITS: dict[str, Any] = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": False}
@@ -17,25 +20,16 @@ QUANTISATION = FOUR_BITS | EIGHT_BITS
 
 
 def prepare(model: Any, options: Mapping[str, Any]) -> Any:
-    """Quantises the linear layers of the blocks, then adds LoRA; embeddings, norms and head stay as they are.
-
-    Raises:
-        UserError: PEFT's DoRA is asked for beside 8-bit weights on a processor, where it loses their scales.
-    """
-    from langadapt.errors import UserError
-
-    if options["load_in_8bit"] and options.get("use_dora") and model.device.type == "cpu":
-        raise UserError(
-            "peft.load_in_8bit: DoRA beside 8-bit weights needs a GPU; leave it out for 4 bits, or use_dora"
-        )
+    """Quantises the linear layers of the blocks, then adds LoRA; embeddings, norms and head stay as they are."""
     freeze(model, options)
     return lora.prepare(model, {key: value for key, value in options.items() if key not in QUANTISATION})
 
 
 def freeze(model: Any, options: Mapping[str, Any]) -> None:
-    """Replaces every linear layer but the head by a quantised one, in place and layer by layer, on the model's device.
+    """Replaces every linear layer but the head by a quantised one, in place, and puts the model on the machine's device.
 
-    Quantising in memory serves every starting point alike: a hub model, a GGUF file, merged earlier stages.
+    Quantising in memory serves every starting point alike: a hub model, a GGUF file, merged earlier stages. It goes layer
+    by layer, so that a GPU never holds more than the quantised model and one layer.
     """
     if options["load_in_8bit"]:
         _to_8_bits(model, options["llm_int8_threshold"])
@@ -46,6 +40,8 @@ def freeze(model: Any, options: Mapping[str, Any]) -> None:
 def quantise(model: Any, *, bnb_4bit_quant_type: str, bnb_4bit_use_double_quant: bool) -> None:
     """To 4 bits, in blocks of 64 weights with a scale each (Dettmers et al. 2023, arXiv 2305.14314)."""
     from bitsandbytes.nn import Linear4bit, Params4bit
+
+    from langadapt import loading
 
     for parent, child, layer in linears(model):
         weight = layer.weight.data
@@ -63,12 +59,13 @@ def quantise(model: Any, *, bnb_4bit_quant_type: str, bnb_4bit_use_double_quant:
         )
         if layer.bias is not None:
             new.bias = layer.bias
-        new.weight = new.weight.to(weight.device)  # moving is what quantises
+        new.weight = new.weight.to(loading.device())  # moving is what quantises
         # An evaluation would repack the weights into a layout without gradients, and training after it would stand
         # still in silence; see docs/footguns.md.
         new.support_avx512bf16_for_cpu = False
         setattr(parent, child, new)
         layer.weight = None  # the list of layers would keep it until the last one is done
+    model.to(loading.device())
     model.is_loaded_in_4bit = True  # what peft looks at when it chooses its layer class
 
 
@@ -78,6 +75,8 @@ def _to_8_bits(model: Any, threshold: float) -> None:
     A `threshold` above 0 keeps columns with such large inputs in 16 bits, which is slower; theirs is 6.0.
     """
     from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+    from langadapt import loading
 
     for parent, child, layer in linears(model):
         weight = layer.weight.data
@@ -92,9 +91,16 @@ def _to_8_bits(model: Any, threshold: float) -> None:
         new.weight = Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
         if layer.bias is not None:
             new.bias = layer.bias
-        setattr(parent, child, new.to(weight.device))  # moving is what quantises
+        setattr(parent, child, new.to(loading.device()))  # moving is what quantises
         layer.weight = None
+    model.to(loading.device())
     model.is_loaded_in_8bit = True
+
+
+def lacks(machine: Machine, options: Mapping[str, Any]) -> Iterator[str]:
+    """PEFT's DoRA loses the scales of 8-bit weights on a processor."""
+    if options["load_in_8bit"] and options.get("use_dora") and not machine.cuda:
+        yield "peft.load_in_8bit: DoRA beside 8-bit weights needs a GPU; leave it out for 4 bits, or use_dora"
 
 
 def linears(model: Any) -> list[tuple[Any, str, Any]]:
@@ -131,6 +137,7 @@ STRATEGY = PeftStrategy(
     weight_bits=weight_bits,
     reached=lora.reached,
     misfits=lora.misfits,
+    lacks=lacks,
     freeze=freeze,
     save=lora.save,
 )

@@ -117,19 +117,21 @@ def _save(model: Any, tokenizer: Any, context: StageContext) -> None:
 
 def _with_adapter(context: StageContext, *, quantised: bool) -> Any:
     """The last adapter beside its base instead of inside it: as it was trained, or on 16-bit weights."""
+    import torch
     from peft import PeftModel
 
     from langadapt import loading
     from langadapt.artifacts import ModelRef
 
     *earlier, last = context.model.adapters
-    model = loading.load_model(
-        ModelRef(weights=context.model.weights, revision=context.model.revision, adapters=tuple(earlier))
-    )
     peft: Mapping[str, Any] = context.stage.work
-    strategy = context.registry.peft_strategies[peft["method"]]
-    if quantised and strategy.freeze:
-        strategy.freeze(model, peft)
+    freeze = context.registry.peft_strategies[peft["method"]].freeze if quantised else None
+    model = loading.load_model(
+        ModelRef(weights=context.model.weights, revision=context.model.revision, adapters=tuple(earlier)),
+        to=torch.device("cpu") if freeze else None,
+    )
+    if freeze:
+        freeze(model, peft)
     return PeftModel.from_pretrained(model, str(last)).eval()
 
 

@@ -228,12 +228,10 @@ class TrainedOptions(ReadingOptions):
             hint = f'replay = {{ share = {self.replay.share:g}, corpus = "…" }}'
             yield ("replay",), "a corpus must be named, because languages name one of running text alone", hint
 
-    def fuses(self, *, cuda: bool) -> bool:
-        """Whether the model's blocks are computed by `langadapt.fused` as far as they fit: not those of pairs of answers,
-        and on a GPU, where that was not measured, only when the recipe says so.
-        """
-        wanted = self.training.get("kernels", "auto")
-        return self.measured != "preferences" and (wanted == "fused" or (wanted == "auto" and not cuda))
+    @property
+    def fuses(self) -> bool:
+        """Whether the model's blocks are computed by `langadapt.fused` as far as they fit: not those of pairs of answers."""
+        return self.measured != "preferences" and self.training.get("kernels", "auto") != "plain"
 
     @property
     def rows_per_step(self) -> int:
@@ -370,8 +368,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     checkpoint = trainable * 12
     stage.estimate.disk = (2 * shape.parameters if strategy.trains_base else 4 * trainable) + 2 * checkpoint
     if stage.tokens:
-        # Forward 2 FLOPs a weight and token, the same again for the input's gradient, and for the weights' own where
-        # they
+        # Forward 2 FLOPs a weight and token, the same again for the input's gradient, and for the weights' own where they
         # learn; checkpointing repeats the forward pass.
         per_token = 2 * shape.parameters * (2 + trainable / shape.parameters)
         per_token += 2 * shape.parameters if options.training["activation_checkpointing"] else 0
@@ -403,7 +400,9 @@ def _misfits(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
 
 def _beyond_machine(options: TrainedOptions, machine: Machine) -> Iterator[str]:
     """Arithmetic that is asked for and that the machine lacks."""
-    training = options.training
+    training, strategy = options.training, registry().peft_strategies[options.peft["method"]]
+    if strategy.lacks:
+        yield from strategy.lacks(machine, {**strategy.fixed, **options.peft})
     if training.get("bf16") and not machine.bf16:
         yield "training.bf16 = true, and this machine has no bf16 instructions; leave it out, and fp32 is used"
     if training.get("use_liger_kernel") and not (machine.cuda and find_spec("liger_kernel")):
@@ -571,7 +570,7 @@ def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> esti
             dora=bool(peft.get("use_dora")),
             checkpointing=bool(training["activation_checkpointing"]),
             reference=options.asks_reference,
-            fused=options.fuses(cuda=machine.cuda) and shape.model_type in FUSED,
+            fused=options.fuses and shape.model_type in FUSED,
             optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
         )
     )

@@ -13,12 +13,13 @@ TEXTS = (
 )
 
 
-def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, seed: int = 0, **config: Any) -> Path:
+def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, words: int = 384, seed: int = 0, **config: Any) -> Path:
     """Writes a random Llama with two layers and a byte-level BPE tokenizer trained on `texts`.
 
     Args:
         folder: where to.
         texts: what the tokenizer learns its merges from; it can encode any text.
+        words: of its vocabulary, at most.
         seed: of the weights.
         config: fields of `LlamaConfig` in place of the small ones here.
 
@@ -34,7 +35,7 @@ def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, seed: int = 0, **c
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "</s>", "<pad>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=384,
+        vocab_size=words,
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -55,7 +56,9 @@ def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, seed: int = 0, **c
         "tie_word_embeddings": False,
     }
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**(settings | config)))
+    # Where there is a GPU, its random numbers come in seconds also for billions of weights.
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlamaForCausalLM(LlamaConfig(**(settings | config)))
     folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(folder)
     fast.save_pretrained(folder)
