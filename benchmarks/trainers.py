@@ -98,9 +98,17 @@ def langadapt(python: str, task: Task, place: Place) -> list[str]:
 
 
 def bare_loop(python: str, task: Task, place: Place) -> list[str]:
+    return _loop("bare_loop.py", python, task, place)
+
+
+def unsloth(python: str, task: Task, place: Place) -> list[str]:
+    return _loop("unsloth_loop.py", python, task, place)
+
+
+def _loop(script: str, python: str, task: Task, place: Place) -> list[str]:
     places = {"base": str(place.base), "text": str(place.text), "out": str(place.out), "dtype": place.dtype}
     given = {**asdict(task), **places, "r": R, "alpha": ALPHA, "warm_up": WARM_UP}
-    return [python, str(HERE / "bare_loop.py"), json.dumps(given)]
+    return [python, str(HERE / script), json.dumps(given)]
 
 
 def trl_defaults(python: str, task: Task, place: Place) -> list[str]:
@@ -172,10 +180,11 @@ SIDES = {
         Side(name="trl", option="trl", command=trl),
         Side(name="trl, defaults", option="trl", command=trl_defaults),
         Side(name="LLaMA-Factory", option="llamafactory", command=llamafactory),
+        Side(name="Unsloth", option="unsloth", command=unsloth),
     )
 }
 LEFT_OUT = {
     "LLaMA-Factory": "name the Python of an environment that has it, --llamafactory PYTHON",
     "Axolotl": "the trainer of 0.19 imports Triton, which is for GPUs",
-    "Unsloth": "it trains on a GPU alone",
+    "Unsloth": "it trains on a GPU alone; name the Python of an environment that has it, --unsloth PYTHON",
 }

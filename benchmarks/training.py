@@ -95,6 +95,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="beside langadapt; or all that can run")
     parser.add_argument("--trl", default=sys.executable, help="the Python of another environment with trl")
     parser.add_argument("--llamafactory", default="", help="the Python of an environment with LLaMA-Factory")
+    parser.add_argument("--unsloth", default="", help="the Python of an environment with Unsloth, on a GPU")
     parser.add_argument("--pin", action="store_true", help="two sides at once, each on one core")
     parser.add_argument("--log", type=Path, help="file of JSON lines for every measurement; what is there is kept")
     parser.add_argument(
