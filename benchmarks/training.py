@@ -54,7 +54,7 @@ SHAPES = {
     },
 }  # fmt: skip
 OF_KIND = {"speed": list(SIDES), "quality": ["trl", "LLaMA-Factory"]}  # beside langadapt
-CALIBRATION = 45.0  # seconds in which a side shows how long its steps are
+CALIBRATION = 90.0  # seconds in which a side shows how long its steps are
 
 Figures = dict[str, Any]
 Turn = dict[str, Figures]  # what the sides of one turn showed, by name

@@ -14,9 +14,9 @@ import torch
 from langadapt import Recipe, UserError, estimates
 from langadapt import plan as planning
 from langadapt.fused import fused_blocks
-from langadapt.loading import load_weights
+from langadapt.loading import device, load_weights
 from langadapt.loss import fused_loss
-from langadapt.machine import Machine
+from langadapt.machine import Machine, this_machine
 from langadapt.models import find_model
 from langadapt.plugins import registry
 from langadapt.testing import tiny_model
@@ -85,7 +85,12 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     ids=str,
 )
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-def test_a_block_keeps_what_torch_keeps(model: Path, method: str, peft: dict[str, Any], fused: bool) -> None:
+@pytest.mark.parametrize("number", [4, 2], ids=["fp32", "bf16"])
+def test_a_block_keeps_what_torch_keeps(
+    model: Path, method: str, peft: dict[str, Any], fused: bool, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype = torch.float32 if number == 4 else torch.bfloat16
+    monkeypatch.setattr("langadapt.loading.compute_dtype", lambda: dtype)  # whatever this machine computes in
     strategy, shape = registry().peft_strategies[method], find_model(str(model)).shape
     assert shape is not None and strategy.reached is not None
     options = {**strategy.defaults, **peft}
@@ -98,20 +103,23 @@ def test_a_block_keeps_what_torch_keeps(model: Path, method: str, peft: dict[str
         weight_bits=strategy.weight_bits(options),
         rows=ROWS,
         length=LENGTH,
-        number=4,
+        number=number,
+        cuda=this_machine().cuda,
         dropout=bool(filled.get("lora_dropout")),
         rank=int(filled.get("r", 0)),
         dora=bool(filled.get("use_dora")),
         fused=fused,
     )
     holes = sum(estimates.saved(stage, block)["holes"] for block in range(estimates.lowest(stage), 4))
-    assert estimates.activations(stage) - holes == pytest.approx(kept(model, method, options, fused), rel=0.05)
+    found = kept(model, method, options, fused, dtype)
+    assert estimates.activations(stage) - holes == pytest.approx(found, rel=0.05)
 
 
-def kept(folder: Path, method: str, options: dict[str, Any], fused: bool) -> int:
+def kept(folder: Path, method: str, options: dict[str, Any], fused: bool, dtype: torch.dtype) -> int:
     """Bytes of what autograd saves in a forward pass, weights not counted."""
-    plain = load_weights(folder, torch.float32)
-    model = registry().peft_strategies[method].prepare(plain, options).train()
+    strategy = registry().peft_strategies[method]
+    plain = load_weights(folder, torch.float32 if strategy.weight_bits(options) == 32 else dtype)
+    model = strategy.prepare(plain, options).to(device()).train()
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     found: dict[int, torch.UntypedStorage] = {}
 
@@ -121,10 +129,12 @@ def kept(folder: Path, method: str, options: dict[str, Any], fused: bool) -> int
             found[storage.data_ptr()] = storage
         return tensor
 
-    ids = torch.randint(3, 300, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
-    positions = torch.cat([torch.arange(50), torch.arange(LENGTH - 50)]).expand(ROWS, -1)
+    ids = torch.randint(3, 300, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0)).to(device())
+    positions = torch.cat([torch.arange(50), torch.arange(LENGTH - 50)]).expand(ROWS, -1).to(device())
     blocks = fused_blocks(plain) if fused else nullcontext()
-    with fused_loss(plain), blocks, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    mixed = torch.autocast(device().type, dtype, enabled=dtype.itemsize == 2)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with fused_loss(plain), blocks, mixed, hooks:
         model(input_ids=ids, position_ids=positions, shift_labels=ids)
     return sum(storage.nbytes() for storage in found.values())
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from langadapt import Recipe
 from langadapt.fused import fused_blocks
 from langadapt.fused.attention import document_spans
-from langadapt.fused.linears import gated_mlp, project
+from langadapt.fused.linears import gated_mlp_forward, project
 from langadapt.loss import fused_loss
 from langadapt.peft import qlora
 from langadapt.testing import tiny_model
@@ -172,7 +172,7 @@ def test_gradients_under_dropout_are_those_of_the_masks_that_were_drawn(together
     mlp = _Mlp(0.3)
     learnt = [parameter for parameter in mlp.parameters() if parameter.requires_grad]
     states = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
-    forward = gated_mlp(mlp.forward)
+    forward = gated_mlp_forward(mlp.forward)
 
     def same_masks(states: torch.Tensor, *_: torch.Tensor) -> Any:
         torch.manual_seed(0)

@@ -73,7 +73,7 @@ class Training:
     @property
     def fused_adapters(self) -> bool:
         """Whether linear layers with adapters are fused too, which plain LoRA's alone are."""
-        return self.fused and self.rank > 0 and not (self.trains_base or self.dora or self.dropout)
+        return self.fused and self.rank > 0 and not (self.trains_base or self.dora)
 
     @property
     def tokens(self) -> int:
@@ -106,6 +106,8 @@ def training(stage: Training) -> Parts:
     """Bytes by part at the peak of a training."""
     number = FP32 if stage.weight_bits == 32 else stage.number
     reading = _reading(stage.shape, stage.cuda, number)
+    if stage.cuda and stage.weight_bits < 16:  # quantised on the way to it, layer by layer
+        reading["weights"] = _weights(stage)
     return _largest(reading, _loss(stage), _backward(stage), _step(stage))
 
 
@@ -185,13 +187,13 @@ def _backward(stage: Training) -> Parts:
 
 
 def _step(stage: Training) -> Parts:
-    """When the optimizer steps: all gradients exist. It works on one matrix after the other on a CPU, on all of them at
-    once on a GPU (`foreach`). There, activations are gone; the C library of a CPU cannot give their memory back to the
-    system, because gradients and moments were put between them.
+    """When the optimizer steps: all gradients exist. It works on one matrix after the other on a CPU, on a GPU on all of
+    them at once (`foreach`), or in one kernel (`fused`). There, activations are gone; the C library of a CPU cannot give
+    their memory back to the system, because gradients and moments were put between them.
     """
     shape = stage.shape
     sizes = [size for name, size in shape.weights.items() if name in stage.reached] if stage.trains_base else [0]
-    working = FP32 * stage.trainable if stage.cuda else 2 * FP32 * max(sizes, default=0)
+    working = FP32 * stage.trainable * ("fused" not in stage.optim) if stage.cuda else 2 * FP32 * max(sizes, default=0)
     left = 0 if stage.cuda else activations(stage)
     return _kept(stage) | {"gradients": FP32 * stage.trainable, "activations": left, "working": working}
 
@@ -210,7 +212,25 @@ def activations(stage: Training) -> int:
         else sum(sum(saved(stage, number).values()) for number in learning)
     )
     # The last norm's input, what it gives, its learnt rows and their gradient.
-    return blocks + 4 * tokens * shape.hidden_size * FP32
+    around = (_normed(stage) + 3 * stage.number) * tokens * shape.hidden_size
+    return blocks + around + _casts(stage)
+
+
+def _casts(stage: Training) -> int:
+    """Weights that learn in fp32 while products are in 16 bits: each is cast, and the copy kept; what is fused casts anew."""
+    if stage.number == FP32 or stage.fused_adapters:
+        return 0
+    if not stage.trains_base:
+        return stage.number * stage.trainable
+    shape = stage.shape
+    return stage.number * sum(
+        shape.weights[name] for name in stage.reached if name.split(".")[-2] in shape.linears and "layers." in name
+    )
+
+
+def _normed(stage: Training) -> int:
+    """Bytes of a number that norms keep of their inputs: they compute in fp32, and those of the library keep that."""
+    return FP32 if not stage.fused or _embedding_learns(stage) else stage.number
 
 
 def saved(stage: Training, block: int) -> Parts:
@@ -222,10 +242,9 @@ def saved(stage: Training, block: int) -> Parts:
     shape, tokens, number, fused = stage.shape, stage.tokens, stage.number, stage.fused
     hidden, inner, heads = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads
     # For SDPA, keys are repeated for every head where there is a mask, and by us.
-    keys = hidden if stage.separated or fused else shape.linears["k_proj"][1]
+    keys = hidden if (stage.separated or fused) and not _flash(stage) else shape.linears["k_proj"][1]
     return {
-        # Norms compute in fp32, and those of the library keep that.
-        "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * (number if fused else FP32),
+        "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * _normed(stage),
         "normalised": 0 if fused else _normalised(stage, block),
         "queries": tokens * hidden * number,
         "keys and values": 2 * tokens * keys * number,
@@ -241,6 +260,11 @@ def saved(stage: Training, block: int) -> Parts:
     }
 
 
+def _flash(stage: Training) -> bool:
+    """Whether attention runs in one kernel for documents of unequal length."""
+    return stage.fused and stage.cuda and stage.number == 2
+
+
 def _fused_mlp(stage: Training, block: int) -> bool:
     return stage.fused_adapters and {"gate_proj", "up_proj", "down_proj"} <= set(_linears(stage, block))
 
@@ -252,15 +276,18 @@ def _normalised(stage: Training, block: int) -> int:
 
 
 def _inputs(stage: Training, block: int) -> int:
-    """Inputs of linear layers whose own weight or adapter learns; in fp32, layers that read the same share it, and
-    the output projection's is what attention gave. In 16 bits each casts a copy of its own.
+    """Inputs of linear layers whose own weight or adapter learns. Layers that read the same share it in fp32, where they
+    are fused, and on a GPU beside quantised weights, and the output projection's is what attention gave; elsewhere
+    each casts a copy of its own, or drops out of it what the others do not.
     """
     shape, names = stage.shape, _linears(stage, block)
+    every = sum(shape.linears[name][0] for name in names)
     sizes = {name: shape.linears[name][0] for name in names}
-    if (stage.number == FP32 and not stage.dropout) or stage.fused_adapters:
+    uncast = stage.number == FP32 or (stage.cuda and stage.weight_bits < 16)
+    if (uncast and not stage.dropout) or stage.fused_adapters:
         sources = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "gate_proj": "mlp",
                    "up_proj": "mlp", "down_proj": "down"}  # fmt: skip
-        if stage.fused:  # documents' outputs are put together for it
+        if stage.fused and not _flash(stage):  # documents' outputs are put together for it
             sources["o_proj"] = "attended"
         sizes = {sources[name]: size for name, size in sizes.items() if name in sources}
         if _fused_mlp(stage, block):
@@ -268,7 +295,8 @@ def _inputs(stage: Training, block: int) -> int:
     kept = sum(sizes.values()) * stage.tokens * stage.number
     if not stage.dropout:
         return kept
-    return kept + sum(sizes.values()) * stage.tokens * (1 if stage.cuda else stage.number)  # and what was dropped
+    # And which of them were dropped, as truth values, or by the library on a CPU as factors.
+    return kept + every * stage.tokens * (1 if stage.cuda or stage.fused_adapters else FP32)
 
 
 def _beside(stage: Training, name: str) -> int:
@@ -279,7 +307,7 @@ def _beside(stage: Training, name: str) -> int:
     between = stage.tokens * stage.rank * stage.number
     if not stage.dora:
         return between
-    return between + 2 * stage.tokens * outputs * stage.number + inputs * (inputs + stage.rank) * FP32
+    return between + 2 * stage.tokens * outputs * stage.number + inputs * (inputs + stage.rank) * stage.number
 
 
 def _holes(stage: Training, name: str) -> int:

@@ -161,6 +161,8 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     """
     strategy = context.registry.peft_strategies[peft["method"]]
     transformers.set_seed(context.seed)
+    if context.machine.cuda:
+        torch.cuda.reset_peak_memory_stats()
     options = {k: v for k, v in peft.items() if k != "method"}
     bits = strategy.weight_bits(options)
     # What is to be quantised need not fit on a GPU before it is.

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from langadapt.fused.attention import Documents, attention
-from langadapt.fused.linears import fits, gated_mlp
-from langadapt.fused.norm import norm
+from langadapt.fused.attention import Documents, attention_forward
+from langadapt.fused.linears import fits, gated_mlp_forward
+from langadapt.fused.norm import norm_forward
 
 # Classes whose attention is causal over all earlier tokens, and turns queries and keys by the halves of a head; their
 # models are `langadapt.models.FUSED`.
@@ -69,12 +69,12 @@ def fused_blocks(model: Any) -> Iterator[int]:
 def _forward_of(module: Any, documents: Documents) -> Forward | None:
     """What computes a module instead of its own method; None for modules of another shape."""
     if type(module).__name__ in ATTENTIONS and not module.attention_dropout:
-        return attention(module.forward, documents)
+        return attention_forward(module.forward, documents)
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
         linear = all(map(fits, (module.gate_proj, module.up_proj, module.down_proj)))
-        return gated_mlp(module.forward) if linear and "silu" in type(module.act_fn).__name__.lower() else None
+        return gated_mlp_forward(module.forward) if linear and "silu" in type(module.act_fn).__name__.lower() else None
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-        return norm
+        return norm_forward
     return None
 
 

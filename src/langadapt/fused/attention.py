@@ -68,7 +68,7 @@ class _Rotary(torch.autograd.Function):
         return turned(outers[0], cos, sin, True), None, None
 
 
-def attention(own: Forward, documents: Documents) -> Forward:
+def attention_forward(own: Forward, documents: Documents) -> Forward:
     """The forward method of a module of `langadapt.fused.ATTENTIONS`; `own` is the one that it has."""
 
     def forward(self: Any, hidden_states: Tensor, *args: Any, **options: Any) -> Any:

@@ -224,7 +224,7 @@ class _GatedMlp(torch.autograd.Function):
         return inner, None, grad_a_gate, grad_b_gate, grad_a_up, grad_b_up, grad_a_down, grad_b_down
 
 
-def gated_mlp(own: Forward) -> Forward:
+def gated_mlp_forward(own: Forward) -> Forward:
     """The forward method of a gated MLP; `own` is the one that it has, for when adapters are switched off."""
 
     def forward(self: Any, states: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class _RmsNorm(torch.autograd.Function):
         return normed_back(states, factor, weight, outers[0]), grad_weight, None
 
 
-def norm(self: Any, states: Tensor) -> Tensor:
+def norm_forward(self: Any, states: Tensor) -> Tensor:
     """The forward method of a norm."""
     out: Tensor = _RmsNorm.apply(states, self.weight, self.variance_epsilon)  # type: ignore[no-untyped-call]
     return out
