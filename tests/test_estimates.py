@@ -111,8 +111,11 @@ def test_a_block_keeps_what_torch_keeps(
         fused=fused,
     )
     holes = sum(estimates.saved(stage, block)["holes"] for block in range(estimates.lowest(stage), 4))
+    passing = (
+        2 * stage.tokens * shape.hidden_size * number
+    )  # there while the loss is taken: the last norm's output, its rows
     found = kept(model, method, options, fused, dtype)
-    assert estimates.activations(stage) - holes == pytest.approx(found, rel=0.05)
+    assert estimates.activations(stage) - holes - passing == pytest.approx(found, rel=0.05)
 
 
 def kept(folder: Path, method: str, options: dict[str, Any], fused: bool, dtype: torch.dtype) -> int:

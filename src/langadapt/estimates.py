@@ -217,7 +217,7 @@ def activations(stage: Training) -> int:
 
 
 def _casts(stage: Training) -> int:
-    """Weights that learn in fp32 while products are in 16 bits: each is cast, and the copy kept; what is fused casts anew."""
+    """Copies in 16 bits of weights that learn in fp32, which are kept for the backward pass; what is fused casts anew."""
     if stage.number == FP32 or stage.fused_adapters:
         return 0
     if not stage.trains_base:
@@ -270,9 +270,17 @@ def _fused_mlp(stage: Training, block: int) -> bool:
 
 
 def _normalised(stage: Training, block: int) -> int:
-    """A norm whose weight learns keeps what it multiplies it with."""
+    """A norm whose weight learns keeps what it multiplies it with, in the type that blocks hand on."""
     norms = [name for name in stage.reached if name.startswith(f"model.layers.{block}.") and "norm" in name]
-    return len(norms) * stage.tokens * stage.shape.hidden_size * FP32 if stage.trains_base else 0
+    number = FP32 if _embedding_learns(stage) else stage.number
+    return len(norms) * stage.tokens * stage.shape.hidden_size * number if stage.trains_base else 0
+
+
+# Linear layers of a block by what they read.
+SOURCES = {
+    "q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "o_proj": "attended", "gate_proj": "mlp",
+    "up_proj": "mlp", "down_proj": "down",
+}  # fmt: skip
 
 
 def _inputs(stage: Training, block: int) -> int:
@@ -281,22 +289,27 @@ def _inputs(stage: Training, block: int) -> int:
     each casts a copy of its own, or drops out of it what the others do not.
     """
     shape, names = stage.shape, _linears(stage, block)
-    every = sum(shape.linears[name][0] for name in names)
-    sizes = {name: shape.linears[name][0] for name in names}
-    uncast = stage.number == FP32 or (stage.cuda and stage.weight_bits < 16)
-    if (uncast and not stage.dropout) or stage.fused_adapters:
-        sources = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "gate_proj": "mlp",
-                   "up_proj": "mlp", "down_proj": "down"}  # fmt: skip
-        if stage.fused and not _flash(stage):  # documents' outputs are put together for it
-            sources["o_proj"] = "attended"
-        sizes = {sources[name]: size for name, size in sizes.items() if name in sources}
-        if _fused_mlp(stage, block):
-            del sizes["down"]
-    kept = sum(sizes.values()) * stage.tokens * stage.number
-    if not stage.dropout:
-        return kept
-    # And which of them were dropped, as truth values, or by the library on a CPU as factors.
-    return kept + every * stage.tokens * (1 if stage.cuda or stage.fused_adapters else FP32)
+    uncast = (stage.number == FP32 or (stage.cuda and stage.weight_bits < 16)) and not stage.dropout
+    kept: Parts = {}  # by source where it is shared, else by layer
+    dropped = 0
+    for name in names:
+        source, size, fused = SOURCES[name], shape.linears[name][0], _fused_linear(stage, block, name)
+        kept[source if fused or uncast else name] = size
+        if stage.dropout:  # which inputs, as truth values, or by the library on a CPU as factors
+            dropped += size * (1 if stage.cuda or fused else FP32)
+    if _fused_mlp(stage, block):  # which makes it again
+        kept.pop("down", None)
+    if _flash(stage) or not stage.fused:  # else documents' outputs are put together, which makes a copy
+        kept.pop("attended", None)
+    return stage.tokens * (sum(kept.values()) * stage.number + dropped)
+
+
+def _fused_linear(stage: Training, block: int, name: str) -> bool:
+    """Whether a layer is fused: only with all those that read the same, and in the MLP with all of it."""
+    if SOURCES[name] in ("mlp", "down"):
+        return _fused_mlp(stage, block)
+    alike = {other for other, source in SOURCES.items() if source == SOURCES[name]}
+    return stage.fused_adapters and alike <= set(_linears(stage, block))
 
 
 def _beside(stage: Training, name: str) -> int:
