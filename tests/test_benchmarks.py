@@ -39,7 +39,7 @@ def test_speeds_are_of_the_time_in_which_both_sides_trained() -> None:
     early[8:] = [(8.0, 1000, 3000), (9.0, 1010, 3030)]  # a burst while the other trains too
     since, until = training.shared_interval([early, late])
     assert (since, until) == (6, 9)
-    seen = {"memory": 2e6, "family": 3e6, "began": -1.0, "started": -5.0, "seconds": 20.0}
+    seen = {"memory": 2e6, "gpu": 0, "family": 3e6, "began": -1.0, "started": -5.0, "seconds": 20.0}
     figures = training.digested({**seen, "steps": early}, since, until)
     assert figures["tokens"] == pytest.approx((1010 - 60) / 3) and figures["bytes"] == pytest.approx((3030 - 180) / 3)
     assert (figures["first"], figures["trained"], figures["steps"], figures["memory"]) == (5, 10, 10, 2)
