@@ -2,8 +2,8 @@
 
 Each training is two steps of a random model of the given shape, run as a user runs it, in a process of its own. The peak
 is the `peak_memory` of the stage's metrics: the most main memory that the process held in the stage. On a GPU it is
-`peak_gpu_memory`, what torch had allocated there, and the estimate is that without CUDA's own share; larger rows and all
-settings in one process.
+`peak_gpu_memory`, what torch had allocated there, and the estimate is that without CUDA's context; with longer rows, and
+all settings in one process.
 
     python benchmarks/memory.py [--models small deep wide] [--only TEXT] [--within 0.1]
 """
@@ -120,13 +120,14 @@ def child(recipe: Path) -> dict[str, int]:
 def measured(recipe: Path) -> dict[str, int]:
     """What the plan says and what the run says."""
     from langadapt import Recipe
+    from langadapt.estimates import CONTEXT_CUDA
 
     with tempfile.TemporaryDirectory() as out:
         plan = Recipe.load(recipe).plan(out)
         run = plan.execute()
     metrics, parts = run.state["stages"][0]["metrics"], plan.stage("adapt").estimate.memory
     if metrics["peak_gpu_memory"]:
-        return {"estimate": sum(parts.values()) - parts["libraries"], "measured": metrics["peak_gpu_memory"]}
+        return {"estimate": sum(parts.values()) - CONTEXT_CUDA, "measured": metrics["peak_gpu_memory"]}
     return {"estimate": sum(parts.values()), "measured": metrics["peak_memory"]}
 
 

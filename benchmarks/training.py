@@ -23,6 +23,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -32,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -162,9 +163,11 @@ class Bench:
         from langadapt.models import find_model
         from langadapt.testing import tiny_model
 
-        if self.options.base in SHAPES:
-            shape = SHAPES[self.options.base]
-            return tiny_model(self.folder / "base", texts=read(self.options.text or [sample()]), **shape)
+        if shape := SHAPES.get(self.options.base):
+            # In a process of its own: this one must not hold memory of a GPU that the sides need.
+            texts = read(self.options.text or [sample()])
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+                return apart.submit(tiny_model, self.folder / "base", texts=texts, **shape).result()
         found = find_model(self.options.base).path
         if found is None:
             sys.exit(f"{self.options.base} is not on this machine; name a folder or a GGUF file, --base")

@@ -118,6 +118,29 @@ def test_mixed_precision_is_as_with_the_library(bits: int) -> None:
         assert (found[name] - gradient).norm() <= 0.05 * gradient.norm(), name
 
 
+def test_what_a_gpu_compiles_is_the_same_and_compiled_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's compiler but for its last step, which would need the GPU."""
+    from langadapt.fused import elementwise
+
+    compile_, graphs = torch.compile, []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return torch._dynamo.backends.debugging.aot_eager(graph, inputs)
+
+    plain = model_of("llama", bits=4)
+    loss, gradients = learn(plain)
+    monkeypatch.setattr(elementwise, "_on_gpu", lambda tensor: True)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=backend, **options))
+    with fused_blocks(plain):
+        ours, found = learn(plain)
+        compiled = len(graphs)
+        learn(plain)
+    assert 6 <= compiled <= 12 and len(graphs) == compiled
+    assert ours == pytest.approx(loss, rel=1e-5)
+    assert all((found[n] - g).norm() <= 1e-3 * g.norm() for n, g in gradients.items())
+
+
 def test_all_of_a_llama_fits() -> None:
     plain = model_of("llama")
     with fused_blocks(plain) as count:

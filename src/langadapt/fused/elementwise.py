@@ -24,10 +24,12 @@ def _one_kernel(function: Function) -> Function:
     @wraps(function)
     def call(*args: Any) -> Any:
         nonlocal compiled, works
-        if args[0].is_cuda and works:
+        if works and _on_gpu(args[0]):
             compiled = compiled or torch.compile(function, dynamic=True)
+            # By autograd's functions, which take gradients themselves: what differs in nothing else is compiled once.
+            bare = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
             try:
-                return compiled(*args)
+                return compiled(*bare)
             except Exception as error:  # whatever it is, the function itself still works
                 works = False
                 logging.getLogger(__name__).warning(
@@ -36,6 +38,10 @@ def _one_kernel(function: Function) -> Function:
         return function(*args)
 
     return call  # type: ignore[return-value]
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
 
 
 @_one_kernel
