@@ -221,6 +221,15 @@ def test_what_cannot_fit_is_refused_unless_it_is_tried_anyway(
         ('peft={ method = "layers", first = 3, last = 2 }', "peft.first + peft.last = 5, and the model has 4 blocks"),
         ('peft={ method = "layers", first = -1 }', "peft.first = -1 and peft.last = 2 must be 0 or more"),
         ("training.max_length=4096", "the model knows positions up to 2048; set at most that"),
+        (
+            'training.learning_rates={ "*layers.9.*" = 1e-3 }',
+            'learning_rates: no weight that learns matches "*layers.9.*"',
+        ),
+        (
+            'training.unfreeze={ "*embed*" = 1 }',
+            "there are such as base_model.model.model.layers.0.self_attn.q_proj.lora_A",
+        ),
+        ('peft={ method = "ssu", freeze_ratio = 2.0 }', "peft.freeze_ratio = 2.0 is not above 0 and below 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_plan(
@@ -256,6 +265,7 @@ def test_numbers_that_make_no_sense_are_refused(recipe: Path, override: str, sai
         ("training.bf16=true", "this machine has no bf16 instructions; leave it out"),
         ("training.fp16=true", "training.fp16 = true needs CUDA"),
         ("training.use_liger_kernel=true", "training.use_liger_kernel = true needs CUDA"),
+        ('peft={ method = "qdora", load_in_8bit = true }', "DoRA beside 8-bit weights needs a GPU"),
     ],
 )
 def test_arithmetic_that_the_machine_lacks_is_told_and_not_run(

@@ -64,6 +64,22 @@ def test_the_plan_counts_the_weights_that_really_learn(folder: Path, name: str) 
     assert sum(p.numel() for p in prepared.parameters() if p.requires_grad) == expected
 
 
+@pytest.mark.parametrize("name", [name for name in BY_NAME if BY_NAME[name].learning])
+def test_the_plan_knows_what_the_weights_that_learn_are_called(folder: Path, name: str) -> None:
+    model = load(folder)
+    strategy, options = BY_NAME[name], options_of(name)
+    assert strategy.learning
+    names = strategy.learning(shape_of(model), {**strategy.fixed, **options})
+    learning = {n for n, p in prepare(name, model, options).named_parameters() if p.requires_grad}
+    assert names and learning <= set(names)
+    assert all(n.endswith("bias") for n in set(names) - learning), "but for biases, which this model has none of"
+
+
+def test_the_plan_does_not_guess_what_learns_beside_the_targets(folder: Path) -> None:
+    options = LORA | {"modules_to_save": ["lm_head"]}
+    assert lora.learning(shape_of(load(folder)), options) is None
+
+
 def test_the_names_of_weights_are_those_of_the_family(folder: Path) -> None:
     model = load(folder)
     assert shape_of(model).weights == {name: p.numel() for name, p in model.named_parameters()}
@@ -192,10 +208,24 @@ def test_frozen_columns_stay_bit_for_bit_under_adamw_with_weight_decay_and_the_o
     assert not torch.equal(after["lm_head.weight"].float(), before["lm_head.weight"].float())
 
 
-@pytest.mark.parametrize(("documents", "ratio", "said"), [([], 0.5, "holds no text"), ([[5]], 1.0, "not above 0")])
-def test_ssu_says_what_it_lacks(folder: Path, documents: list, ratio: float, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        prepare_with(documents, load(folder), options_of("ssu") | {"freeze_ratio": ratio})
+def test_ssu_says_that_it_lacks_text(folder: Path) -> None:
+    with pytest.raises(UserError, match="holds no text"):
+        prepare_with([], load(folder), options_of("ssu"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"freeze_ratio": 1.0}, "peft.freeze_ratio = 1.0 is not above 0 and below 1"),
+        ({"freeze_ratio": 0}, "peft.freeze_ratio = 0 is not above 0"),
+        ({"num_calibration_samples": 0}, "peft.num_calibration_samples = 0 is not at least 1"),
+    ],
+)
+def test_what_ssu_cannot_do_is_known_before_it_starts(folder: Path, changed: dict, said: str) -> None:
+    misfits = BY_NAME["ssu"].misfits
+    assert misfits and not list(misfits(shape_of(load(folder)), options_of("ssu")))
+    (problem,) = misfits(shape_of(load(folder)), options_of("ssu") | changed)
+    assert said in problem
 
 
 def test_a_fixed_option_of_a_variant_says_where_it_can_be_set() -> None:

@@ -25,6 +25,7 @@ from typing import IO, Protocol
 
 from langadapt.corpus.portions import Portion
 from langadapt.errors import RunError, UserError
+from langadapt.machine import release_memory
 from langadapt.plugins import Registry, registry
 
 VARIABLE = "LANGADAPT_WORKERS"
@@ -75,6 +76,7 @@ def _ahead(pool: _Pool, job: Job, portions: Iterator[Portion], most: int) -> Ite
         if not waiting:
             return
         yield waiting.popleft().result()
+        release_memory()
         ahead = min(2 * ahead, most)
 
 
@@ -233,6 +235,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             return
         pickle.dump(_answer(job, portion), answers, pickle.HIGHEST_PROTOCOL)
         answers.flush()
+        release_memory()  # texts of all lengths leave holes, and a worker would grow with every long one that it met
 
 
 def _answer(job: bytes, portion: Portion) -> bytes | Exception | None:

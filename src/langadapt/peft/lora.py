@@ -86,6 +86,26 @@ def reached(shape: ModelShape, options: Mapping[str, Any]) -> list[str]:
     return [f"{layer}.weight" for layer in _adapted(shape, options["target_modules"])]
 
 
+# Options of PEFT's that make other weights learn than `target_modules` names.
+OTHERS = (
+    "bias", "exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save", "target_parameters",
+    "trainable_token_indices",
+)  # fmt: skip
+
+
+def learning(shape: ModelShape, options: Mapping[str, Any]) -> list[str] | None:
+    """Names of the matrices, and of the lengths that DoRA learns."""
+    if any(options.get(key) not in (None, "none") for key in OTHERS):
+        return None
+    kinds = ["lora_A", "lora_B", *(["lora_magnitude_vector"] if options.get("use_dora") else [])]
+    names = []
+    for layer in _adapted(shape, options["target_modules"]):
+        embedding = layer.endswith("embed_tokens")
+        for kind in ("lora_embedding_A", "lora_embedding_B") if embedding else kinds:
+            names.append(f"base_model.model.{layer}.{kind}.default{'' if embedding else '.weight'}")
+    return names
+
+
 def misfits(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
     """Targets that name no layer, and a rank that no layer has."""
     targets, rank = options["target_modules"], int(options["r"])
@@ -128,6 +148,7 @@ STRATEGY = PeftStrategy(
     trainable=trainable,
     weight_bits=lambda options: 16,
     reached=reached,
+    learning=learning,
     misfits=misfits,
     save=save,
 )

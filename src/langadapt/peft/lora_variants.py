@@ -29,6 +29,7 @@ def variant(base: PeftStrategy, name: str, description: str, source: str, **fixe
         prepare=filled(base.prepare),
         trainable=filled(base.trainable),
         reached=filled(base.reached) if base.reached else None,
+        learning=filled(base.learning) if base.learning else None,
         misfits=filled(base.misfits) if base.misfits else None,
     )
 

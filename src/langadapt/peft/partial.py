@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from langadapt.models import ModelShape
+from langadapt.peft.full import with_biases
 from langadapt.records import PeftStrategy
 
 LAYERS: dict[str, Any] = {"first": 2, "last": 2, "embeddings": True}
@@ -79,6 +80,7 @@ STRATEGIES = (
         prepare=lambda model, options: learn(model, layers(options, _blocks(n for n, _ in model.named_parameters()))),
         trainable=lambda shape, options: sum(_learnt(shape, layers(options, shape.num_hidden_layers)).values()),
         reached=lambda shape, options: _learnt(shape, layers(options, shape.num_hidden_layers)),
+        learning=lambda shape, options: with_biases(_learnt(shape, layers(options, shape.num_hidden_layers))),
         misfits=_too_many,
         weight_bits=lambda options: 16,
         trains_base=True,
@@ -91,6 +93,7 @@ STRATEGIES = (
         prepare=lambda model, options: learn(model, not_frozen(options)),
         trainable=lambda shape, options: sum(_learnt(shape, not_frozen(options)).values()),
         reached=lambda shape, options: _learnt(shape, not_frozen(options)),
+        learning=lambda shape, options: with_biases(_learnt(shape, not_frozen(options))),
         weight_bits=lambda options: 16,
         trains_base=True,
     ),

@@ -136,6 +136,7 @@ STRATEGY = PeftStrategy(
     trainable=lora.trainable,
     weight_bits=weight_bits,
     reached=lora.reached,
+    learning=lora.learning,
     misfits=lora.misfits,
     lacks=lacks,
     freeze=freeze,

@@ -27,15 +27,7 @@ DEFAULTS: dict[str, Any] = {"freeze_ratio": 0.5, "num_calibration_samples": 500,
 
 
 def prepare(model: Any, options: Mapping[str, Any]) -> Any:
-    """Has everything learn but the matrices of the blocks; which of their columns do is for `calibrate` to say.
-
-    Raises:
-        UserError: `freeze_ratio` is no share.
-    """
-    from langadapt.errors import UserError
-
-    if not 0 < options["freeze_ratio"] < 1:
-        raise UserError(f"peft.freeze_ratio = {options['freeze_ratio']} is not above 0 and below 1")
+    """Has everything learn but the matrices of the blocks; which of their columns do is for `calibrate` to say."""
     matrices = {id(layer.weight) for _, _, layer in linears(model)}
     return learn(model, {name for name, p in model.named_parameters() if id(p) not in matrices}.__contains__)
 
@@ -98,6 +90,15 @@ def finish(model: Any, options: Mapping[str, Any]) -> Any:
     return model
 
 
+def misfits(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
+    """A share that is none, and nothing to calibrate on."""
+    if not 0 < options["freeze_ratio"] < 1:
+        yield f"peft.freeze_ratio = {options['freeze_ratio']} is not above 0 and below 1"
+    for key in ("num_calibration_samples", "calibration_max_length"):
+        if options[key] < 1:
+            yield f"peft.{key} = {options[key]} is not at least 1"
+
+
 def _frozen(inputs: int, options: Mapping[str, Any]) -> int:
     return int(inputs * options["freeze_ratio"])
 
@@ -115,6 +116,7 @@ STRATEGY = PeftStrategy(
     defaults=DEFAULTS,
     prepare=prepare,
     trainable=trainable,
+    misfits=misfits,
     weight_bits=lambda options: 16,
     calibrate=calibrate,
     finish=finish,

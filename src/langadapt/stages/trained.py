@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -354,6 +355,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     if shape is None:
         return
     stage.problems += [f"stage {stage.id}: {problem}" for problem in _misfits(options, shape)]
+    if not planner.recipe.rehearsal:  # whose model may lack weights that the real one has
+        stage.problems += [f"stage {stage.id}: {problem}" for problem in _unmatched(options, shape)]
     trainable = strategy.trainable(shape, options.peft)
     if options.asks_reference and strategy.trains_base:
         stage.notes.append("the base learns, so a frozen copy of it is kept in memory as the reference")
@@ -396,6 +399,21 @@ def _misfits(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
     length, limit = int(options.training["max_length"]), shape.max_position_embeddings
     if limit and length > limit:
         yield f"training.max_length = {length}, and the model knows positions up to {limit}; set at most that"
+
+
+def _unmatched(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
+    """Patterns of names that no weight which learns has."""
+    strategy = registry().peft_strategies[options.peft["method"]]
+    names = strategy.learning(shape, {**strategy.fixed, **options.peft}) if strategy.learning and shape.named else None
+    if not names:
+        return
+    for key in ("learning_rates", "unfreeze"):
+        for pattern in options.training.get(key, {}):
+            if not fnmatch.filter(names, pattern):
+                yield (
+                    f'training.{key}: no weight that learns matches "{pattern}"; there are such as {names[0]} and '
+                    f"{names[-1]}"
+                )
 
 
 def _beyond_machine(options: TrainedOptions, machine: Machine) -> Iterator[str]:
