@@ -51,6 +51,7 @@ class Training:
         checkpointing: whether blocks are computed a second time for the backward pass.
         reference: whether the model is compared with what it was.
         fused: whether `langadapt.fused` computes the blocks.
+        average: whether an average of what learns is kept.
         optim: name of the optimizer.
     """
 
@@ -70,6 +71,7 @@ class Training:
     checkpointing: bool = False
     reference: bool = False
     fused: bool = False
+    average: bool = False
     optim: str = "adamw_torch"
 
     @property
@@ -138,6 +140,7 @@ def _kept(stage: Training) -> Parts:
         **({"reference": _weights(stage)} if stage.reference and stage.trains_base else {}),
         "adapters": 0 if stage.trains_base else FP32 * stage.trainable,
         "optimizer": _optimizer_bytes(stage.optim) * stage.trainable,
+        **({"average": FP32 * stage.trainable} if stage.average else {}),
     }
 
 

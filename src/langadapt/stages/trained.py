@@ -589,6 +589,7 @@ def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> esti
             checkpointing=bool(training["activation_checkpointing"]),
             reference=options.asks_reference,
             fused=options.fuses and shape.model_type in FUSED,
+            average=bool(training.get("ema_decay")),
             optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
         )
     )
