@@ -16,7 +16,8 @@ test: $(READY_DEV)  ## lint, types, import layers, and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	$(BIN)/pytest -m alone
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .

@@ -41,6 +41,11 @@ corpus = ["dolly-it"]
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no core waits for it in the end."""
+    items.sort(key=lambda item: "test_rehearsal.py" not in item.nodeid)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps what tests translate out of the user's memory of translations, and the other way round."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -220,10 +221,16 @@ def test_a_second_run_is_cached_quick_and_imports_no_torch(done: Path) -> None:
         "assert all(s['status'] == 'cached' for s in run.state['stages']), run.state; "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
-    started = time.monotonic()
+    before = processor_seconds()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert time.monotonic() - started < 10
+    assert processor_seconds() - before < 10
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_a_changed_value_reruns_what_depends_on_it_and_says_why(done: Path, tmp_path: Path) -> None:

@@ -88,11 +88,11 @@ def seconds(*arguments: str, says: str, runs: int) -> float:
     return min(taken)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_help_is_there_at_once():
     assert seconds("--help", says="Usage:", runs=5) < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_llamantino_plan_is_made_within_a_second_and_a_half():
     assert seconds("plan", str(LLAMANTINO), says="ultrachat", runs=3) < 1.5
