@@ -246,8 +246,8 @@ class PeftStrategy:
         reached: names of the base's weights that learn, or beside which something learns, as `ModelShape.weights` has
             them, from the model's shape and the options. None when that shows in the run alone; memory is then estimated
             as if it were every linear layer.
-        learning: names of the parameters that learn, as a recipe's patterns meet them in the run, or of more than those, from
-            shape and options; None when they show in the run alone.
+        learning: names of the parameters that learn as a recipe's patterns meet them in the run, or of more than those,
+            from shape and options; None when they show in the run alone.
         misfits: what of the options does not fit a model of this shape, and what to do; asked by the plan.
         lacks: what of the options a machine cannot do, and what to do instead; asked by the plan.
         weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
