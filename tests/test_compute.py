@@ -186,6 +186,25 @@ def test_answers_and_pairs_weigh_the_same_in_two_processes(place):
             assert step == pytest.approx(expected, rel=1e-4, abs=1e-4), id
 
 
+def test_what_waits_and_what_is_measured_is_the_same_in_two_processes(place):
+    """Weights that stand still until their step, and held-out documents, of which each process scores a share."""
+    more = 'eval_strategy = "steps"\neval_steps = 2\nunfreeze = { "*layers.1.*" = 2 }\n'
+    runs = []
+    for name, table in (("waits-one", ONE), ("waits-two", DDP)):
+        file = recipe(place, name, table)
+        file.write_text(file.read_text().replace("held_out = 0 ", "held_out = 0.4 ") + more)
+        runs.append(Recipe.load(file).execute(place / name).folder)
+    one, two = runs
+    assert losses(two, "adapt") == pytest.approx(losses(one, "adapt"), rel=1e-5)
+    expected = weights(one)
+    assert all(torch.allclose(value, expected[name], atol=1e-4) for name, value in weights(two).items())
+    measured = [
+        dict(json.loads((run / "stages/adapt/stage.json").read_text())["metrics"]["held_out_bits_per_byte"])
+        for run in runs
+    ]
+    assert len(measured[0]) >= 1 and measured[1] == pytest.approx(measured[0], rel=1e-5)
+
+
 def test_killed_with_all_its_processes_it_goes_on_to_the_same_weights(place, two):
     run = place / "killed"
     file = recipe(place, "killed", DDP)

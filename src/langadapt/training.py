@@ -369,16 +369,20 @@ class MeasuredTrainer(SeededTrainer):
         self.score = score
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """Scores the held-out documents; called by the library's own loop."""
+        """Scores the held-out documents, each process a share of them; called by the library's own loop."""
         plain = self.prepared.plain
         learning = self.model.training
         self.model.eval()
         average = self.average.in_place() if self.average else nullcontext()
+        mine = self.eval_dataset[self.args.process_index :: self.args.world_size]
         with average, torch.no_grad(), self.accelerator.autocast():
-            scored = [self.score(plain, document) for document in self.eval_dataset]
+            scored = [self.score(plain, document) for document in mine]
         self.model.train(learning)
-        value = math.fsum(s.nll for s in scored) / math.log(2) / sum(s.bytes for s in scored)
-        measured = {"eval_bits_per_byte": value}
+        sums = torch.tensor(
+            [math.fsum(s.nll for s in scored), sum(s.bytes for s in scored)], dtype=torch.float64, device=self.args.device
+        )
+        nll, size = self.accelerator.reduce(sums).tolist()
+        measured = {"eval_bits_per_byte": nll / math.log(2) / size}
         self.log(dict(measured))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
         return measured
@@ -487,6 +491,8 @@ def make_arguments(context: StageContext, stage: TrainedOptions, kind: type[Argu
         "save_total_limit": 2,
         "logging_nan_inf_filter": False,
         "dataloader_pin_memory": machine.cuda,
+        # Weights that wait for their step get no gradient until then, and processes would wait for it.
+        "ddp_find_unused_parameters": True if stage.training.get("unfreeze") else None,
     }
     try:
         arguments: Arguments = kind(**(own | {"bf16": machine.bf16} | options))
