@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from langadapt.models import LOSS_CHUNK, ModelShape
@@ -83,6 +84,16 @@ class Training:
     def tokens(self) -> int:
         """Of one forward pass."""
         return self.rows * self.length
+
+    @cached_property
+    def linears(self) -> dict[int, list[str]]:
+        """Names of the linear layers that are reached, by block; plans ask for them thousands of times."""
+        found: dict[int, list[str]] = {}
+        for name in self.reached:
+            parts = name.split(".")
+            if name.startswith("model.layers.") and "norm" not in name:
+                found.setdefault(int(parts[2]), []).append(parts[-2])
+        return found
 
 
 def evaluation(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
@@ -345,8 +356,7 @@ def _adapted(stage: Training, block: int) -> list[str]:
 
 def _linears(stage: Training, block: int) -> list[str]:
     """Names of the block's linear layers that are reached."""
-    names = (name for name in stage.reached if name.startswith(f"model.layers.{block}."))
-    return [name.split(".")[-2] for name in names if "norm" not in name]
+    return stage.linears.get(block, [])
 
 
 def lowest(stage: Training) -> int:

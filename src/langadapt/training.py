@@ -379,7 +379,9 @@ class MeasuredTrainer(SeededTrainer):
             scored = [self.score(plain, document) for document in mine]
         self.model.train(learning)
         sums = torch.tensor(
-            [math.fsum(s.nll for s in scored), sum(s.bytes for s in scored)], dtype=torch.float64, device=self.args.device
+            [math.fsum(s.nll for s in scored), sum(s.bytes for s in scored)],
+            dtype=torch.float64,
+            device=self.args.device,
         )
         nll, size = self.accelerator.reduce(sums).tolist()
         measured = {"eval_bits_per_byte": nll / math.log(2) / size}

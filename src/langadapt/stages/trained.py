@@ -404,11 +404,11 @@ def _misfits(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
 def _unmatched(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
     """Patterns of names that no weight which learns has."""
     strategy = registry().peft_strategies[options.peft["method"]]
-    names = strategy.learning(shape, {**strategy.fixed, **options.peft}) if strategy.learning and shape.named else None
-    if not names:
+    patterns = [(key, pattern) for key in ("learning_rates", "unfreeze") for pattern in options.training.get(key, {})]
+    if not (patterns and strategy.learning and shape.named):
         return
-    for key in ("learning_rates", "unfreeze"):
-        for pattern in options.training.get(key, {}):
+    if names := strategy.learning(shape, {**strategy.fixed, **options.peft}):
+        for key, pattern in patterns:
             if not fnmatch.filter(names, pattern):
                 yield (
                     f'training.{key}: no weight that learns matches "{pattern}"; there are such as {names[0]} and '
