@@ -23,8 +23,8 @@ Parts = dict[str, int]
 
 FP32 = 4  # bytes
 # What a process holds before there is a model: on a CPU the interpreter and the imported libraries (torch,
-# transformers, peft, trl, bitsandbytes), on a GPU the CUDA context, and the workspaces of cuBLAS, which torch allocates
-# (about 700 and 200 MiB on an H100 with CUDA 13).
+# transformers, peft, trl, bitsandbytes); on a GPU the CUDA context, and what torch had allocated beside all terms below
+# whatever was trained, probably workspaces of matrix products (about 700 and 200 MiB on one H100 with CUDA 13).
 LIBRARIES_CPU = 560 * 2**20
 CONTEXT_CUDA = 700 * 2**20
 LIBRARIES_CUDA = CONTEXT_CUDA + 200 * 2**20

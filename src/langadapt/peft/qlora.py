@@ -100,7 +100,7 @@ def _to_8_bits(model: Any, threshold: float) -> None:
 def lacks(machine: Machine, options: Mapping[str, Any]) -> Iterator[str]:
     """PEFT's DoRA loses the scales of 8-bit weights on a processor."""
     if options["load_in_8bit"] and options.get("use_dora") and not machine.cuda:
-        yield "peft.load_in_8bit: DoRA beside 8-bit weights needs a GPU; leave it out for 4 bits, or use_dora"
+        yield 'peft.load_in_8bit: DoRA beside 8-bit weights needs a GPU; leave it out for 4 bits, or peft.method = "qlora"'
 
 
 def linears(model: Any) -> list[tuple[Any, str, Any]]:
