@@ -126,23 +126,24 @@ def test_a_file_is_read_under_the_first_of_its_names_that_is_there(tmp_path):
 
 @pytest.mark.parametrize(("test", "split"), [("tre|1", "test"), ("tre|", "dev")])
 def test_the_report_says_which_split_was_measured(tmp_path, monkeypatch, test, split):
-    generating = pytest.importorskip("langadapt.evaluation.generating")
+    methods = pytest.importorskip("langadapt.evaluation.methods")
+    from langadapt.evaluation.methods import task
+    from langadapt.plugins import registry
     from langadapt.recipe import EvaluationTable
-    from langadapt.stages import evaluate
 
     def ask(model, tokenizer, evaluation, items, *_):
         return [Answer(item=item, text="", prediction=item.gold) for item in items]
 
-    monkeypatch.setattr(generating, "ask", ask)
     filled(tmp_path, dev="due|0", test=test)
     evaluation = replace(TASK, score=lambda answers: {"n": float(len(answers))}, metrics={"n": True}).evaluation()
-    table = SimpleNamespace(evaluation=EvaluationTable())
-    context = SimpleNamespace(
-        plan=SimpleNamespace(recipe=SimpleNamespace(table=table)), registry=SimpleNamespace(prompts={"p": None})
-    )
+    monkeypatch.setattr(task, "ask", ask)
+    monkeypatch.setattr(registry(), "evaluations", {"t": evaluation})
+    subject = methods.Subject(model=None, tokenizer=None, settings=EvaluationTable(), prompts={"p": None})
     found = SimpleNamespace(path=tmp_path)
-    measure = SimpleNamespace(evaluation=evaluation, input=found, task="t", prompt="p", split="test")
-    rows, _ = evaluate._task(context, measure, None, None, {})
+    measure = methods.Measure(
+        method="task", evaluation=evaluation, input=found, task="t", suite="s", prompt="p", split="test"
+    )
+    rows = methods.rows(measure, methods.method("task").measure(subject, measure))
     assert [row["split"] for row in rows] == [split]
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
 from langadapt.evaluation import statistics
-from langadapt.evaluation.preferences import score_preferences
+from langadapt.evaluation.methods import method
 from langadapt.recipe import BASE
-from langadapt.records import Answer, Item
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan
@@ -69,20 +68,5 @@ def _changes(
     pairs = [(earlier[item["id"]], item) for item in after if item["id"] in earlier]
     if not pairs:
         return {}
-    if "nll" in pairs[0][0]:
-        metric = "answer_bits_per_byte" if pairs[0][0]["method"] == "answers" else "bits_per_byte"
-        return {metric: statistics.relative_change([a["nll"] for a, _ in pairs], [b["nll"] for _, b in pairs])}
-    if pairs[0][0]["method"] == "preferences":
-        return statistics.paired_difference(score_preferences, [a for a, _ in pairs], [b for _, b in pairs])
-    from langadapt.plugins import registry
-
-    score = registry().evaluations[key[1]].score
-    return statistics.paired_difference(
-        lambda chosen: dict(score(chosen)), [_answer(a) for a, _ in pairs], [_answer(b) for _, b in pairs]
-    )
-
-
-def _answer(item: Mapping[str, Any]) -> Answer:
-    return Answer(
-        item=Item(id=item["id"], messages=(), gold=item["gold"]), text=item["text"], prediction=item["prediction"]
-    )
+    _, task, how = key
+    return method(how).changes([a for a, _ in pairs], [b for _, b in pairs], task)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from langadapt import estimates
-from langadapt.errors import Interrupted, nearest
-from langadapt.inputs import Input
+from langadapt.errors import nearest
+from langadapt.evaluation import methods
+from langadapt.evaluation.methods import Measure, Subject, method, rows
 from langadapt.models import WINDOW
 from langadapt.plugins import Registry
 from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, suite_names
-from langadapt.records import Evaluation, Item, Rejected, StageKind
+from langadapt.records import StageKind
 from langadapt.stages.trained import prompt_ingredient
 
 if TYPE_CHECKING:
     from langadapt.plan import PlannedStage, Planner
-    from langadapt.records import Document
     from langadapt.run import StageContext, StageResult
 
-SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
 HELD_OUT = "held-out"  # the suite of what the recipe's own corpora keep back
 
 
@@ -42,20 +39,6 @@ class EvaluateOptions(StageOptions):
                     f'no plugin offers the suite or evaluation "{name}"',
                     nearest(name, suite_names(known)),
                 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One thing to measure: bits per byte of text or of answers, preferences between answers, or a task."""
-
-    method: Literal["text", "answers", "preferences", "task"]
-    task: str
-    suite: str
-    split: str
-    input: Input
-    prompt: str = ""
-    system_prompt: str = ""
-    evaluation: Evaluation | None = None
 
 
 def plan(stage: PlannedStage, planner: Planner) -> None:
@@ -153,16 +136,16 @@ def _held_out(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
     for other in planner.recipe.stages:
         refs = other.options.refs
         prompt = getattr(other.options, "prompt", "")
-        method: Literal["text", "answers", "preferences"] = getattr(other.options, "measured", "text")
-        before = method == "preferences" and stage.parent in _road(other.id, stages)
+        measured: methods.Name = getattr(other.options, "measured", "text")
+        before = measured == "preferences" and stage.parent in _road(other.id, stages)
         if prompt and other.id not in road and not before:
             continue
         for ref in refs:
-            if not ref.held_out or (ref.label, prompt, method) in seen:
+            if not ref.held_out or (ref.label, prompt, measured) in seen:
                 continue
-            seen.add((ref.label, prompt, method))
+            seen.add((ref.label, prompt, measured))
             yield Measure(
-                method=method,
+                method=measured,
                 task=ref.label,
                 suite=HELD_OUT,
                 split="held_out",
@@ -186,21 +169,25 @@ def run(context: StageContext) -> StageResult:
     from langadapt.run import StageResult
 
     measures: list[Measure] = context.stage.work
-    model, tokenizer = loading.load_model(context.model).eval(), context.tokenizer()
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, int] = {}
+    subject = Subject(
+        model=loading.load_model(context.model).eval(),
+        tokenizer=context.tokenizer(),
+        settings=context.plan.recipe.table.evaluation,
+        prompts=context.registry.prompts,
+        stop=context.stop,
+    )
+    found: list[dict[str, Any]] = []
     with (context.folder / "items.jsonl").open("w", encoding="utf-8") as items_file:
         for number, measure in enumerate(measures):
-            if context.stop.is_set():
-                raise Interrupted(f"stopped in stage {context.stage.id} before {measure.task}")
+            subject.go_on(measure)
             context.log.advance(number, len(measures), measure.task)
-            found, items = _METHODS[measure.method](context, measure, model, tokenizer, skipped)
-            rows += [_row(context, measure) | row for row in found]
-            for item in items:
+            made = method(measure.method).measure(subject, measure)
+            found += [_row(context, measure) | row for row in rows(measure, made)]
+            for item in made.items:
                 key = {"suite": measure.suite, "task": measure.task, "method": measure.method}
                 items_file.write(json.dumps(key | item, ensure_ascii=False) + "\n")
         context.log.advance(len(measures), len(measures), "measured")
-    return StageResult(metrics={"rows": len(rows), "skipped": skipped}, rows=rows)
+    return StageResult(metrics={"rows": len(found), "skipped": dict(subject.skipped)}, rows=found)
 
 
 def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
@@ -214,183 +201,6 @@ def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
         "language": evaluation.language if evaluation else sample or (record.language if record else target),
     }
 
-
-def _bits(
-    measure: Measure, metric: str, scored: list[tuple[str, Any]], limited: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The row and the items of a list of scored documents."""
-    import math
-
-    from langadapt.evaluation.statistics import ratio_of_totals
-
-    if not scored:
-        return [], []
-    found = ratio_of_totals([s.nll / math.log(2) for _, s in scored], [s.bytes for _, s in scored])
-    row = {
-        "metric": metric,
-        "value": found.value,
-        "n": len(scored),
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "higher_is_better": False,
-        "unit": "bits/byte",
-        "bytes": sum(s.bytes for _, s in scored),
-        "tokens": sum(s.tokens for _, s in scored),
-        "limited": limited,
-    }
-    return [row], [{"id": id, "nll": s.nll, "bytes": s.bytes, "tokens": s.tokens} for id, s in scored]
-
-
-def _text(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
-    from langadapt.evaluation.bits_per_byte import reversible, score_text
-
-    limit = context.plan.recipe.table.evaluation.max_documents
-    documents, limited = _kept(measure, limit)
-    scored = []
-    for document in documents:
-        if context.stop.is_set():
-            raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
-        if not reversible(tokenizer, document.content):
-            skipped[f"{measure.task}: tokens do not give the text back"] = (
-                skipped.get(f"{measure.task}: tokens do not give the text back", 0) + 1
-            )
-            continue
-        scored.append((document.id, score_text(model, tokenizer, document.content)))
-    return _bits(measure, "bits_per_byte", scored, limited)
-
-
-def _answers(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
-    from langadapt.evaluation.bits_per_byte import score_answers
-    from langadapt.prompts.rendering import encode
-
-    evaluation = context.plan.recipe.table.evaluation
-    limit = min(filter(None, (evaluation.max_documents, evaluation.max_items)), default=0)
-    documents, limited = _kept(measure, limit)
-    scored = []
-    for document in documents:
-        if context.stop.is_set():
-            raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
-        sequence = encode(context.registry.prompts[measure.prompt], document.messages, tokenizer, measure.system_prompt)
-        answers = "".join(m.content for m in document.messages if m.role == "assistant")
-        scored.append((document.id, score_answers(model, sequence, answers)))
-    return _bits(measure, "answer_bits_per_byte", scored, limited)
-
-
-def _preferences(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
-    from langadapt.evaluation.bits_per_byte import score_answers
-    from langadapt.evaluation.preferences import METRICS, comparable, score_preferences
-    from langadapt.evaluation.statistics import resampled
-    from langadapt.prompts.rendering import encode_pair
-
-    evaluation, format = context.plan.recipe.table.evaluation, context.registry.prompts[measure.prompt]
-    limit = min(filter(None, (evaluation.max_documents, evaluation.max_items)), default=0)
-    documents, limited = _kept(measure, limit)
-    items: list[dict[str, Any]] = []
-    for document in documents:
-        if context.stop.is_set():
-            raise Interrupted(f"stopped in stage {context.stage.id} while scoring {measure.task}")
-        pair = encode_pair(format, document, tokenizer, measure.system_prompt)
-        answers = {"chosen": "".join(m.content for m in document.messages[-1:]), "rejected": document.rejected}
-        item: dict[str, Any] = {"id": document.id}
-        for side, answer in answers.items():
-            if (sequence := getattr(pair, side)).size:
-                scored = score_answers(model, sequence, answer)
-                item |= {side: scored.nll, f"{side}_bytes": scored.bytes}
-        items.append(item)
-    items, lacking = comparable(items)
-    for reason, count in lacking.items():
-        skipped[f"{measure.task}: {reason}"] = count
-    if not items:
-        return [], []
-    rows = [
-        {
-            "metric": metric,
-            "value": found.value,
-            "n": len(items),
-            "ci_low": found.low,
-            "ci_high": found.high,
-            "higher_is_better": METRICS[metric][0],
-            "unit": METRICS[metric][1],
-            "limited": limited,
-        }
-        for metric, found in resampled(score_preferences, items).items()
-    ]
-    return rows, items
-
-
-def _kept(measure: Measure, limit: int) -> tuple[list[Document], bool]:
-    """Documents to score: the held-out side of a training corpus, or all of an evaluation corpus; at most `limit`."""
-    from langadapt.corpus.preparing import Accounting, clean
-
-    source = measure.input.source()
-    side = "held_out" if source.held_out else "train"
-    documents = (d for found, d in clean(source, Accounting()) if found == side)
-    kept = list(islice(documents, limit or None))
-    return kept, bool(limit) and len(kept) == limit < SMALL
-
-
-def _task(context: StageContext, measure: Measure, model: Any, tokenizer: Any, skipped: dict[str, int]) -> Any:
-    from langadapt.artifacts import digest
-    from langadapt.evaluation.generating import ask
-    from langadapt.evaluation.statistics import resampled
-
-    evaluation = measure.evaluation
-    assert evaluation and evaluation.items and evaluation.score and measure.input.path
-    items: list[Item] = []
-    for item in evaluation.items(measure.input.path):
-        if isinstance(item, Rejected):
-            skipped[f"{measure.task}: {item.reason}"] = skipped.get(f"{measure.task}: {item.reason}", 0) + 1
-        else:
-            items.append(item)
-    limit = context.plan.recipe.table.evaluation.max_items
-    limited = bool(limit) and limit < SMALL and len(items) > limit
-    if (
-        limit and len(items) > limit
-    ):  # by hash, so that the choice is the same for every model and does not follow the file's order
-        items = sorted(items, key=lambda i: digest(i.id))[:limit]
-    if not items:
-        skipped[f"{measure.task}: no items"] = 1
-        return [], []
-
-    def advance(done: int) -> None:
-        if context.stop.is_set():
-            raise Interrupted(f"stopped in stage {context.stage.id} in {measure.task}")
-
-    room = context.plan.recipe.table.evaluation.max_new_tokens or evaluation.max_new_tokens
-    asked = replace(evaluation, max_new_tokens=min(room, evaluation.max_new_tokens))
-    answers = ask(model, tokenizer, asked, items, context.registry.prompts[measure.prompt], advance)
-    score: Callable[[Any], Any] = evaluation.score
-    rows = [
-        {
-            "split": items[0].split or measure.split,
-            "metric": metric,
-            "value": found.value,
-            "n": len(items),
-            "ci_low": found.low,
-            "ci_high": found.high,
-            "higher_is_better": evaluation.metrics[metric],
-            "unit": "",
-            "undecoded": sum(a.prediction is None for a in answers),
-            "limited": limited,
-        }
-        for metric, found in resampled(lambda chosen: dict(score(chosen)), answers).items()
-    ]
-    kept = [
-        {
-            "id": a.item.id,
-            "asked": "\n".join(part for m in a.item.messages for part in (m.content, m.context) if part),
-            "gold": a.item.gold,
-            "text": a.text,
-            "prediction": a.prediction,
-        }
-        for a in answers
-    ]
-    return rows, kept
-
-
-_METHODS: dict[str, Callable[..., Any]] = {
-    "text": _text, "answers": _answers, "preferences": _preferences, "task": _task,
-}  # fmt: skip
 
 STAGE = StageKind(
     name="evaluate",
