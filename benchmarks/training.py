@@ -146,7 +146,7 @@ class Bench:
         self.dtype = "bfloat16" if self.machine.bf16 else "float32"
         wanted = {"langadapt", *(options.sides or OF_KIND[options.kind])}
         self.sides = [side for side in SIDES if side in wanted and self.python(side)]
-        self.base = self._prepare_base()
+        self.base = self._in_precision(self._prepare_base())
         self._prepare_text()
         self.known = [json.loads(row) for row in options.log.open()] if options.log and options.log.exists() else []
 
@@ -175,6 +175,21 @@ class Bench:
             return found.resolve()
         convert_gguf(found, self.folder / "base")
         return self.folder / "base"
+
+    def _in_precision(self, base: Path) -> Path:
+        """The same base, whose configuration names the benchmark's precision: LLaMA-Factory goes by it, and would have a
+        processor without bf16 multiply in bf16.
+        """
+        here = self.folder / "base"
+        if base != here:
+            here.mkdir()
+            for file in base.iterdir():
+                (here / file.name).symlink_to(file.resolve())
+        settings = json.loads((base / "config.json").read_text()) | {"dtype": self.dtype}
+        settings.pop("torch_dtype", None)  # its name in older versions
+        (here / "config.json").unlink()
+        (here / "config.json").write_text(json.dumps(settings, indent=2))
+        return here
 
     def _prepare_text(self) -> None:
         """Splits the documents in three, writes them, and lists how many bytes of text each token is."""
