@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,7 @@ def packed(
     whole: bool = False,
     split: Any = None,
     stop: threading.Event | None = None,
+    pool: int = 0,
     **mixed: Any,
 ):
     weights = [corpus.source().weight for corpus in corpora][: -1 if "replay" in mixed else None]
@@ -89,7 +91,8 @@ def packed(
         log=SimpleNamespace(info=lambda text: None),
     )
     options = SimpleNamespace(training={"max_length": length}, max_steps=steps, rows_per_step=rows)
-    return pack(context, options, Letters(), Encoder(Letters()), encode=spelt, split=split, whole=whole)
+    with patch.object(tokenising, "POOL", pool):
+        return pack(context, options, Letters(), Encoder(Letters()), encode=spelt, split=split, whole=whole)
 
 
 def letters(found: Any) -> str:
@@ -133,6 +136,21 @@ def test_reading_ends_when_there_are_rows_for_every_step(tmp_path):
     assert len(found.rows) == 5 * 4 + 1, "the last document goes on into one more"
     assert found.accounting.documents.read == found.accounting.documents.kept == 27, "no more than 320 tokens need"
     assert corpus.read < 5000, "and little is read ahead of that"
+
+
+def test_the_rows_of_a_few_steps_are_chosen_from_more_than_the_first_documents(tmp_path):
+    corpus = Counted([f"testo {i:06d}" for i in range(1000)])
+    found = packed(tmp_path, corpus, length=16, steps=5, pool=3200)
+    assert found.accounting.tokens.read == pytest.approx(3200, abs=12)
+
+
+def test_what_is_chosen_from_keeps_to_the_shares_and_has_nothing_twice(tmp_path):
+    few, many = Counted([f"a{i:04d}" for i in range(60)]), Counted([f"b{i:04d}" for i in range(900)])
+    a, b = packed(tmp_path / "mixed", few, many, length=16, steps=2, pool=4000).given
+    assert a.tokens == 300 and abs(b.tokens - a.tokens) <= 5, "reading ends with the first that has no more"
+    again = Counted([f"a{i:04d}" for i in range(60)], epochs=3)
+    (given,) = packed(tmp_path / "again", again, length=16, steps=2, pool=4000).given
+    assert given.documents == 60 and given.repeated <= 1
 
 
 def test_a_corpus_that_ends_before_the_steps_do_is_read_whole(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import orjson
 
@@ -45,7 +46,8 @@ def broken_off(place: str, number: int, flaw: str, size: int) -> Block:
 
 
 def _json_rows(raw: bytes, place: str, first: int) -> Iterator[tuple[int, Row | Rejected]]:
-    for number, line in enumerate(raw.split(b"\n"), start=first):
+    for number, ended in enumerate(BytesIO(raw), start=first):  # one line at a time: they are as large as the block
+        line = ended.removesuffix(b"\n")
         row = _json_row(line)
         if isinstance(row, str):
             yield number, Rejected(reason=row, where=f"{place}:{number}", size=len(line))

@@ -1,8 +1,9 @@
 """What a portion of a corpus becomes, as bytes that are the same wherever they were made, and where they are kept.
 
-A shard is an Arrow IPC file with a row for every record of its portion, in order, and a digest of its bytes behind it. The
-shards of a corpus lie in one folder of the cache under the numbers of their portions. A run reads those that are there and
-makes the ones that come after; it may be killed at any moment, because a shard is written aside and renamed.
+A shard is an Arrow IPC file with a row for every record of its portion, in order, in batches, and a digest of its bytes
+behind it. The shards of a corpus lie in one folder of the cache under the numbers of their portions. A run reads those
+that are there and makes the ones that come after; it may be killed at any moment, because a shard is written aside and
+renamed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from langadapt.records import Document, Message, Rejected
 
 WHOLE = "whole.json"  # says how many shards there are, once the corpus was read to its end
 _SEAL = 16  # bytes of the digest behind a shard
+_BATCH = 1 << 19  # characters after which a shard's batch of rows ends
 
 
 def kept_or_made(
@@ -189,15 +191,29 @@ def to_bytes(items: Iterable[Prepared | Rejected]) -> bytes:
     """A shard of these items; equal items give equal bytes."""
     import pyarrow
 
-    columns = list(zip(*map(_row, items), strict=True)) or [()] * len(_FIELDS)
     schema = pyarrow.schema([(field, getattr(pyarrow, kind)()) for field, kind in _FIELDS.items()])
-    arrays = [_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     sink = pyarrow.BufferOutputStream()
     options = pyarrow.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     with pyarrow.ipc.new_file(sink, schema, options=options) as writer:
-        writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
+        for rows in _batches(items):
+            arrays = [_array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
     shard: bytes = sink.getvalue().to_pybytes()
     return shard
+
+
+def _batches(items: Iterable[Prepared | Rejected]) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows in batches, so that neither who writes nor who reads a shard has more than a part of it as Python's strings."""
+    rows: list[tuple[Any, ...]] = []
+    characters = 0
+    for item in items:
+        rows.append(_row(item))
+        characters += 0 if isinstance(item, Rejected) else len(item.document.content)
+        if characters >= _BATCH:
+            yield rows
+            rows, characters = [], 0
+    if rows:
+        yield rows
 
 
 def from_bytes(shard: bytes) -> Iterator[Prepared | Rejected]:

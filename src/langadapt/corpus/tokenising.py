@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from langadapt.stages.trained import TrainedOptions
 
 FIRST, MOST = 2**14, 2**20  # bytes of text of a source that are tokenised together: few at first, then twice as many
+# Tokens that the rows of a few steps are chosen from: the first documents of a corpus are seldom like the rest of it.
+POOL = 2**22
 _ITEMS = 4096  # records, those that were refused included, that are looked at together
 # What is dropped of a dialogue that is split, and of a pair's that is shortened.
 TOO_LONG_PART, LEFT_OUT = "exchange longer than max_length", "exchange before those that fit into max_length"
@@ -79,7 +81,9 @@ def pack(
 ) -> Packed:
     """Reads, mixes, tokenises and packs the corpora of a stage, or takes what an earlier run packed of the same.
 
-    Reading stops when there are rows for `max_steps` steps, so a corpus of terabytes is read only as far as needed.
+    Reading stops when there are rows for `max_steps` steps, so a corpus of terabytes is read only as far as needed. Of fewer
+    than `POOL` tokens there are rows for more steps, from which the order of training chooses, unless a corpus runs out
+    on the way: what else would come would not be in the proportions of the mix.
 
     Args:
         context: of the stage.
@@ -96,8 +100,9 @@ def pack(
     length = int(options.training["max_length"])
     wanted = options.max_steps * options.rows_per_step * length if options.max_steps else None
     reading = _Reading(
-        context, encode, split=split, longest=length if whole else None, wanted=wanted, measure=lambda s: s.size
-    )
+        context, encode, split=split, longest=length if whole else None, wanted=wanted, pool=POOL,
+        measure=lambda s: s.size,
+    )  # fmt: skip
     what = f"rows of {length} tokens"
     return _packed(context, reading, tokenizer, encoder, length=length, write=fit if whole else wrap, what=what)
 
@@ -129,7 +134,7 @@ def pack_pairs(
     length = int(options.training["max_length"])
     wanted = options.max_steps * options.rows_per_step if options.max_steps else None
     reading = _Reading(
-        context, encode, split=split, longest=length, wanted=wanted,
+        context, encode, split=split, longest=length, wanted=wanted, pool=POOL // length,
         measure=(lambda judged: len(judged.answers)) if apart else (lambda pair: 1),
     )  # fmt: skip
     write, view, unit = (set_apart, AnswerRows, "answers") if apart else (pair_up, PairedRows, "pairs of answers")
@@ -221,7 +226,8 @@ class _Reading:
         encode: documents to what is trained on: sequences, or pairs of them.
         split: see `pack`.
         longest: tokens that can stay together; None where a sequence may be cut.
-        wanted: where to stop, in what `measure` gives; None to read everything.
+        wanted: how much is needed, in what `measure` gives; None to read everything.
+        pool: how much to choose that from, where all corpora have it.
         measure: how much one of them is.
     """
 
@@ -233,10 +239,11 @@ class _Reading:
         split: Callable[[Document], list[Any]] | None,
         longest: int | None,
         wanted: int | None,
+        pool: int,
         measure: Callable[[Any], int],
     ):
         self.context, self.encode, self.split = context, encode, split
-        self.longest, self.wanted, self.measure = longest, wanted, measure
+        self.longest, self.wanted, self.pool, self.measure = longest, wanted, pool, measure
         self.accounting, self.seen, self.near = Accounting(), Seen(), NearSeen()
         screens = [found.screen for found in context.stage.inputs if found.screen]
         self.findings = Findings(screens[0].index() if screens else None)
@@ -256,10 +263,16 @@ class _Reading:
                 for encoded in self._taken(drawn):
                     taken += self.measure(encoded)
                     yield encoded
-                if self.wanted is not None and taken >= self.wanted:
+                if self._enough(taken, drawn):
                     break
             for stream in streams:
                 stream.close()
+
+    def _enough(self, taken: int, drawn: _Drawn) -> bool:
+        """Whether what was taken suffices, and leaves a choice where corpora have more, without repeating themselves."""
+        if self.wanted is None or taken < self.wanted:
+            return False
+        return taken >= self.pool or drawn.again or any(given.ran_out for given in self.given)
 
     def _taken(self, drawn: _Drawn) -> list[Any]:
         """Counts a document and gives what is trained on of it."""

@@ -230,10 +230,11 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Prepares what it is sent until there is no more."""
     while True:
         try:
-            job, portion = pickle.load(requests)
+            given = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(_answer(job, portion), answers, pickle.HIGHEST_PROTOCOL)
+        pickle.dump(_answer(*given), answers, pickle.HIGHEST_PROTOCOL)
+        del given
         answers.flush()
         release_memory()  # texts of all lengths leave holes, and a worker would grow with every long one that it met
 
