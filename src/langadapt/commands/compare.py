@@ -11,6 +11,7 @@ from langadapt.commands import json_option, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from langadapt.comparing import Comparison
 
@@ -41,8 +42,10 @@ def compare(runs: tuple[str, ...], seeds: bool, fail_if_worse: bool, as_json: bo
 def _show(found: Comparison, console: Console) -> None:
     from langadapt.report.findings import name
 
+    for number, label in enumerate(found.systems, start=1):
+        _say(console, f"{number}  {label}", style="bold")
     console.print(_table(found))
-    _say(console, "↓ lower is better, ↑ higher; ± over seeds; in brackets a 95 % interval over items", style="dim")
+    _say(console, "↓ lower is better, ↑ higher; each against 1, on the same items", style="dim")
     if found.differs:
         _say(console, "not the same for all:", style="bold")
     for condition, values in found.differs.items():
@@ -53,39 +56,31 @@ def _show(found: Comparison, console: Console) -> None:
         _say(console, "scored on a part of the data only: a sign of life, not a measurement", style="yellow")
 
 
-def _table(found: Comparison) -> Any:
+def _table(found: Comparison) -> Table:
+    """A line for each system, those of one measure below each other."""
     from rich.table import Table
 
-    from langadapt.report.findings import name
-
-    table = Table(header_style="bold", padding=(0, 1))
-    table.add_column("", overflow="fold")
-    for label in found.systems:
-        table.add_column(label, justify="right", overflow="fold")
-    lines: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
-    for row in found.rows:
-        lines.setdefault((row["suite"], row["task"], row["metric"]), {})[row["system"]] = row
-    for (_, task, metric), cells in lines.items():
-        first = cells[0]
-        arrow = "↑" if first["higher_is_better"] else "↓"
-        label = f"{name(task)}\n{metric} {arrow}\nn = {first['n']:,}"
-        table.add_row(label, *(_cell(cells.get(system)) for system in range(len(found.systems))))
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("measured on", overflow="fold")
+    for heading in ("", "value", "change", "95 % interval", "p (adjusted)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for above, row in zip([{}, *found.rows], found.rows, strict=False):
+        table.add_row(*_line(row, second="change" not in above))
     return table
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    """A value, and how far it is from the first system's and how surely."""
-    from langadapt.evaluation.verdicts import VERDICTS, tone
-    from langadapt.report.findings import change, change_interval, number
+def _line(row: dict[str, Any], second: bool) -> list[str]:
+    """What the table says of a row; the measure's name stands beside the first two."""
+    from langadapt.evaluation.verdicts import tone
+    from langadapt.report.findings import change, change_interval, name, number
 
-    if row is None:
-        return ""
-    value = number(row["value"]) + (f" ± {number(row['sd'])}" if "sd" in row else "")
+    system, value = str(row["system"] + 1), number(row["value"]) + (f" ± {number(row['sd'])}" if "sd" in row else "")
     if "change" not in row:
-        return value
-    interval = change_interval(row)
-    moved = change(row) + (f" ({interval})" if interval else "")
-    return f"{value}\n{moved}\np = {row['p_value']:.2g}, adjusted {row['p_adjusted']:.2g}\n{VERDICTS[tone(row)]}"
+        return [f"{name(row['task'])}, n = {row['n']:,}", system, value]
+    metric = f"  {row['metric']} {'↑' if row['higher_is_better'] else '↓'}" if second else ""
+    sure = f"{row['p_value']:.2g} ({row['p_adjusted']:.2g})"
+    return [metric, system, value, change(row), change_interval(row), sure, tone(row)]
 
 
 def _short(value: Any) -> str:
