@@ -111,6 +111,7 @@ def row(stage, task, value, *, metric="bits_per_byte", suite="held-out", languag
             "change_ci_low": low,
             "change_ci_high": high,
             "change_is_relative": relative,
+            "p_adjusted": more.pop("p_adjusted", 0.002 if low > 0 or high < 0 else 0.4),
         }
     return {
         "stage": stage, "suite": suite, "task": task, "split": "held_out", "metric": metric, "value": value, "n": n,
@@ -223,23 +224,50 @@ def test_verdict_says_in_words_what_was_gained_lost_and_not_moved(read):
 
 
 @pytest.mark.parametrize(
-    "interval, n, better, expected",
+    "interval, p_value, n, better, expected",
     [
-        ((-0.3, -0.1), 100, False, "better"),
-        ((0.1, 0.3), 100, False, "worse"),
-        ((0.1, 0.3), 100, True, "better"),
-        ((-0.1, 0.1), 100, True, "unclear"),
-        ((0.0, 0.0), 100, True, "unclear"),
-        ((float("nan"), float("nan")), 100, True, "unclear"),
-        ((0.1, 0.3), 5, True, "few"),
-        ((None, None), 100, True, "unclear"),
+        ((-0.3, -0.1), 0.01, 100, False, "better"),
+        ((0.1, 0.3), 0.01, 100, False, "worse"),
+        ((0.1, 0.3), 0.01, 100, True, "better"),
+        ((0.1, 0.3), 0.05, 100, True, "unclear"),
+        ((0.1, 0.3), float("nan"), 100, True, "unclear"),
+        ((0.1, 0.3), None, 100, True, "unclear"),
+        ((-0.1, 0.1), 0.01, 100, True, "unclear"),
+        ((0.0, 0.0), 1.0, 100, True, "unclear"),
+        ((float("nan"), float("nan")), 0.01, 100, True, "unclear"),
+        ((0.1, 0.3), 0.01, 5, True, "few"),
+        ((None, None), 0.01, 100, True, "unclear"),
     ],
 )
-def test_a_change_is_sure_only_when_its_interval_and_its_items_say_so(interval, n, better, expected):
+def test_a_change_is_sure_only_when_its_test_its_interval_and_its_items_say_so(interval, p_value, n, better, expected):
     low, high = interval
     change = 0.0 if low is None else (low + high) / 2
     found = {"n": n, "higher_is_better": better, "change": change, "change_ci_low": low, "change_ci_high": high}
-    assert findings.tone(found) == expected
+    assert findings.tone(found | {"p_adjusted": p_value}) == expected
+
+
+def test_figures_of_one_suite_are_corrected_together_and_page_and_card_say_how(plan, state):
+    texts = ["text-0", "text-1", "text-2"]
+    for model in ("base", "adapt"):
+        folder = plan.folder / "stages" / f"evaluate-{model}"
+        folder.mkdir(parents=True)
+        measured = [row(model, task, 1.0, n=8) for task in texts] + [row(model, "alone", 1.0, suite="other", n=8)]
+        artifacts.write_json(folder / "stage.json", {"rows": measured})
+        items = [
+            {"suite": r["suite"], "task": r["task"], "method": "text", "id": str(i), "bytes": 60, "tokens": 20,
+             "nll": 50 + i + (model == "adapt") * (1 - 2 * (r["task"] == "text-0" and i < 2))}
+            for r in measured for i in range(8)
+        ]  # fmt: skip
+        (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+    found = {r["task"]: r for r in write_report(plan, state) if r["stage"] == "adapt"}
+    # All 8 documents moved alike: 2 of 256 swaps are as far; with two against, 2 · (1 + 8 + 28).
+    assert [found[task]["p_value"] for task in found] == pytest.approx([74 / 256, 2 / 256, 2 / 256, 2 / 256])
+    assert [found[t]["p_adjusted"] for t in found] == pytest.approx([74 / 256, 6 / 256, 6 / 256, 2 / 256])
+    assert findings.tone(found["text-0"]) == "unclear" and findings.tone(found["text-1"]) == "worse"
+    assert found["text-1"]["detectable"] >= 0 and "normalised_gain" not in found["text-1"]
+    for file in ("report.html", "MODEL_CARD.md"):
+        text = (plan.folder / file).read_text(encoding="utf-8")
+        assert "permutation test" in text and "Holm" in text
 
 
 def test_a_base_model_that_was_not_measured_is_not_compared_with(read, rows):

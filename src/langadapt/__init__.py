@@ -38,6 +38,7 @@ from langadapt.records import (
 )
 
 if TYPE_CHECKING:
+    from langadapt.comparing import compare
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
     from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
@@ -57,6 +58,7 @@ _LAZY = {
     "RecipeError": "langadapt.errors",
     "RunError": "langadapt.errors",
     "UserError": "langadapt.errors",
+    "compare": "langadapt.comparing",
 }
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "TokenizerStrategy",
     "Translator",
     "UserError",
+    "compare",
     "hookimpl",
     "piecewise",
 ]

@@ -11,6 +11,7 @@ import click
 
 from langadapt.commands import json_option, print_json
 from langadapt.commands.cache import cache
+from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def show(folder: Path, as_json: bool) -> None:
 
 cli.add_command(corpus)
 cli.add_command(cache)
+cli.add_command(compare)
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langadapt import compute, preparation, submit
-from langadapt.evaluation import ENOUGH
+from langadapt.evaluation.verdicts import tone
 
 if TYPE_CHECKING:
     from langadapt.corpus.preview import Preview
@@ -171,9 +171,7 @@ def results(run: Run, console: Console) -> None:
             table.add_row(_label(row), *(_cell(same.get(name)) for name in models))
     if rows:
         console.print(table)
-        console.print(
-            "  ↓ lower is better, ↑ higher; ~ the change may be chance (95 % interval)", style="dim", highlight=False
-        )
+        console.print("  ↓ lower is better, ↑ higher; ~ the change may be chance", style="dim", highlight=False)
     for row in run.rows:
         if row["metric"] in ("kl_sixteen_bit", "kl_as_trained"):
             what = (
@@ -244,7 +242,7 @@ def _cell(row: dict[str, Any] | None) -> str:
     if change is None:
         return f"{row['value']:.3f}"
     shown = f"{100 * change:+.1f} %" if row["change_is_relative"] else f"{change:+.3f}"
-    sure = row["n"] >= ENOUGH and (row["change_ci_low"] > 0 or row["change_ci_high"] < 0)
+    sure = tone(row) in ("better", "worse")
     return f"{row['value']:.3f}\n{shown}{'' if sure else ' ~'}"
 
 

@@ -24,6 +24,7 @@ METRICS: dict[str, tuple[bool, str]] = {
     "preference_accuracy_by_length": (True, ""),
     "preference_margin_by_length": (True, "nats/byte"),
 }
+CHANCE = {"preference_accuracy": 0.5, "preference_accuracy_by_length": 0.5}  # what guessing scores
 
 
 def comparable(items: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:

@@ -11,11 +11,14 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
 from langadapt.evaluation import ENOUGH
 from langadapt.evaluation.preferences import METRICS
+from langadapt.evaluation.verdicts import LEVEL, Tone
+from langadapt.evaluation.verdicts import VERDICTS as VERDICTS  # which page and card ask of this module
+from langadapt.evaluation.verdicts import tone as tone
 from langadapt.plugins import registry
 from langadapt.recipe import BASE
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from langadapt.plan import Plan, PlannedStage
 
 Row = Mapping[str, Any]
-Tone = Literal["better", "worse", "unclear", "few", ""]
 
 TEMPLATES = Path(__file__).parent
 MERGE = "merge"  # suite of the certificate's rows, which compare weights and not languages
@@ -32,13 +34,6 @@ TRANSLATION = "translation"  # suite of the rows of translated corpora, which ar
 APART = (MERGE, TRANSLATION)
 TEXT, ANSWERS = "bits_per_byte", "answer_bits_per_byte"
 PREFERENCES = tuple(METRICS)
-VERDICTS: Mapping[Tone, str] = {
-    "better": "significant gain",
-    "worse": "significant loss",
-    "unclear": "not distinguishable from no change",
-    "few": "too few items to tell",
-    "": "nothing to compare with",
-}
 PLACES = {
     "sample": "bundled sample",
     "local": "local copy",
@@ -118,18 +113,6 @@ def _minus(text: str) -> str:
 
 
 # --- what moved -------------------------------------------------------------------------------------------------------
-
-
-def tone(row: Row) -> Tone:
-    """Whether a row is surely better or worse than the base model's, or not surely, or has too few items to say."""
-    if row.get("change") is None:
-        return ""
-    low, high = row.get("change_ci_low"), row.get("change_ci_high")
-    if low is None or high is None or not (low > 0 or high < 0):
-        return "unclear"
-    if row["n"] < ENOUGH:
-        return "few"
-    return "better" if (row["change"] > 0) == bool(row["higher_is_better"]) else "worse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -566,5 +549,6 @@ def words(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> dict[str
         "commands": commands(plan, state),
         "commit": base_commit(plan),
         "enough": ENOUGH,
+        "level": LEVEL,
         "sign_of_life": is_sign_of_life(state, rows),
     }

@@ -2,71 +2,49 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
-from langadapt.evaluation import statistics
-from langadapt.evaluation.methods import method
+from langadapt.evaluation import pairing
+from langadapt.evaluation.figures import Kept
+from langadapt.evaluation.pairing import Key
+from langadapt.evaluation.statistics import Change
 from langadapt.recipe import BASE
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan
 
-Key = tuple[str, str, str]  # suite, task and method
-
 
 def collect_rows(plan: Plan) -> list[dict[str, Any]]:
     """Rows of all stages in the order of the run; those that can be compared with the base model say how they changed.
 
-    Added to a row: `change` with `change_ci_low` and `change_ci_high` (paired bootstrap over the items that both models
-    were measured on) and `change_is_relative` (a share of the base's value for bits per byte, a difference otherwise).
+    Added to a row is what `pairing.changed` says of the items that both models were measured on, and `p_adjusted` over
+    all that the suite measures on the model.
     """
     rows: list[dict[str, Any]] = []
-    items: dict[str, dict[Key, list[dict[str, Any]]]] = {}
+    items: dict[str, dict[Key, list[Kept]]] = {}
     for stage in plan.stages:
         folder = plan.folder / "stages" / stage.id
         about = artifacts.read_json(folder / "stage.json") or {}
         rows += about.get("rows", [])
         if stage.kind == "evaluate":
-            items.setdefault(stage.parent, {}).update(_items(folder / "items.jsonl"))
+            items.setdefault(stage.parent, {}).update(pairing.read_items(folder / "items.jsonl"))
     changes = {
         (model, *key[:2], metric): change
         for model, by_task in items.items()
         if model != BASE
         for key, found in by_task.items()
-        for metric, change in _changes(plan, key, items.get(BASE, {}).get(key, []), found).items()
+        for metric, change in _changes(key, items.get(BASE, {}).get(key, []), found).items()
     }
     for row in rows:
         change = changes.get((row["stage"], row["suite"], row["task"], row["metric"]))
         if change:
-            row |= {
-                "baseline": BASE,
-                "change": change.value,
-                "change_ci_low": change.low,
-                "change_ci_high": change.high,
-                "change_is_relative": row["metric"].endswith("bits_per_byte"),
-            }
+            row |= pairing.changed(row, change, against=BASE)
+    pairing.adjust(rows, family=lambda row: (row["stage"], row["suite"]))
     return rows
 
 
-def _items(file: Path) -> dict[Key, list[dict[str, Any]]]:
-    found: dict[Key, list[dict[str, Any]]] = {}
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            item = json.loads(line)
-            found.setdefault((item["suite"], item["task"], item["method"]), []).append(item)
-    return found
-
-
-def _changes(
-    plan: Plan, key: Key, before: list[dict[str, Any]], after: list[dict[str, Any]]
-) -> Mapping[str, statistics.Interval]:
-    earlier = {item["id"]: item for item in before}
-    pairs = [(earlier[item["id"]], item) for item in after if item["id"] in earlier]
-    if not pairs:
-        return {}
-    _, task, how = key
-    return method(how).changes([a for a, _ in pairs], [b for _, b in pairs], task)
+def _changes(key: Key, before: Sequence[Kept], after: Sequence[Kept]) -> Mapping[str, Change]:
+    one, other = pairing.shared([before, after])
+    return pairing.changes(key, [one], [other]) if one else {}

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from langadapt.errors import Interrupted
 
 if TYPE_CHECKING:
-    from langadapt.evaluation.statistics import Interval
+    from langadapt.evaluation.figures import Figures, Kept
     from langadapt.inputs import Input
     from langadapt.recipe import EvaluationTable
     from langadapt.records import Document, Evaluation, PromptFormat
 
 Name = Literal["text", "answers", "preferences", "task"]
-Kept = Mapping[str, Any]  # an item as `items.jsonl` keeps it: `id`, and what the method's figures are made of
 
 SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
 
@@ -107,17 +106,12 @@ class Method:
 
     Attributes:
         measure: subject and measure in, items out.
-        figures: items of one model and the evaluation's name in; every value with its interval by metric out.
-        changes: items of two models in the same order, and the evaluation's name, in; how far each metric moved from the
-            first to the second, with its interval, out. It is relative for bits per byte and a difference otherwise.
-        metrics: the evaluation's name in; by metric, whether higher is better, and the unit, out.
+        figures: what follows from items.
         columns: items in, further columns of their rows out.
     """
 
     measure: Callable[[Subject, Measure], Items]
-    figures: Callable[[Sequence[Kept], str], Mapping[str, Interval]]
-    changes: Callable[[Sequence[Kept], Sequence[Kept], str], Mapping[str, Interval]]
-    metrics: Callable[[str], Mapping[str, tuple[bool, str]]]
+    figures: Figures
     columns: Callable[[Sequence[Kept]], Mapping[str, Any]] = lambda items: {}
 
 
@@ -132,7 +126,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
     if not made.items:
         return []
     how = method(measure.method)
-    metrics, columns = how.metrics(measure.task), how.columns(made.items)
+    metrics, columns = how.figures.metrics(measure.task), how.columns(made.items)
     return [
         {
             "metric": metric,
@@ -145,7 +139,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
             **columns,
             "limited": made.limited,
         }
-        for metric, found in how.figures(made.items, measure.task).items()
+        for metric, found in how.figures.intervals(made.items, measure.task).items()
     ]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from langadapt.evaluation.bits_per_byte import score_answers
+from langadapt.evaluation.figures import BitsPerByte
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, documents
-from langadapt.evaluation.methods.text import bits, change, columns, kept
+from langadapt.evaluation.methods.text import columns, kept
 from langadapt.prompts.rendering import encode
-
-METRIC = "answer_bits_per_byte"
 
 
 def measure(subject: Subject, measure: Measure) -> Items:
@@ -23,10 +22,4 @@ def measure(subject: Subject, measure: Measure) -> Items:
     return Items(items=items, limited=limited)
 
 
-METHOD = Method(
-    measure=measure,
-    figures=lambda items, name: {METRIC: bits(items)},
-    changes=lambda before, after, name: {METRIC: change(before, after)},
-    metrics=lambda name: {METRIC: (False, "bits/byte")},
-    columns=columns,
-)
+METHOD = Method(measure=measure, figures=BitsPerByte("answer_bits_per_byte"), columns=columns)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from langadapt.evaluation.bits_per_byte import score_answers
+from langadapt.evaluation.figures import Scores
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, documents
 from langadapt.evaluation.preferences import METRICS, comparable, score_preferences
-from langadapt.evaluation.statistics import paired_difference, resampled
 from langadapt.prompts.rendering import encode_pair
 from langadapt.records import Document
 
@@ -36,9 +36,4 @@ def _scored(subject: Subject, measure: Measure, document: Document) -> dict[str,
     return item
 
 
-METHOD = Method(
-    measure=measure,
-    figures=lambda items, name: resampled(score_preferences, items),
-    changes=lambda before, after, name: paired_difference(score_preferences, before, after),
-    metrics=lambda name: METRICS,
-)
+METHOD = Method(measure=measure, figures=Scores(score=lambda name: score_preferences, of=lambda name: METRICS))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from langadapt.artifacts import digest
+from langadapt.errors import UserError
+from langadapt.evaluation.figures import Kept, Scores
 from langadapt.evaluation.generating import ask
-from langadapt.evaluation.methods import SMALL, Items, Kept, Measure, Method, Subject
-from langadapt.evaluation.statistics import Interval, paired_difference, resampled
+from langadapt.evaluation.methods import SMALL, Items, Measure, Method, Subject
+from langadapt.evaluation.statistics import Score
 from langadapt.plugins import registry
-from langadapt.records import Answer, Item, Rejected
-
-Scorer = Callable[[Sequence[Any]], dict[str, float]]
+from langadapt.records import Answer, Evaluation, Item, Rejected
 
 
 def measure(subject: Subject, measure: Measure) -> Items:
@@ -68,10 +68,21 @@ def _answer(kept: Kept) -> Answer:
     return Answer(item=item, text=kept["text"], prediction=kept["prediction"])
 
 
-def _scorer(name: str) -> Scorer:
-    score = registry().evaluations[name].score
+def _scorer(name: str) -> Score:
+    score = _known(name).score
     assert score
     return lambda answers: dict(score(answers))
+
+
+def _metrics(name: str) -> Mapping[str, tuple[bool, str]]:
+    return {metric: (higher, "") for metric, higher in _known(name).metrics.items()}
+
+
+def _known(name: str) -> Evaluation:
+    known = registry().evaluations
+    if name not in known:
+        raise UserError(f"no plugin that is installed here scores {name}")
+    return known[name]
 
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
@@ -80,20 +91,4 @@ def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
     return {"undecoded": sum(i["prediction"] is None for i in items), **({"split": split} if split else {})}
 
 
-def figures(items: Sequence[Kept], name: str) -> Mapping[str, Interval]:
-    """Every value of the evaluation's scorer."""
-    return resampled(_scorer(name), [_answer(item) for item in items])
-
-
-def changes(before: Sequence[Kept], after: Sequence[Kept], name: str) -> Mapping[str, Interval]:
-    """How far the values moved."""
-    return paired_difference(_scorer(name), [_answer(a) for a in before], [_answer(b) for b in after])
-
-
-METHOD = Method(
-    measure=measure,
-    figures=figures,
-    changes=changes,
-    metrics=lambda name: {m: (higher, "") for m, higher in registry().evaluations[name].metrics.items()},
-    columns=columns,
-)
+METHOD = Method(measure=measure, figures=Scores(score=_scorer, of=_metrics, read=_answer), columns=columns)

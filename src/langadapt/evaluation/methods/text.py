@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langadapt.evaluation.bits_per_byte import Scored, reversible, score_text
-from langadapt.evaluation.methods import Items, Kept, Measure, Method, Subject, documents
-from langadapt.evaluation.statistics import Interval, ratio_of_totals, relative_change
-
-METRIC = "bits_per_byte"
+from langadapt.evaluation.figures import BitsPerByte, Kept
+from langadapt.evaluation.methods import Items, Measure, Method, Subject, documents
 
 
 def measure(subject: Subject, measure: Measure) -> Items:
@@ -31,25 +28,9 @@ def kept(id: str, scored: Scored) -> Kept:
     return {"id": id, "nll": scored.nll, "bytes": scored.bytes, "tokens": scored.tokens}
 
 
-def bits(items: Sequence[Kept]) -> Interval:
-    """Bits per byte over all items."""
-    return ratio_of_totals([item["nll"] / math.log(2) for item in items], [item["bytes"] for item in items])
-
-
-def change(before: Sequence[Kept], after: Sequence[Kept]) -> Interval:
-    """Relative change; both are of the same bytes."""
-    return relative_change([item["nll"] for item in before], [item["nll"] for item in after])
-
-
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
     """How much was scored."""
     return {unit: sum(item[unit] for item in items) for unit in ("bytes", "tokens")}
 
 
-METHOD = Method(
-    measure=measure,
-    figures=lambda items, name: {METRIC: bits(items)},
-    changes=lambda before, after, name: {METRIC: change(before, after)},
-    metrics=lambda name: {METRIC: (False, "bits/byte")},
-    columns=columns,
-)
+METHOD = Method(measure=measure, figures=BitsPerByte("bits_per_byte"), columns=columns)
