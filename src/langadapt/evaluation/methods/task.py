@@ -82,7 +82,8 @@ def _known(name: str) -> Evaluation:
     known = registry().evaluations
     if name not in known:
         raise UserError(f"no plugin that is installed here scores {name}")
-    return known[name]
+    found: Evaluation = known[name]
+    return found
 
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
