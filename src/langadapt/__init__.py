@@ -39,6 +39,7 @@ from langadapt.records import (
 
 if TYPE_CHECKING:
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
+    from langadapt.evaluation.free_text import free_text, translations
     from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
     from langadapt.run import StageContext, StageResult
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("langadapt")
 
 _LAZY = {
+    "free_text": "langadapt.evaluation.free_text",
+    "translations": "langadapt.evaluation.free_text",
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
@@ -90,8 +93,10 @@ __all__ = [
     "TokenizerStrategy",
     "Translator",
     "UserError",
+    "free_text",
     "hookimpl",
     "piecewise",
+    "translations",
 ]
 
 

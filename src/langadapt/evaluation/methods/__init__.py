@@ -112,6 +112,7 @@ class Method:
             first to the second, with its interval, out. It is relative for bits per byte and a difference otherwise.
         metrics: the evaluation's name in; by metric, whether higher is better, and the unit, out.
         columns: items in, further columns of their rows out.
+        beside: items and the evaluation's name in; by metric, further columns of its row out.
     """
 
     measure: Callable[[Subject, Measure], Items]
@@ -119,6 +120,7 @@ class Method:
     changes: Callable[[Sequence[Kept], Sequence[Kept], str], Mapping[str, Interval]]
     metrics: Callable[[str], Mapping[str, tuple[bool, str]]]
     columns: Callable[[Sequence[Kept]], Mapping[str, Any]] = lambda items: {}
+    beside: Callable[[Sequence[Kept], str], Mapping[str, Mapping[str, Any]]] = lambda items, name: {}
 
 
 def method(name: str) -> Method:
@@ -132,7 +134,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
     if not made.items:
         return []
     how = method(measure.method)
-    metrics, columns = how.metrics(measure.task), how.columns(made.items)
+    metrics, columns, beside = how.metrics(measure.task), how.columns(made.items), how.beside(made.items, measure.task)
     return [
         {
             "metric": metric,
@@ -143,6 +145,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
             "higher_is_better": metrics[metric][0],
             "unit": metrics[metric][1],
             **columns,
+            **beside.get(metric, {}),
             "limited": made.limited,
         }
         for metric, found in how.figures(made.items, measure.task).items()

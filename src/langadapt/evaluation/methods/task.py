@@ -59,13 +59,14 @@ def _kept(answer: Answer) -> Kept:
         "gold": item.gold,
         "text": answer.text,
         "prediction": answer.prediction,
+        "finished": answer.finished,
         **({"split": item.split} if item.split else {}),
     }
 
 
 def _answer(kept: Kept) -> Answer:
     item = Item(id=kept["id"], messages=(), gold=kept["gold"])
-    return Answer(item=item, text=kept["text"], prediction=kept["prediction"])
+    return Answer(item=item, text=kept["text"], prediction=kept["prediction"], finished=kept["finished"])
 
 
 def _scorer(name: str) -> Scorer:
@@ -75,9 +76,26 @@ def _scorer(name: str) -> Scorer:
 
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
-    """How many answers could not be read, and the split where it depends on the files at hand."""
+    """How many answers could not be read, how long they are, and the split where it depends on the files at hand."""
     split = items[0].get("split", "")
-    return {"undecoded": sum(i["prediction"] is None for i in items), **({"split": split} if split else {})}
+    return {
+        "undecoded": sum(i["prediction"] is None for i in items),
+        "characters": sum(len(i["text"]) for i in items) / len(items),
+        **({"split": split} if split else {}),
+    }
+
+
+def beside(items: Sequence[Kept], name: str) -> Mapping[str, Mapping[str, Any]]:
+    """What texts of people get, where gold answers are such, and how exactly a metric is computed."""
+    evaluation = registry().evaluations[name]
+    found: dict[str, dict[str, Any]] = {metric: {} for metric in evaluation.metrics}
+    answered = [i for i in items if not evaluation.decode and isinstance(i["gold"], str) and i["gold"]]
+    people = [replace(_answer(i), text=i["gold"], prediction=i["gold"], finished=True) for i in answered]
+    for metric, value in (_scorer(name)(people) if people else {}).items():
+        found[metric]["human"] = value
+    for metric, signature in (evaluation.signatures() if evaluation.signatures else {}).items():
+        found[metric]["signature"] = signature
+    return found
 
 
 def figures(items: Sequence[Kept], name: str) -> Mapping[str, Interval]:
@@ -96,4 +114,5 @@ METHOD = Method(
     changes=changes,
     metrics=lambda name: {m: (higher, "") for m, higher in registry().evaluations[name].metrics.items()},
     columns=columns,
+    beside=beside,
 )
