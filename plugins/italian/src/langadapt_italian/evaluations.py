@@ -20,7 +20,7 @@ ENGLISH_WORDS = (
 
 def _source(item: Item) -> str:
     """The part of the benchmark that a prompt is from; its figures are means over these."""
-    return item.id.partition("/")[0]
+    return item.id.rpartition("/")[0]
 
 
 EVALUATIONS = (

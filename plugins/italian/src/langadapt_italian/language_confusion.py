@@ -13,7 +13,7 @@ TASKS = ("monolingual", "crosslingual")  # asked in Italian; asked in English to
 
 
 def read(folder: Path) -> Iterator[Document | Rejected]:
-    """The prompts of one task or, from the folder above, of both; from SOURCE/it.csv, a column `prompt`."""
+    """The prompts of one task or, from the folder above, of both; from TASK/SOURCE/it.csv, a column `prompt`."""
     for file in sorted(folder.rglob("it.csv")):
         for row in csv_rows(file):
             if isinstance(row, Rejected):
@@ -24,7 +24,7 @@ def read(folder: Path) -> Iterator[Document | Rejected]:
             except BadRow as problem:
                 yield row.rejected(str(problem))
             else:
-                yield Document(id=f"{file.parent.name}/{row.line}", messages=(prompt,))
+                yield Document(id=f"{file.parts[-3]}/{file.parts[-2]}/{row.line}", messages=(prompt,))
 
 
 def _corpus(name: str, read: Callable[[Path], Iterator[Document | Rejected]], what: str) -> Corpus:

@@ -86,16 +86,20 @@ def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
 
 
 def beside(items: Sequence[Kept], name: str) -> Mapping[str, Mapping[str, Any]]:
-    """What texts of people get, where gold answers are such, and how exactly a metric is computed."""
+    """How exactly a metric is computed, or, where gold answers are texts that people wrote, what these get."""
     evaluation = registry().evaluations[name]
-    found: dict[str, dict[str, Any]] = {metric: {} for metric in evaluation.metrics}
-    answered = [i for i in items if not evaluation.decode and isinstance(i["gold"], str) and i["gold"]]
+    signatures = evaluation.signatures() if evaluation.signatures else {}
+    human = {} if evaluation.decode else _human(items, name)
+    return {
+        **{metric: {"human": value} for metric, value in human.items()},
+        **{metric: {"signature": signature} for metric, signature in signatures.items()},
+    }
+
+
+def _human(items: Sequence[Kept], name: str) -> Mapping[str, float]:
+    answered = [item for item in items if item["gold"] and isinstance(item["gold"], str)]
     people = [replace(_answer(i), text=i["gold"], prediction=i["gold"], finished=True) for i in answered]
-    for metric, value in (_scorer(name)(people) if people else {}).items():
-        found[metric]["human"] = value
-    for metric, signature in (evaluation.signatures() if evaluation.signatures else {}).items():
-        found[metric]["signature"] = signature
-    return found
+    return _scorer(name)(people) if people else {}
 
 
 def figures(items: Sequence[Kept], name: str) -> Mapping[str, Interval]:
