@@ -186,6 +186,15 @@ def test_a_label_at_the_start_of_lines_belongs_to_the_instruction(tmp_path: Path
     assert found(where, f"{texts[3][0]} e poi {texts[4][1]}") == []
 
 
+def test_an_instruction_too_short_for_runs_is_no_item_either(tmp_path: Path) -> None:
+    material = {n: made_up(n, 5 if n % 2 else 20) for n in range(6)}
+    asked = [item(f"test/{n}", text, ask="Scrivi in italiano quello che segue.") for n, text in material.items()]
+    where = Index(index(tmp_path, asked))
+    assert found(where, f"Scrivi in italiano quello che segue.\n{made_up(500, 5)}") == []
+    assert found(where, f"{made_up(501, 9)} {material[3]} {made_up(502, 9)}") == [("test/3", 5)]
+    assert found(where, material[4]) == [("test/4", 20)]
+
+
 def test_material_that_several_questions_are_about_is_no_instruction(tmp_path: Path) -> None:
     passage = made_up(7, 60)
     questions = [item(f"test/{n}", passage, ask=f"{made_up(n, 9)}?") for n in range(10)]

@@ -40,6 +40,7 @@ from langadapt.records import (
 if TYPE_CHECKING:
     from langadapt.comparing import compare
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
+    from langadapt.evaluation.free_text import free_text, translations
     from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
     from langadapt.run import StageContext, StageResult
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("langadapt")
 
 _LAZY = {
+    "free_text": "langadapt.evaluation.free_text",
+    "translations": "langadapt.evaluation.free_text",
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
@@ -93,8 +96,10 @@ __all__ = [
     "Translator",
     "UserError",
     "compare",
+    "free_text",
     "hookimpl",
     "piecewise",
+    "translations",
 ]
 
 

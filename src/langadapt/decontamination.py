@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langadapt.plan import PlannedStage, Planner
     from langadapt.records import Evaluation
 
-VERSION = 1  # raised when an index or a verdict would come out otherwise, so that caches and digests notice
+VERSION = 2  # raised when an index or a verdict would come out otherwise, so that caches and digests notice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -372,11 +372,15 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A model's answer to an item: the decoded prediction, or None when the text could not be decoded."""
+    """A model's answer to an item: the decoded prediction, or None when the text could not be decoded.
+
+    `finished` says whether the model ended it; otherwise it wrote until there was no more room.
+    """
 
     item: Item
     text: str
     prediction: Any | None
+    finished: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,6 +401,7 @@ class Evaluation:
         metrics: metric name to whether higher is better (`generate`).
         max_new_tokens: room for an answer (`generate`).
         one_line: an answer ends with its first line, so generation does too (`generate`).
+        signatures: by metric, how exactly and with which version of what it is computed, for the report (`generate`).
     """
 
     name: str
@@ -412,6 +417,7 @@ class Evaluation:
     metrics: Mapping[str, bool] = field(default_factory=dict)
     max_new_tokens: int = 16
     one_line: bool = True
+    signatures: Callable[[], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,15 @@ from langadapt.corpus.contamination import Index
 from langadapt.corpus.questions import Asked, build
 from langadapt.corpus.words import Words
 from langadapt.recipe import Decontamination
+from langadapt_italian import corpora, evalita, evaluations
 from langadapt_italian.corpora import SAMPLES
-from langadapt_italian.evalita import CORPORA, EVALUATIONS
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "text"
-BY_NAME = {corpus.name: corpus for corpus in CORPORA}
+ASKED = (*evalita.EVALUATIONS, *(e for e in evaluations.EVALUATIONS if "generation-it" in e.suites))
+BY_NAME = {corpus.name: corpus for corpus in (*corpora.CORPORA, *evalita.CORPORA)}
 QUESTIONS = [
     (evaluation.name, item)
-    for evaluation in EVALUATIONS
+    for evaluation in ASKED
     for item in evaluation.items(BY_NAME[evaluation.corpus].sample)
     if isinstance(item, Item)
 ]
@@ -70,15 +71,36 @@ def test_every_planted_question_is_found(index: Index, planted: Callable[[Item],
 
 
 def test_the_training_rows_of_a_task_do_not_match_its_test_set(index: Index) -> None:
-    for corpus in CORPORA:
+    for corpus in evalita.CORPORA:
         for document in corpus.read(corpus.sample):
             if isinstance(document, Document):
                 assert index.leaks(Words.of(document.content)) == [], document.id
 
 
+def test_answers_of_people_are_looked_for(index: Index) -> None:
+    names = {name for name, _ in QUESTIONS if name.endswith("-it")}
+    assert names == {"answers-it", "answers-en-it", "translation-en-it"}
+    for name, item in QUESTIONS:
+        if name in names and len(item.gold.split()) > 15:
+            assert name in {found.evaluation for found in index.leaks(Words.of(f"Prima.\n{item.gold}\nDopo."))}, item.id
+
+
 def test_the_samples_hold_no_question(index: Index) -> None:
     for text in prose():
         assert index.leaks(Words.of(text)) == []
+    trained = ("dialogues", "instructions", "ita-instructions", "parallel", "preferences", "ultrachat", "web-english")
+    for name in trained:
+        for line in (SAMPLES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            assert index.leaks(Words.of("\n".join(strings(json.loads(line))))) == [], line
+
+
+def strings(value: object) -> Iterator[str]:
+    """Every text in a row of whatever layout."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from strings(inner)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real text at hand")

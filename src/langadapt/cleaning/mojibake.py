@@ -18,6 +18,13 @@ _SHOWS = re.compile(r"[\xc2-\xf4][\x80-\xbfŒœŠšŸŽžƒˆ˜–—‘’‚�
 _DAMAGE = re.compile(r"Ã[\x80-\xbfƒ¨©¬²¹]|Â[\xa0-\xbf]|â€|ï»¿|�")
 
 
+def shows(text: str) -> bool:
+    """Whether a text has characters that came of a wrong decoding, be they such that can be repaired or not."""
+    import ftfy
+
+    return bool(_DAMAGE.search(text) or (_SHOWS.search(text) and ftfy.fix_encoding(text) != text))
+
+
 def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Document], Document | str]:
     """Repairs running text and every message.
 

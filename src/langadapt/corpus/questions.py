@@ -221,15 +221,18 @@ class _Common:
 
     grams: Hashes
     labels: Collection[bytes]
+    texts: Collection[bytes]
 
 
 def _common(items: Sequence[_Item], n: int) -> _Common:
-    """What so many questions share that it is the instruction: n-grams, and labels at the start of lines.
+    """What so many questions share that it is the instruction: n-grams, labels at the start of lines, texts that are too
+    short for n-grams.
 
     Material that several questions are about, which is the same in all its words, counts once.
     """
     counted: list[Hashes] = []
     labels: Counter[bytes] = Counter()
+    texts: Counter[bytes] = Counter()
     material: set[bytes] = set()
     for item in items:
         parts = [np.zeros(0, np.uint64)]
@@ -241,9 +244,14 @@ def _common(items: Sequence[_Item], n: int) -> _Common:
                 material.add(key)
         counted.append(np.unique(np.concatenate(parts)))
         labels.update({label for text in item.questions for _, _, label in text.labels})
+        texts.update({t.words.tobytes() for t in item.questions if not t.material and len(t.words) < n})
     hashes, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *counted]), return_counts=True)
     least = _least_common(len(items))
-    return _Common(hashes[counts >= least], {label for label, count in labels.items() if count >= least})
+    return _Common(
+        hashes[counts >= least],
+        {label for label, count in labels.items() if count >= least},
+        {text for text, count in texts.items() if count >= least},
+    )
 
 
 def _least_common(items: int) -> int:
@@ -254,6 +262,8 @@ def _least_common(items: int) -> int:
 
 def _mark(text: _Text, common: _Common, n: int) -> None:
     """Marks the instruction in a text."""
+    if not text.material and text.words.tobytes() in common.texts:
+        text.own[:] = False
     for place in np.flatnonzero(np.isin(grams(text.words, n), common.grams)):
         text.own[place : place + n] = False
     for start, end, label in text.labels:

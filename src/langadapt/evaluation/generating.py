@@ -35,22 +35,25 @@ def ask(
     """
     prompts = [encode(format, item.messages, tokenizer).ids.tolist() for item in items]
     order = sorted(range(len(items)), key=lambda i: len(prompts[i]))
-    texts: dict[int, str] = {}
+    written: dict[int, tuple[str, bool]] = {}
     for start in range(0, len(order), BATCH):
         batch = order[start : start + BATCH]
-        written = _generate(model, tokenizer, [prompts[i] for i in batch], evaluation)
-        texts.update(zip(batch, written, strict=True))
-        advance(len(texts))
+        written.update(zip(batch, _generate(model, tokenizer, [prompts[i] for i in batch], evaluation), strict=True))
+        advance(len(written))
     decode = evaluation.decode or (lambda text: text)
-    return [Answer(item=item, text=texts[i], prediction=decode(texts[i])) for i, item in enumerate(items)]
+    return [
+        Answer(item=item, text=text, prediction=decode(text), finished=finished)
+        for item, (text, finished) in ((item, written[i]) for i, item in enumerate(items))
+    ]
 
 
-def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], evaluation: Evaluation) -> list[str]:
+def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], evaluation: Evaluation) -> list[tuple[str, bool]]:
+    """Texts, and whether each was ended: by the end token or, where one line is asked for, by its end."""
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    written = model.generate(
+    rows = model.generate(
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=evaluation.max_new_tokens,
@@ -61,7 +64,16 @@ def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], evaluation: 
         eos_token_id=tokenizer.eos_token_id,
         stopping_criteria=StoppingCriteriaList([_FirstLine(tokenizer, width)] if evaluation.one_line else []),
     )
-    return [tokenizer.decode(row[width:], skip_special_tokens=True).strip() for row in written]
+    texts = tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
+    ended = (rows[:, width:] == tokenizer.eos_token_id).any(1).tolist()
+    return [
+        (text.strip(), end or (evaluation.one_line and _has_line(text))) for text, end in zip(texts, ended, strict=True)
+    ]
+
+
+def _has_line(text: str) -> bool:
+    """Whether a line that is not empty has come to its end."""
+    return "\n" in text.lstrip()
 
 
 class _FirstLine(StoppingCriteria):  # type: ignore[misc]
@@ -72,4 +84,4 @@ class _FirstLine(StoppingCriteria):  # type: ignore[misc]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         texts = self.tokenizer.batch_decode(input_ids[:, self.width :], skip_special_tokens=True)
-        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+        return torch.tensor([_has_line(text) for text in texts], device=input_ids.device)

@@ -242,6 +242,7 @@ class Line:
     split: str
     metric: str
     higher_is_better: bool
+    human: float | None  # what texts of people get
     n: str
     cells: Mapping[str, Row]
     first: bool  # of its task
@@ -281,6 +282,7 @@ def _line(task: str, split: str, metric: str, cells: dict[str, Row], first: bool
         split=split.replace("_", " "),
         metric=metric,
         higher_is_better=bool(next(iter(cells.values()))["higher_is_better"]),
+        human=next(iter(cells.values())).get("human"),
         n="–".join(number(n) for n in dict.fromkeys((counts[0], counts[-1]))),
         cells=cells,
         first=first,

@@ -250,6 +250,7 @@ def _answer(model: str, item: Row) -> dict[str, Any]:
         "text": shown,
         "cut": len(lines) > LINES or len("\n".join(lines)) > LONGEST,
         "read": None if prediction is None else _text(prediction),
+        "as_it_is": prediction == text,
         "right": prediction is not None and prediction == item["gold"],
     }
 

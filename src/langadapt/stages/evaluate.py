@@ -205,7 +205,7 @@ def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
 STAGE = StageKind(
     name="evaluate",
     description="Measures a model on held-out text, answers and preferences, and on tasks.",
-    version=1,
+    version=2,
     options=EvaluateOptions,
     makes="results",
     plan=plan,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langadapt import Corpus, HubSource
+from langadapt import Corpus, HubSource, translations
+from langadapt_italian import language_confusion
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -142,7 +143,45 @@ PREFERENCES_IT = Corpus(
     sample_licence="CC0-1.0",
 )
 
+# What free text is asked for with: ours alone, because few sets of questions with answers were written in Italian.
+QUESTIONS_IT = Corpus(
+    name="questions-it",
+    language="it",
+    licence="CC0-1.0",
+    description="Everyday questions in Italian with short answers; yours, or the bundled 40.",
+    layout="dolly",
+    where_to_get='write rows {"instruction", "context", "response"}, or copy the bundled samples/questions.jsonl',
+    sample=SAMPLES / "questions.jsonl",
+    sample_licence="CC0-1.0",
+)
+
+QUESTIONS_EN_IT = Corpus(
+    name="questions-en-it",
+    language="it",
+    licence="CC0-1.0",
+    description="Questions in English that ask for an answer in Italian, with short answers; yours, or the bundled 24.",
+    layout="dolly",
+    where_to_get="write rows as in questions-it, the question in `context` and in `instruction` in which language to answer",
+    sample=SAMPLES / "questions-in-english.jsonl",
+    sample_licence="CC0-1.0",
+)
+
+TRANSLATIONS_EN_IT = Corpus(
+    name="translations-en-it",
+    language="it",
+    licence="not stated",
+    description="Parallel sentences as requests to translate from English; yours, or the bundled 24.",
+    read=translations("en", "it", instruction="Traduci in italiano."),
+    where_to_get='bring a JSONL file of {"en", "it"}, or a folder with files like dev.en and dev.it of FLORES-200',
+    sample=SAMPLES / "translations.jsonl",
+    sample_licence="CC0-1.0",
+)
+
 CORPORA = (
+    QUESTIONS_IT,
+    QUESTIONS_EN_IT,
+    TRANSLATIONS_EN_IT,
+    *language_confusion.CORPORA,
     WIZARD_ALPACA_DOLLY_ORCA,
     ORPO_DPO_MIX_40K,
     INSTRUCTIONS_IT_CHAT,

@@ -108,11 +108,13 @@ class Method:
         measure: subject and measure in, items out.
         figures: what follows from items.
         columns: items in, further columns of their rows out.
+        beside: items and the evaluation's name in; by metric, further columns of its row out.
     """
 
     measure: Callable[[Subject, Measure], Items]
     figures: Figures
     columns: Callable[[Sequence[Kept]], Mapping[str, Any]] = lambda items: {}
+    beside: Callable[[Sequence[Kept], str], Mapping[str, Mapping[str, Any]]] = lambda items, name: {}
 
 
 def method(name: str) -> Method:
@@ -127,6 +129,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
         return []
     how = method(measure.method)
     metrics, columns = how.figures.metrics(measure.task), how.columns(made.items)
+    beside = how.beside(made.items, measure.task)
     return [
         {
             "metric": metric,
@@ -137,6 +140,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
             "higher_is_better": metrics[metric][0],
             "unit": metrics[metric][1],
             **columns,
+            **beside.get(metric, {}),
             "limited": made.limited,
         }
         for metric, found in how.figures.intervals(made.items, measure.task).items()

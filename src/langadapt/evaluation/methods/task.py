@@ -59,13 +59,14 @@ def _kept(answer: Answer) -> Kept:
         "gold": item.gold,
         "text": answer.text,
         "prediction": answer.prediction,
+        "finished": answer.finished,
         **({"split": item.split} if item.split else {}),
     }
 
 
 def _answer(kept: Kept) -> Answer:
     item = Item(id=kept["id"], messages=(), gold=kept["gold"])
-    return Answer(item=item, text=kept["text"], prediction=kept["prediction"])
+    return Answer(item=item, text=kept["text"], prediction=kept["prediction"], finished=kept["finished"])
 
 
 def _scorer(name: str) -> Score:
@@ -87,9 +88,35 @@ def _known(name: str) -> Evaluation:
 
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
-    """How many answers could not be read, and the split where it depends on the files at hand."""
+    """How many answers could not be read, how long they are, and the split where it depends on the files at hand."""
     split = items[0].get("split", "")
-    return {"undecoded": sum(i["prediction"] is None for i in items), **({"split": split} if split else {})}
+    return {
+        "undecoded": sum(i["prediction"] is None for i in items),
+        "characters": sum(len(i["text"]) for i in items) / len(items),
+        **({"split": split} if split else {}),
+    }
 
 
-METHOD = Method(measure=measure, figures=Scores(score=_scorer, of=_metrics, read=_answer), columns=columns)
+def beside(items: Sequence[Kept], name: str) -> Mapping[str, Mapping[str, Any]]:
+    """How exactly a metric is computed, or, where gold answers are texts that people wrote, what these get."""
+    evaluation = _known(name)
+    signatures = evaluation.signatures() if evaluation.signatures else {}
+    human = {} if evaluation.decode else _human(items, name)
+    return {
+        **{metric: {"human": value} for metric, value in human.items()},
+        **{metric: {"signature": signature} for metric, signature in signatures.items()},
+    }
+
+
+def _human(items: Sequence[Kept], name: str) -> Mapping[str, float]:
+    answered = [item for item in items if item["gold"] and isinstance(item["gold"], str)]
+    people = [replace(_answer(i), text=i["gold"], prediction=i["gold"], finished=True) for i in answered]
+    return _scorer(name)(people) if people else {}
+
+
+METHOD = Method(
+    measure=measure,
+    figures=Scores(score=_scorer, of=_metrics, read=_answer),
+    columns=columns,
+    beside=beside,
+)
