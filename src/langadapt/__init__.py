@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from langadapt.likelihood import score_parity, score_stereotypes
 from langadapt.pieces import KnownPieces, piecewise
 from langadapt.records import (
     Answer,
@@ -92,6 +93,8 @@ __all__ = [
     "UserError",
     "hookimpl",
     "piecewise",
+    "score_parity",
+    "score_stereotypes",
 ]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langadapt import artifacts
-from langadapt.evaluation import ENOUGH
+from langadapt.evaluation import ENOUGH, arrow
 from langadapt.evaluation.preferences import METRICS
 from langadapt.plugins import registry
 from langadapt.recipe import BASE
@@ -89,7 +89,7 @@ def name(label: str) -> str:
     return Path(label).name if label.startswith(("/", "~")) else label
 
 
-FILTERS = (number, percent, size, duration, name)  # of both templates
+FILTERS = (number, percent, size, duration, name, arrow)  # of both templates
 
 
 def change(row: Row) -> str:
@@ -122,7 +122,7 @@ def _minus(text: str) -> str:
 
 def tone(row: Row) -> Tone:
     """Whether a row is surely better or worse than the base model's, or not surely, or has too few items to say."""
-    if row.get("change") is None:
+    if row.get("change") is None or row["higher_is_better"] is None:
         return ""
     low, high = row.get("change_ci_low"), row.get("change_ci_high")
     if low is None or high is None or not (low > 0 or high < 0):
@@ -236,7 +236,7 @@ def tallies(plan: Plan, rows: Sequence[Row]) -> list[Tally]:
 
 
 def _tally(model: str, rows: Sequence[Row]) -> Tally:
-    asked = {(r["suite"], r["task"]): (r["n"], r.get("undecoded") or 0) for r in rows}
+    asked = {(r["suite"], r["task"]): (r["n"], r["undecoded"]) for r in rows if r.get("undecoded") is not None}
     tones = [tone(r) for r in rows]
     return Tally(
         model=model,
@@ -258,7 +258,7 @@ class Line:
     task: str
     split: str
     metric: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     n: str
     cells: Mapping[str, Row]
     first: bool  # of its task
@@ -297,7 +297,7 @@ def _line(task: str, split: str, metric: str, cells: dict[str, Row], first: bool
         task=task,
         split=split.replace("_", " "),
         metric=metric,
-        higher_is_better=bool(next(iter(cells.values()))["higher_is_better"]),
+        higher_is_better=next(iter(cells.values()))["higher_is_better"],
         n="–".join(number(n) for n in dict.fromkeys((counts[0], counts[-1]))),
         cells=cells,
         first=first,

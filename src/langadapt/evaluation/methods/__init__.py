@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langadapt.recipe import EvaluationTable
     from langadapt.records import Document, Evaluation, PromptFormat
 
-Name = Literal["text", "answers", "preferences", "task"]
+Name = Literal["text", "answers", "preferences", "task", "choose"]
 Kept = Mapping[str, Any]  # an item as `items.jsonl` keeps it: `id`, and what the method's figures are made of
 
 SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
@@ -110,14 +110,15 @@ class Method:
         figures: items of one model and the evaluation's name in; every value with its interval by metric out.
         changes: items of two models in the same order, and the evaluation's name, in; how far each metric moved from the
             first to the second, with its interval, out. It is relative for bits per byte and a difference otherwise.
-        metrics: the evaluation's name in; by metric, whether higher is better, and the unit, out.
+        metrics: the evaluation's name in; by metric, whether higher is better (None where neither is), and the unit,
+            out.
         columns: items in, further columns of their rows out.
     """
 
     measure: Callable[[Subject, Measure], Items]
     figures: Callable[[Sequence[Kept], str], Mapping[str, Interval]]
     changes: Callable[[Sequence[Kept], Sequence[Kept], str], Mapping[str, Interval]]
-    metrics: Callable[[str], Mapping[str, tuple[bool, str]]]
+    metrics: Callable[[str], Mapping[str, tuple[bool | None, str]]]
     columns: Callable[[Sequence[Kept]], Mapping[str, Any]] = lambda items: {}
 
 

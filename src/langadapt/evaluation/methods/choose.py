@@ -1,0 +1,87 @@
+"""Items with choices: how likely a model finds each of them, and what that is worth; see `langadapt.likelihood`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langadapt.evaluation.choosing import encode_choices, log_likelihoods
+from langadapt.evaluation.methods import Items, Kept, Measure, Method, Subject
+from langadapt.evaluation.methods.task import questions
+from langadapt.evaluation.statistics import Interval, paired_difference, resampled
+from langadapt.likelihood import METRICS, UNITS, outcome, summary
+from langadapt.plugins import registry
+from langadapt.records import Answer, Item
+
+Score = Callable[[Sequence[Any]], dict[str, float]]
+NO_CHOICES = "no choices, or an empty one"
+
+
+def measure(subject: Subject, measure: Measure) -> Items:
+    """The log-likelihood of every choice of every item."""
+    asked, limited = questions(subject, measure)
+    items = [item for item in asked if item.choices and all(item.choices)]
+    if len(items) < len(asked):
+        subject.skip(measure, NO_CHOICES, len(asked) - len(items))
+    format = subject.prompts[measure.prompt] if measure.prompt else None
+    sequences = [s for item in items for s in encode_choices(item, subject.tokenizer, format)]
+    scores = iter(log_likelihoods(subject.model, sequences, lambda done: subject.go_on(measure)))
+    return Items(items=[_kept(item, [next(scores) for _ in item.choices]) for item in items], limited=limited)
+
+
+def _kept(item: Item, logprobs: list[float]) -> Kept:
+    likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
+    return {
+        "id": item.id,
+        "asked": "\n".join(part for m in item.messages for part in (m.content, m.context) if part),
+        "choices": list(item.choices),
+        "gold": item.gold,
+        "text": item.choices[likeliest],
+        "prediction": likeliest,
+        "logprobs": logprobs,
+        **({"split": item.split} if item.split else {}),
+    }
+
+
+def _answer(kept: Kept) -> Answer:
+    item = Item(id=kept["id"], messages=(), gold=kept["gold"], choices=tuple(kept["choices"]))
+    return Answer(item=item, text=kept["text"], prediction=kept["prediction"], logprobs=tuple(kept["logprobs"]))
+
+
+def _scored(name: str, *runs: Sequence[Kept]) -> tuple[Score, list[list[Any]]]:
+    """A scorer, and items as it takes them: answers, or without a scorer of its own the evaluation's outcomes.
+
+    Outcomes are taken once, because a bootstrap scores the same items hundreds of times.
+    """
+    answers = [[_answer(item) for item in items] for items in runs]
+    score = registry().evaluations[name].score
+    if score is None:
+        return summary, [[outcome(answer) for answer in run] for run in answers]
+    return lambda some: dict(score(some)), answers
+
+
+def figures(items: Sequence[Kept], name: str) -> Mapping[str, Interval]:
+    """Every value of the evaluation's scorer; accuracy and calibration where it has none."""
+    score, (found,) = _scored(name, items)
+    return resampled(score, found)
+
+
+def changes(before: Sequence[Kept], after: Sequence[Kept], name: str) -> Mapping[str, Interval]:
+    """How far the values moved."""
+    score, (first, second) = _scored(name, before, after)
+    return paired_difference(score, first, second)
+
+
+def metrics(name: str) -> Mapping[str, tuple[bool | None, str]]:
+    """The evaluation's own metrics, or those of multiple choice."""
+    named = registry().evaluations[name].metrics or METRICS
+    return {metric: (higher, UNITS.get(metric, "")) for metric, higher in named.items()}
+
+
+def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
+    """The split, where it depends on the files at hand."""
+    split = items[0].get("split", "")
+    return {"split": split} if split else {}
+
+
+METHOD = Method(measure=measure, figures=figures, changes=changes, metrics=metrics, columns=columns)
