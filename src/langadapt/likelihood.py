@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         right: 1 where the gold choice is the likeliest, and where several are, the share that is its.
-        right_by_characters: the same after division by each choice's characters.
+        right_by_characters: the same after division by each choice's characters, without blanks around it.
         right_by_bytes: the same by its bytes of UTF-8.
         confidence: probability of the likeliest choice among the choices.
         brier: squared distance of the probabilities from the truth, over all choices, in [0, 2].
@@ -51,8 +51,8 @@ def outcome(answer: Answer) -> Outcome:
     chances = [math.exp(value) for value in logs]
     return Outcome(
         right=_right(scores, gold),
-        right_by_characters=_right([s / max(len(c), 1) for s, c in zip(scores, choices, strict=True)], gold),
-        right_by_bytes=_right([s / max(len(c.encode()), 1) for s, c in zip(scores, choices, strict=True)], gold),
+        right_by_characters=_right(_per(scores, [len(c.strip()) for c in choices]), gold),
+        right_by_bytes=_right(_per(scores, [len(c.strip().encode()) for c in choices]), gold),
         confidence=max(chances),
         brier=math.fsum((p - (place == gold)) ** 2 for place, p in enumerate(chances)),
         nll=-logs[gold],
@@ -117,6 +117,10 @@ def log_probabilities(scores: Sequence[float]) -> list[float]:
     most = max(scores)
     total = math.log(math.fsum(math.exp(score - most) for score in scores))
     return [score - most - total for score in scores]
+
+
+def _per(scores: Sequence[float], sizes: Sequence[int]) -> list[float]:
+    return [score / max(size, 1) for score, size in zip(scores, sizes, strict=True)]
 
 
 def _right(scores: Sequence[float], gold: int) -> float:
