@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from langadapt.likelihood import score_parity, score_stereotypes
 from langadapt.pieces import KnownPieces, piecewise
 from langadapt.records import (
     Answer,
@@ -99,6 +100,8 @@ __all__ = [
     "free_text",
     "hookimpl",
     "piecewise",
+    "score_parity",
+    "score_stereotypes",
     "translations",
 ]
 

@@ -113,7 +113,7 @@ class Input:
 
     def in_the_way(self, evaluation: Evaluation) -> str:
         """Why an evaluation cannot read it; items are read from files that are at hand, never from the hub."""
-        if evaluation.method == "generate" and self.where == "hub":
+        if evaluation.items and self.where == "hub":
             return f'its items are read from a copy; say where it lies: [data] "{self.label}" = "FOLDER"'
         return self.problem
 
@@ -233,7 +233,8 @@ def find_input(
 ) -> Input:
     """Where the documents of a corpus entry come from.
 
-    The user's own path comes first, then `[data]`, then in a rehearsal the bundled sample, then the hub.
+    The user's own path comes first, then `[data]`, then in a rehearsal the bundled sample, then the hub. A sample that is
+    the whole corpus is as good as a copy.
 
     Args:
         ref: the entry, of a name or a path.
@@ -259,6 +260,8 @@ def find_input(
     if rehearsal and record.sample is not None:
         made.licence = record.sample_licence or record.licence
         return _local(made, str(record.sample), where="sample")
+    if record.sample is not None and record.bundled:
+        return _local(made, str(record.sample))
     if record.source is not None and not rehearsal:
         made.where = "hub"
         made.fingerprint = pinned.get(record.source.repo_id, "")

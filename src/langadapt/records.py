@@ -155,6 +155,7 @@ class Corpus:
         documents: how many there are, when that is known; for the plan.
         bytes: UTF-8 bytes of text, when that is known; for the plan.
         sample: a bundled file or folder in the same layout, for rehearsals and tests.
+        bundled: whether the sample is all there is, so that real runs read it too.
         sample_licence: licence of the sample.
         sample_language: BCP-47 tag of the sample, where it is in another language than the corpus.
         filters: cleaning steps that every reading of this corpus applies, by name.
@@ -173,6 +174,7 @@ class Corpus:
     documents: int | None = None
     bytes: int | None = None
     sample: Path | None = None
+    bundled: bool = False
     sample_licence: str = ""
     sample_language: str = ""
     filters: tuple[str, ...] = ()
@@ -359,28 +361,32 @@ class Item:
     Attributes:
         id: says where it is from; unique in the evaluation.
         messages: what the model is asked.
-        gold: what `score` compares with.
+        gold: what `score` compares with; of `choices`, the place of the right one.
         split: which part of the data it is from, where that depends on the files at hand; "" for what the evaluation
             says.
+        choices: texts whose likelihood is compared (`choose`).
     """
 
     id: str
     messages: tuple[Message, ...]
     gold: Any
     split: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """A model's answer to an item: the decoded prediction, or None when the text could not be decoded.
 
-    `finished` says whether the model ended it; otherwise it wrote until there was no more room.
+    `finished` says whether the model ended it; otherwise it wrote until there was no more room. `logprobs` are the
+    log-likelihoods of the item's choices in nats; the prediction is then the place of the likeliest.
     """
 
     item: Item
     text: str
     prediction: Any | None
     finished: bool = True
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,15 +399,18 @@ class Evaluation:
         description: one sentence.
         corpus: the corpus that it reads; its licence and where to get it hold here too.
         suites: suites that it belongs to.
-        method: `bits_per_byte` scores the corpus's text; `generate` asks the items and scores the answers.
+        method: `bits_per_byte` scores the corpus's text; `generate` asks the items and scores the answers; `choose`
+            compares the likelihood of each item's choices.
         split: which part of the data, for the report.
-        items: folder or file in, items and rejects out (`generate`).
+        items: folder or file in, items and rejects out (`generate`, `choose`).
         decode: whatever text a model wrote in; a prediction out, or None when there is none in it (`generate`).
-        score: answers in, value per metric out; must take any non-empty list (`generate`).
-        metrics: metric name to whether higher is better (`generate`).
+        score: answers in, value per metric out; must take any non-empty list (`generate`; `choose`, where None gives
+            accuracy and calibration).
+        metrics: metric name to whether higher is better, None where neither is; what `score` gives.
         max_new_tokens: room for an answer (`generate`).
         one_line: an answer ends with its first line, so generation does too (`generate`).
         signatures: by metric, how exactly and with which version of what it is computed, for the report (`generate`).
+        bare: messages and choice are one running text without a prompt format around it (`choose`).
     """
 
     name: str
@@ -409,15 +418,16 @@ class Evaluation:
     description: str
     corpus: str
     suites: tuple[str, ...] = ()
-    method: Literal["bits_per_byte", "generate"] = "generate"
+    method: Literal["bits_per_byte", "generate", "choose"] = "generate"
     split: str = "test"
     items: Callable[[Path], Iterable[Item | Rejected]] | None = None
     decode: Callable[[str], Any | None] | None = None
     score: Callable[[Sequence[Answer]], Mapping[str, float]] | None = None
-    metrics: Mapping[str, bool] = field(default_factory=dict)
+    metrics: Mapping[str, bool | None] = field(default_factory=dict)
     max_new_tokens: int = 16
     one_line: bool = True
     signatures: Callable[[], Mapping[str, str]] | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

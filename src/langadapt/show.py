@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langadapt import compute, preparation, submit
+from langadapt.evaluation import arrow
 from langadapt.evaluation.verdicts import tone
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def submitted(plan: Plan, jobs: list[submit.Job], console: Console) -> None:
 
 def _label(row: dict[str, Any]) -> str:
     names = {"bits_per_byte": "bits/byte", "answer_bits_per_byte": "bits/byte of answers"}
-    return f"{row['task']}\n{names.get(row['metric'], row['metric'])} {'↑' if row['higher_is_better'] else '↓'}"
+    return f"{row['task']}\n{names.get(row['metric'], row['metric'])} {arrow(row['higher_is_better'])}"
 
 
 def _inputs(plan: Plan, console: Console) -> None:

@@ -183,15 +183,27 @@ def _read(found: Iterable[Item | Document | Rejected]) -> list[_Item]:
             hashes = Words.of(record.content).hashes
             item = _Item(record.id, [_Text(hashes, np.ones(len(hashes), np.bool_))])
         else:
-            parts = [(part, part is m.context) for m in record.messages for part in (m.content, m.context)]
-            answers = [record.gold] if isinstance(record.gold, str) else []
-            questions = [text for text in (_text(*part) for part in parts) if len(text.words)]
-            item = _Item(record.id, questions, [_text(part) for part in answers])
+            questions = [text for text in (_text(*part) for part in _questions(record)) if len(text.words)]
+            item = _Item(record.id, questions, [_text(part) for part in _answers(record)])
         key = b"".join(text.words.tobytes() for text in item.questions)
         if key and key not in seen:
             seen.add(key)
             made.append(item)
     return made
+
+
+def _questions(item: Item) -> list[tuple[str, bool]]:
+    """Texts of an item, and whether each is material; where nothing is asked, the choices are what there is to know."""
+    parts = [(part, part is m.context) for m in item.messages for part in (m.content, m.context)]
+    return parts or [(choice, False) for choice in item.choices]
+
+
+def _answers(item: Item) -> list[str]:
+    """The right answer, where it is a text."""
+    if not item.choices:
+        return [item.gold] if isinstance(item.gold, str) else []
+    chosen = isinstance(item.gold, int) and 0 <= item.gold < len(item.choices)
+    return [item.choices[item.gold]] if chosen else []
 
 
 def _text(text: str, material: bool = False) -> _Text:

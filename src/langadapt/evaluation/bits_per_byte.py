@@ -72,7 +72,7 @@ def _target_losses(model: Any, inputs: torch.Tensor, targets: torch.Tensor) -> t
 def score_text(model: Any, tokenizer: Any, text: str, *, length: int = LENGTH, stride: int = STRIDE) -> Scored:
     """Score running text."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    nll = math.fsum(score_ids(model, ids, _start(tokenizer), length=length, stride=stride))
+    nll = math.fsum(score_ids(model, ids, start_of(tokenizer), length=length, stride=stride))
     return Scored(nll, len(text.encode("utf-8")), len(ids))
 
 
@@ -96,5 +96,6 @@ def reversible(tokenizer: Any, text: str) -> bool:
     return bool(tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() == text.strip())
 
 
-def _start(tokenizer: Any) -> int:
+def start_of(tokenizer: Any) -> int:
+    """The token before a text's first: BOS, or EOS where a tokenizer has none."""
     return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)

@@ -14,6 +14,9 @@ from langadapt.evaluation import statistics
 from langadapt.evaluation.statistics import Change, Interval, Score
 
 Kept = Mapping[str, Any]  # an item as `items.jsonl` keeps it
+Metrics = Mapping[
+    str, tuple[bool | None, str]
+]  # by name: whether higher is better (None where neither is), and the unit
 Runs = Sequence[Sequence[Kept]]  # items of each run of a recipe with several seeds, in the same order; or of one run
 
 
@@ -23,8 +26,8 @@ class Figures(Protocol):
     Items that say of what `cluster` they are (one passage, one word) are resampled and swapped with the others of it.
     """
 
-    def metrics(self, name: str) -> Mapping[str, tuple[bool, str]]:
-        """By metric, whether higher is better, and the unit."""
+    def metrics(self, name: str) -> Metrics:
+        """What comes out, by name."""
 
     def values(self, items: Sequence[Kept], name: str) -> dict[str, float]:
         """What one model scores, by metric."""
@@ -48,7 +51,7 @@ class BitsPerByte:
 
     metric: str
 
-    def metrics(self, name: str) -> Mapping[str, tuple[bool, str]]:
+    def metrics(self, name: str) -> Metrics:
         return {self.metric: (False, "bits/byte")}
 
     def values(self, items: Sequence[Kept], name: str) -> dict[str, float]:
@@ -71,29 +74,31 @@ class Scores:
 
     Attributes:
         score: the evaluation's name in; its scorer out, a function from any non-empty list of items to values by metric.
-        of: the evaluation's name in; its metrics out, see `Figures.metrics`.
-        read: an item as the scorer takes it.
+        of: the evaluation's name in; its metrics out.
+        read: the evaluation's name in; how an item is read for its scorer out. It is done once, and resamples are scored
+            hundreds of times.
     """
 
     score: Callable[[str], Score]
-    of: Callable[[str], Mapping[str, tuple[bool, str]]]
-    read: Callable[[Kept], Any] = dict
+    of: Callable[[str], Metrics]
+    read: Callable[[str], Callable[[Kept], Any]] = lambda name: dict
 
-    def metrics(self, name: str) -> Mapping[str, tuple[bool, str]]:
+    def metrics(self, name: str) -> Metrics:
         return self.of(name)
 
     def values(self, items: Sequence[Kept], name: str) -> dict[str, float]:
-        return self.score(name)([self.read(item) for item in items])
+        return self.score(name)(self._read(items, name))
 
     def intervals(self, items: Sequence[Kept], name: str) -> dict[str, Interval]:
-        return statistics.resampled(self.score(name), [self.read(item) for item in items], clusters=_clusters(items))
+        return statistics.resampled(self.score(name), self._read(items, name), clusters=_clusters(items))
 
     def changes(self, before: Runs, after: Runs, name: str) -> dict[str, Change]:
-        first, second = (
-            list(zip(*([self.read(item) for item in run] for run in side), strict=True)) for side in (before, after)
-        )
+        first, second = (list(zip(*(self._read(run, name) for run in side), strict=True)) for side in (before, after))
         mean = _over_runs(self.score(name))
         return statistics.paired_difference(mean, first, second, clusters=_clusters(before[0]))
+
+    def _read(self, items: Sequence[Kept], name: str) -> list[Any]:
+        return list(map(self.read(name), items))
 
 
 def _bits(items: Sequence[Kept]) -> list[float]:

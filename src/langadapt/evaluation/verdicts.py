@@ -24,7 +24,7 @@ def tone(row: Mapping[str, Any]) -> Tone:
 
     Sure is what the adjusted test finds and the interval has no zero in.
     """
-    if row.get("change") is None:
+    if row.get("change") is None or row["higher_is_better"] is None:
         return ""
     low, high, p_value = (row.get(key) for key in ("change_ci_low", "change_ci_high", "p_adjusted"))
     if low is None or high is None or not (low > 0 or high < 0):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
-from langadapt.evaluation import ENOUGH
+from langadapt.evaluation import ENOUGH, arrow
 from langadapt.evaluation.preferences import METRICS
 from langadapt.evaluation.verdicts import LEVEL, Tone
 from langadapt.evaluation.verdicts import VERDICTS as VERDICTS  # which page and card ask of this module
@@ -84,7 +84,7 @@ def name(label: str) -> str:
     return Path(label).name if label.startswith(("/", "~")) else label
 
 
-FILTERS = (number, percent, size, duration, name)  # of both templates
+FILTERS = (number, percent, size, duration, name, arrow)  # of both templates
 
 
 def change(row: Row) -> str:
@@ -219,7 +219,7 @@ def tallies(plan: Plan, rows: Sequence[Row]) -> list[Tally]:
 
 
 def _tally(model: str, rows: Sequence[Row]) -> Tally:
-    asked = {(r["suite"], r["task"]): (r["n"], r.get("undecoded") or 0) for r in rows}
+    asked = {(r["suite"], r["task"]): (r["n"], r["undecoded"]) for r in rows if r.get("undecoded") is not None}
     tones = [tone(r) for r in rows]
     return Tally(
         model=model,
@@ -241,7 +241,7 @@ class Line:
     task: str
     split: str
     metric: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     human: float | None  # what texts of people get
     n: str
     cells: Mapping[str, Row]
@@ -281,7 +281,7 @@ def _line(task: str, split: str, metric: str, cells: dict[str, Row], first: bool
         task=task,
         split=split.replace("_", " "),
         metric=metric,
-        higher_is_better=bool(next(iter(cells.values()))["higher_is_better"]),
+        higher_is_better=next(iter(cells.values()))["higher_is_better"],
         human=next(iter(cells.values())).get("human"),
         n="–".join(number(n) for n in dict.fromkeys((counts[0], counts[-1]))),
         cells=cells,

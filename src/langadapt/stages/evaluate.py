@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from langadapt.run import StageContext, StageResult
 
 HELD_OUT = "held-out"  # the suite of what the recipe's own corpora keep back
+METHODS: dict[str, methods.Name] = {"bits_per_byte": "text", "generate": "task", "choose": "choose"}  # of evaluations
 
 
 class EvaluateOptions(StageOptions):
@@ -91,14 +92,14 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
         suite = next((s for s in suites if s == evaluation.name or s in evaluation.suites), None)
         if suite is not None:
             ref = CorpusRef(name=evaluation.corpus, held_out=0)
-            text = evaluation.method == "bits_per_byte"
+            unframed = evaluation.bare or evaluation.method == "bits_per_byte"
             yield Measure(
-                method="text" if text else "task",
+                method=METHODS[evaluation.method],
                 task=evaluation.name,
                 suite=suite,
                 split=evaluation.split,
                 input=planner.input(ref),
-                prompt="" if text else language.prompts.get("sft", "chatml"),
+                prompt="" if unframed else language.prompts.get("sft", "chatml"),
                 evaluation=evaluation,
             )
 
@@ -115,7 +116,12 @@ def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -
 
     def asked(measure: Measure) -> bool:
         of = measure.evaluation.corpus if measure.evaluation else ""
-        return measure.method != "task" or stage.parent == BASE or of in corpora or of.partition("/")[0] in corpora
+        return (
+            measure.method not in ("task", "choose")
+            or stage.parent == BASE
+            or of in corpora
+            or of.partition("/")[0] in corpora
+        )
 
     kept = [m for m in measures if asked(m)]
     if len(kept) < len(measures):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from langadapt import Corpus, Evaluation, Filter, Language, PromptFormat, RecipeSource, hookimpl
-from langadapt_italian import cleaning, corpora, evalita, evaluations, language, prompts, recipes, spelling
+from langadapt_italian import choosing, cleaning, corpora, evalita, evaluations, language, prompts, recipes, spelling
 
 
 @hookimpl
@@ -16,8 +16,8 @@ def langadapt_languages() -> Iterable[Language]:
 
 @hookimpl
 def langadapt_corpora() -> Iterable[Corpus]:
-    """Web text, English replay, dialogues, instructions, and the training sets of EVALITA 2023."""
-    return (*corpora.CORPORA, *evalita.CORPORA)
+    """Web text, English replay, dialogues, instructions, the training sets of EVALITA 2023, and what is only measured."""
+    return (*corpora.CORPORA, *evalita.CORPORA, *choosing.CORPORA)
 
 
 @hookimpl
@@ -34,8 +34,8 @@ def langadapt_prompts() -> Iterable[PromptFormat]:
 
 @hookimpl
 def langadapt_evaluations() -> Iterable[Evaluation]:
-    """Bits per byte in English, and the EVALITA 2023 tasks."""
-    return (*evaluations.EVALUATIONS, *evalita.EVALUATIONS)
+    """Bits per byte in English, the EVALITA 2023 tasks, and what is measured by likelihood."""
+    return (*evaluations.EVALUATIONS, *evalita.EVALUATIONS, *choosing.EVALUATIONS)
 
 
 @hookimpl

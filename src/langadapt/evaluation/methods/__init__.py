@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langadapt.recipe import EvaluationTable
     from langadapt.records import Document, Evaluation, PromptFormat
 
-Name = Literal["text", "answers", "preferences", "task"]
+Name = Literal["text", "answers", "preferences", "task", "choose"]
 
 SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
 

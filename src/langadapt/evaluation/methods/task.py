@@ -8,7 +8,7 @@ from typing import Any
 
 from langadapt.artifacts import digest
 from langadapt.errors import UserError
-from langadapt.evaluation.figures import Kept, Scores
+from langadapt.evaluation.figures import Kept, Metrics, Scores
 from langadapt.evaluation.generating import ask
 from langadapt.evaluation.methods import SMALL, Items, Measure, Method, Subject
 from langadapt.evaluation.statistics import Score
@@ -70,16 +70,20 @@ def _answer(kept: Kept) -> Answer:
 
 
 def _scorer(name: str) -> Score:
-    score = _known(name).score
+    score = known(name).score
     assert score
     return lambda answers: dict(score(answers))
 
 
-def _metrics(name: str) -> Mapping[str, tuple[bool, str]]:
-    return {metric: (higher, "") for metric, higher in _known(name).metrics.items()}
+def _metrics(name: str) -> Metrics:
+    return {metric: (higher, "") for metric, higher in known(name).metrics.items()}
 
 
-def _known(name: str) -> Evaluation:
+def known(name: str) -> Evaluation:
+    """
+    Raises:
+        UserError: no plugin that is installed offers it.
+    """
     known = registry().evaluations
     if name not in known:
         raise UserError(f"no plugin that is installed here scores {name}")
@@ -99,7 +103,7 @@ def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
 
 def beside(items: Sequence[Kept], name: str) -> Mapping[str, Mapping[str, Any]]:
     """How exactly a metric is computed, or, where gold answers are texts that people wrote, what these get."""
-    evaluation = _known(name)
+    evaluation = known(name)
     signatures = evaluation.signatures() if evaluation.signatures else {}
     human = {} if evaluation.decode else _human(items, name)
     return {
@@ -116,7 +120,7 @@ def _human(items: Sequence[Kept], name: str) -> Mapping[str, float]:
 
 METHOD = Method(
     measure=measure,
-    figures=Scores(score=_scorer, of=_metrics, read=_answer),
+    figures=Scores(score=_scorer, of=_metrics, read=lambda name: _answer),
     columns=columns,
     beside=beside,
 )
