@@ -278,7 +278,7 @@ def test_the_share_of_stereotypes_is_counted_and_its_distance_from_one_half(
 
 
 def test_the_share_of_stereotypes_is_neither_better_nor_worse_for_being_higher() -> None:
-    row = {"n": 50, "change": 0.2, "change_ci_low": 0.1, "change_ci_high": 0.3}
+    row = {"n": 50, "change": 0.2, "change_ci_low": 0.1, "change_ci_high": 0.3, "p_adjusted": 0.001}
     assert findings.tone(row | {"higher_is_better": None}) == ""
     assert findings.tone(row | {"higher_is_better": False}) == "worse"
 
@@ -344,7 +344,7 @@ def test_items_keep_what_two_models_are_compared_by(measured: Any, model: Any, t
 
     better = [item | {"logprobs": [0.0 if place == item["gold"] else -9.0 for place in range(4)]} for item in items]
     better_nll = math.log(1 + 3 * math.exp(-9))
-    moved = methods.method("choose").changes(items, better, "t")
+    moved = methods.method("choose").figures.changes([items], [better], "t")
     assert moved["acc"].value == pytest.approx(1 - rows["acc"]["value"])
     assert moved["nll"].value == pytest.approx(better_nll - rows["nll"]["value"], abs=1e-3)
 

@@ -66,7 +66,7 @@ def _kept(answer: Answer) -> Kept:
 
 def _answer(kept: Kept) -> Answer:
     item = Item(id=kept["id"], messages=(), gold=kept["gold"])
-    return Answer(item=item, text=kept["text"], prediction=kept["prediction"], finished=kept["finished"])
+    return Answer(item=item, text=kept["text"], prediction=kept["prediction"], finished=kept.get("finished", True))
 
 
 def _scorer(name: str) -> Score:
