@@ -19,11 +19,12 @@ from langadapt.errors import Interrupted
 
 if TYPE_CHECKING:
     from langadapt.evaluation.statistics import Interval
+    from langadapt.harness import HarnessTask
     from langadapt.inputs import Input
     from langadapt.recipe import EvaluationTable
     from langadapt.records import Document, Evaluation, PromptFormat
 
-Name = Literal["text", "answers", "preferences", "task"]
+Name = Literal["text", "answers", "preferences", "task", "lm_eval"]
 Kept = Mapping[str, Any]  # an item as `items.jsonl` keeps it: `id`, and what the method's figures are made of
 
 SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
@@ -41,7 +42,8 @@ class Measure:
         input: the data.
         prompt: name of the prompt format; "" where nothing is asked.
         system_prompt: in the place of the format's own.
-        evaluation: the plugin's record; None for what a recipe's own corpora keep back.
+        evaluation: the plugin's record; None for what a recipe's own corpora keep back, and for the harness's tasks.
+        harness: the task of lm-evaluation-harness (`lm_eval`).
     """
 
     method: Name
@@ -52,6 +54,7 @@ class Measure:
     prompt: str = ""
     system_prompt: str = ""
     evaluation: Evaluation | None = None
+    harness: HarnessTask | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +113,14 @@ class Method:
         figures: items of one model and the evaluation's name in; every value with its interval by metric out.
         changes: items of two models in the same order, and the evaluation's name, in; how far each metric moved from the
             first to the second, with its interval, out. It is relative for bits per byte and a difference otherwise.
-        metrics: the evaluation's name in; by metric, whether higher is better, and the unit, out.
+        metrics: items and the evaluation's name in; by metric, whether higher is better, and the unit, out.
         columns: items in, further columns of their rows out.
     """
 
     measure: Callable[[Subject, Measure], Items]
     figures: Callable[[Sequence[Kept], str], Mapping[str, Interval]]
     changes: Callable[[Sequence[Kept], Sequence[Kept], str], Mapping[str, Interval]]
-    metrics: Callable[[str], Mapping[str, tuple[bool, str]]]
+    metrics: Callable[[Sequence[Kept], str], Mapping[str, tuple[bool, str]]]
     columns: Callable[[Sequence[Kept]], Mapping[str, Any]] = lambda items: {}
 
 
@@ -132,7 +135,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
     if not made.items:
         return []
     how = method(measure.method)
-    metrics, columns = how.metrics(measure.task), how.columns(made.items)
+    metrics, columns = how.metrics(made.items, measure.task), how.columns(made.items)
     return [
         {
             "metric": metric,

@@ -27,6 +27,6 @@ METHOD = Method(
     measure=measure,
     figures=lambda items, name: {METRIC: bits(items)},
     changes=lambda before, after, name: {METRIC: change(before, after)},
-    metrics=lambda name: {METRIC: (False, "bits/byte")},
+    metrics=lambda items, name: {METRIC: (False, "bits/byte")},
     columns=columns,
 )

@@ -40,5 +40,5 @@ METHOD = Method(
     measure=measure,
     figures=lambda items, name: resampled(score_preferences, items),
     changes=lambda before, after, name: paired_difference(score_preferences, before, after),
-    metrics=lambda name: METRICS,
+    metrics=lambda items, name: METRICS,
 )

@@ -94,6 +94,6 @@ METHOD = Method(
     measure=measure,
     figures=figures,
     changes=changes,
-    metrics=lambda name: {m: (higher, "") for m, higher in registry().evaluations[name].metrics.items()},
+    metrics=lambda items, name: {m: (higher, "") for m, higher in registry().evaluations[name].metrics.items()},
     columns=columns,
 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langadapt.evaluation.bits_per_byte import Scored, reversible, score_text
+from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE, Scored, reversible, score_text
 from langadapt.evaluation.methods import Items, Kept, Measure, Method, Subject, documents
 from langadapt.evaluation.statistics import Interval, ratio_of_totals, relative_change
 
@@ -42,14 +42,15 @@ def change(before: Sequence[Kept], after: Sequence[Kept]) -> Interval:
 
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
-    """How much was scored."""
-    return {unit: sum(item[unit] for item in items) for unit in ("bytes", "tokens")}
+    """How much was scored, in which windows."""
+    scored = {unit: sum(item[unit] for item in items) for unit in ("bytes", "tokens")}
+    return {**scored, "window": LENGTH, "stride": STRIDE}
 
 
 METHOD = Method(
     measure=measure,
     figures=lambda items, name: {METRIC: bits(items)},
     changes=lambda before, after, name: {METRIC: change(before, after)},
-    metrics=lambda name: {METRIC: (False, "bits/byte")},
+    metrics=lambda items, name: {METRIC: (False, "bits/byte")},
     columns=columns,
 )
