@@ -225,7 +225,7 @@ def item(number: int, *, aggregation: str = lm_eval.MEAN, **values: Any) -> dict
 def test_values_are_means_with_intervals_and_a_model_compared_with_itself_has_not_changed() -> None:
     items = [item(i, acc=float(i % 4 == 0)) for i in range(40)]
     found = lm_eval.figures(items, "arc_it")["acc"]
-    assert found.value == 0.25 and 0.1 < found.low < 0.25 < found.high < 0.42
+    assert found.value == 0.25 and 0.05 < found.low < 0.25 < found.high < 0.45
     same = lm_eval.changes(items, items, "arc_it")["acc"]
     assert (same.value, same.low, same.high) == (0, 0, 0)
     better = [item(i, acc=1.0) for i in range(40)]
@@ -251,16 +251,9 @@ def test_metrics_of_some_items_only_and_of_nameless_functions_are_left_out() -> 
 
 def test_bits_per_byte_of_the_harness_change_in_proportion() -> None:
     def scored(nats: float) -> list[dict[str, Any]]:
-        return [item(i, bits_per_byte=[-nats * (i + 1), 10]) for i in range(5)]
+        return [item(i, aggregation=f"{__name__}:per_byte", bits_per_byte=[-nats * (i + 1), 10]) for i in range(5)]
 
-    if find_spec("lm_eval"):
-        for found in (scored(4.0), scored(3.0)):
-            for one in found:
-                one["metrics"]["bits_per_byte"]["aggregation"] = "lm_eval.api.metrics:bits_per_byte"
-    before, after = scored(4.0), scored(3.0)
-    for one in (*before, *after):
-        one["metrics"]["bits_per_byte"]["aggregation"] = f"{__name__}:per_byte"
-    assert lm_eval.changes(before, after, "wikitext")["bits_per_byte"].value == pytest.approx(-0.25)
+    assert lm_eval.changes(scored(4.0), scored(3.0), "wikitext")["bits_per_byte"].value == pytest.approx(-0.25)
 
 
 def per_byte(values: list[Any]) -> float:
@@ -281,12 +274,12 @@ def run(
 ) -> Callable[..., tuple[list[Any], list[Any]]]:
     """Measures a tiny model, before and after it learnt something; rows and items of the harness."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    base = tiny_model(tmp_path / "base")
     write(
         "text.jsonl", lines([{"text": f"Il numero {i} viene prima di {i + 1}, e lo sanno tutti."} for i in range(40)])
     )
 
-    def done(evaluation: str, data: str) -> tuple[list[Any], list[Any]]:
+    def done(evaluation: str, data: str, **config: Any) -> tuple[list[Any], list[Any]]:
+        base = tiny_model(tmp_path / "base", **config)
         stage = f"""
 [[stage]]
 id = "adapt"
@@ -296,7 +289,7 @@ corpus = [{{ path = "{tmp_path / "text.jsonl"}", held_out = 0 }}]
 r = 4
 [stage.training]
 max_steps = 2
-max_length = 64
+max_length = 32
 per_device_train_batch_size = 1
 """
         head = HEAD.replace("someone/model", str(base))
@@ -386,12 +379,12 @@ def test_running_text_has_the_bits_per_byte_of_our_own_measure(write, run, tmp_p
     from langadapt.evaluation.bits_per_byte import score_text
     from langadapt.loading import load_tokenizer, load_weights
 
-    pages = ["Il vento gira. " * 200, "Una barca torna al porto e nessuno sa perché."]
+    pages = ["Perché l'acqua bolle? " * 23, "Una barca torna al porto e nessuno sa perché."]
     file = write("wiki.jsonl", lines([{"page": page} for page in pages]))
-    found, _ = run('suites = ["lm-eval/wikitext"]\n', f'"lm-eval/wikitext" = "{file}"\n')
+    found, _ = run('suites = ["lm-eval/wikitext"]\n', f'"lm-eval/wikitext" = "{file}"\n', max_position_embeddings=32)
     row = next(r for r in found if r["stage"] == "base" and r["metric"] == "bits_per_byte")
     model, tokenizer = load_weights(str(tmp_path / "base"), torch.float32).eval(), load_tokenizer(tmp_path / "base")
-    scored = [score_text(model, tokenizer, page, length=2048, stride=2048) for page in pages]
+    scored = [score_text(model, tokenizer, page, length=32, stride=32) for page in pages]
     ours = sum(s.nll for s in scored) / math.log(2) / sum(s.bytes for s in scored)
     assert row["value"] == pytest.approx(ours, abs=1e-4) and row["higher_is_better"] is False
 

@@ -141,7 +141,7 @@ def unknown(name: str) -> tuple[str, str] | None:
 
 def in_words(task: HarnessTask) -> str:
     """All that a task's figures depend on beside its data."""
-    return f"version {task.version}, {task.num_fewshot} shots, {PACKAGE} {version()}"
+    return f"version {task.version or 'not stated'}, {task.num_fewshot} shots, {PACKAGE} {version()}"
 
 
 def batch_size(vocabulary: int) -> int:
@@ -176,7 +176,7 @@ def _leaves(name: str, above: tuple[str, ...]) -> Iterator[tuple[str, tuple[str,
 
 def _task(name: str, path: tuple[str, ...], shots: Mapping[str, int]) -> HarnessTask:
     about = dict(_index().get(name) or {"problem": f"{path[1] if path[1:] else SUITE} names it, and nobody defines it"})
-    named = tuple(f"{SUITE}/{part}" for part in path) + (SUITE,)
+    named = (*(f"{SUITE}/{part}" for part in path), SUITE)
     own = about.pop("num_fewshot", None)
     chosen = next((shots[n] for n in named if n in shots), None)
     problem = about.pop("problem", "")
