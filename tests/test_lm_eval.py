@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,10 @@ from conftest import HEAD, STAGE
 
 from langadapt import Recipe, harness, hub
 from langadapt.errors import RecipeError, UserError
-from langadapt.evaluation.methods import Items, Measure, lm_eval, rows
+from langadapt.evaluation.methods import Items, Measure, Subject, lm_eval, rows
+from langadapt.inputs import Input
 from langadapt.plugins import registry
+from langadapt.recipe import CorpusRef, EvaluationTable
 from langadapt.testing import tiny_model
 
 # What langadapt reads of the definitions of these names.
@@ -94,10 +97,11 @@ def test_names_that_the_harness_does_not_have_are_refused_wherever_they_stand(wr
     said = problems(
         write,
         '[evaluation]\nsuites = ["lm-eval/arc_itt"]\nnum_fewshot = { "lm-eval/bot" = 1, "wic-ita" = 2 }\n'
-        '[data]\n"lm-eval/wikitxt" = "x"\n[decontamination]\nagainst = ["lm-eval/fixd"]\n',
+        '[data]\n"lm-eval/wikitxt" = "x"\n[decontamination]\nagainst = ["lm-eval/arc_it"]\n',
     )
-    for wrong, right in (("arc_itt", "arc_it"), ("bot", "both"), ("wikitxt", "wikitext"), ("fixd", "fixed")):
+    for wrong, right in (("arc_itt", "arc_it"), ("bot", "both"), ("wikitxt", "wikitext")):
         assert f'no task, group or tag "{wrong}"; did you mean "lm-eval/{right}"?' in said
+    assert "items of lm-evaluation-harness are not looked for (lm-eval/arc_it)" in said
     assert "evaluation.num_fewshot.wic-ita: examples stand before questions of lm-evaluation-harness only" in said
 
 
@@ -145,6 +149,10 @@ def test_a_copy_is_a_file_or_a_folder_with_a_file_for_each_split_or_a_clone(writ
     with pytest.raises(UserError, match=r"arc has no train\.jsonl"):
         harness.copy_of(shots, str(file.parent))
     train = write("arc/train.parquet", b"x")
+    with pytest.raises(UserError, match=r"test\.jsonl and train\.parquet must be of one kind"):
+        harness.copy_of(shots, str(file.parent))
+    train.unlink()
+    train = write("arc/train.json", "x")
     assert harness.copy_of(shots, str(file.parent)).files == {"test": file, "train": train}
     before = harness.copy_of(plain, str(file.parent)).digest
     write("arc/README.md", "a clone")
@@ -265,6 +273,16 @@ def test_without_the_harness_its_own_aggregations_give_no_change() -> None:
     assert lm_eval.changes(items, items, "x") == {}
 
 
+@dataclass
+class Measured:
+    """A model with what came of asking it."""
+
+    model: Any
+    tokenizer: Any
+    rows: list[dict[str, Any]]
+    items: Sequence[Mapping[str, Any]]
+
+
 # --- with the harness -------------------------------------------------------------------------------------------------
 
 
@@ -278,8 +296,8 @@ def run(
         "text.jsonl", lines([{"text": f"Il numero {i} viene prima di {i + 1}, e lo sanno tutti."} for i in range(40)])
     )
 
-    def done(evaluation: str, data: str, **config: Any) -> tuple[list[Any], list[Any]]:
-        base = tiny_model(tmp_path / "base", **config)
+    def done(evaluation: str, data: str) -> tuple[list[Any], list[Any]]:
+        base = tiny_model(tmp_path / "base")
         stage = f"""
 [[stage]]
 id = "adapt"
@@ -330,24 +348,45 @@ def test_a_task_is_asked_before_and_after_and_its_rows_and_items_are_like_our_ow
         assert one["metrics"]["acc"]["value"] == (one["text"] == str(int(one["id"]) + 1))
 
 
+@pytest.fixture
+def measured(tmp_path: Path, index: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measured]:
+    """Asks a tiny model the items of a file, without a run around it."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    def done(name: str, file: Path, **config: Any) -> Measured:
+        import torch
+
+        from langadapt.loading import load_tokenizer, load_weights
+
+        folder = tiny_model(tmp_path / "base", **config)
+        model, tokenizer = load_weights(str(folder), torch.float32).eval(), load_tokenizer(folder)
+        (task,) = harness.tasks([name], {})
+        data = Input(label=name, where="local", path=file, ref=CorpusRef(name=name))
+        measure = Measure(
+            method="lm_eval", task=task.name, suite="lm-eval", split=task.evaluated, input=data, harness=task
+        )
+        subject = Subject(model=model, tokenizer=tokenizer, settings=EvaluationTable(), prompts={})
+        made = lm_eval.measure(subject, measure)
+        return Measured(model, tokenizer, rows(measure, made), made.items)
+
+    return done
+
+
 @INSTALLED
-def test_values_and_choices_are_those_of_the_models_own_probabilities(write, run, tmp_path: Path) -> None:
+def test_values_and_choices_are_those_of_the_models_own_probabilities(write, measured) -> None:
     import torch
 
-    from langadapt.loading import load_tokenizer, load_weights
-
-    file = write("arc.jsonl", lines(arc(8)))
-    _, items = run('suites = ["lm-eval/arc_it"]\n', f'"lm-eval/arc_it" = "{file}"\n')
-    model, tokenizer = load_weights(str(tmp_path / "base"), torch.float32).eval(), load_tokenizer(tmp_path / "base")
+    made = measured("arc_it", write("arc.jsonl", lines(arc(8))))
 
     def total(question: str, answer: str) -> float:
-        start, whole = tokenizer(question)["input_ids"], tokenizer(question + answer)["input_ids"]
+        start, whole = (made.tokenizer(text)["input_ids"] for text in (question, question + answer))
         assert whole[: len(start)] == start
         with torch.no_grad():
-            log_p = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+            log_p = made.model(torch.tensor([whole])).logits[0].log_softmax(-1)
         return sum(log_p[i - 1, whole[i]].item() for i in range(len(start), len(whole)))
 
-    for one in items[:8]:
+    assert len(made.items) == 8
+    for one in made.items:
         n = int(one["id"])
         choices = [str(n), str(n + 1), str(n + 2), "non si sa"]
         best = max(choices, key=lambda choice: total(one["asked"], f" {choice}"))
@@ -355,15 +394,15 @@ def test_values_and_choices_are_those_of_the_models_own_probabilities(write, run
 
 
 @INSTALLED
-def test_a_tasks_own_aggregation_has_an_interval_too(write, run) -> None:
+def test_a_tasks_own_aggregation_has_an_interval_too(write, measured) -> None:
     from sklearn.metrics import f1_score
 
     gold = [("1", "0"), ("0", "1"), ("0", "0"), ("1", "1")] * 4
     file = write("sa.jsonl", lines([{"text": f"Messaggio {i}", "opos": p, "oneg": n} for i, (p, n) in enumerate(gold)]))
-    found, items = run('suites = ["lm-eval/evalita-mp_sa"]\n', f'"lm-eval/evalita-mp_sa" = "{file}"\n')
-    row = next(r for r in found if r["stage"] == "base")
+    made = measured("evalita-mp_sa", file)
+    (row,) = made.rows
     labels = ["Positivo", "Negativo", "Neutrale", "Misto"]
-    chosen = [labels.index(i["text"]) for i in items[:16]]
+    chosen = [labels.index(i["text"]) for i in made.items]
 
     def part(numbers: list[int], which: int) -> list[int]:
         return [int((p, n)[which]) for p, n in (gold[k] for k in numbers)]
@@ -373,18 +412,14 @@ def test_a_tasks_own_aggregation_has_an_interval_too(write, run) -> None:
 
 
 @INSTALLED
-def test_running_text_has_the_bits_per_byte_of_our_own_measure(write, run, tmp_path: Path) -> None:
-    import torch
-
+def test_running_text_has_the_bits_per_byte_of_our_own_measure(write, measured) -> None:
     from langadapt.evaluation.bits_per_byte import score_text
-    from langadapt.loading import load_tokenizer, load_weights
 
     pages = ["Perché l'acqua bolle? " * 23, "Una barca torna al porto e nessuno sa perché."]
     file = write("wiki.jsonl", lines([{"page": page} for page in pages]))
-    found, _ = run('suites = ["lm-eval/wikitext"]\n', f'"lm-eval/wikitext" = "{file}"\n', max_position_embeddings=32)
-    row = next(r for r in found if r["stage"] == "base" and r["metric"] == "bits_per_byte")
-    model, tokenizer = load_weights(str(tmp_path / "base"), torch.float32).eval(), load_tokenizer(tmp_path / "base")
-    scored = [score_text(model, tokenizer, page, length=32, stride=32) for page in pages]
+    made = measured("wikitext", file, max_position_embeddings=32)
+    row = next(r for r in made.rows if r["metric"] == "bits_per_byte")
+    scored = [score_text(made.model, made.tokenizer, page, length=32, stride=32) for page in pages]
     ours = sum(s.nll for s in scored) / math.log(2) / sum(s.bytes for s in scored)
     assert row["value"] == pytest.approx(ours, abs=1e-4) and row["higher_is_better"] is False
 

@@ -293,7 +293,10 @@ def copy_of(task: HarnessTask, place: str) -> Copy:
     files = {p.name.split(".")[0]: p for p in sorted(path.glob("*")) if _kind(p) in BUILDERS}
     if lacking := sorted(task.splits - set(files)):
         raise UserError(f"{place} has no {' and no '.join(f'{split}.jsonl' for split in lacking)}")
-    return Copy(path=path, files={split: files[split] for split in sorted(task.splits)})
+    chosen = {split: files[split] for split in sorted(task.splits)}
+    if len({BUILDERS[_kind(file)] for file in chosen.values()}) > 1:
+        raise UserError(f"{place}: {' and '.join(file.name for file in chosen.values())} must be of one kind")
+    return Copy(path=path, files=chosen)
 
 
 def _kind(path: Path) -> str:
