@@ -27,6 +27,8 @@ bench: $(READY)  ## training beside a bare loop and trl's command line, in turn:
 	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60
 
 nightly: $(READY_DEV)  ## the longest tests, and every recipe of the LLaMAntino family on the small real model: about two hours
+	$(PIP) --editable '.[lm-eval]'
+	$(BIN)/pytest tests/test_lm_eval.py tests/test_bits_per_byte.py
 	$(BIN)/pytest -m nightly
 	set -e; for recipe in recipes/*.toml; do \
 	  $(BIN)/langadapt run $$recipe --rehearse --out runs/nightly/$$(basename $$recipe .toml); \

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langadapt import artifacts
+from langadapt import artifacts, harness
 from langadapt.recipe import CorpusRef, Decontamination
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def plan(stages: Iterable[PlannedStage], planner: Planner) -> None:
             same = tuple(m.evaluation.name for m in found if _is_same_text(m, input))
             input.preparation = replace(input.preparation, skip=same)
         stage.notes += _notes(options, found, lacking)
+        if any(harness.is_named(name) for name in _asked(planner)):
+            stage.notes.append("items of lm-evaluation-harness are not looked for in what is trained on")
 
 
 def _notes(options: Decontamination, found: list[Measured], lacking: list[str]) -> Iterator[str]:
@@ -132,12 +134,16 @@ def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured
 
 def _evaluations(planner: Planner, options: Decontamination) -> Iterator[Evaluation]:
     """The evaluations that the recipe names, or that its stages ask."""
-    asking = [stage.options for stage in planner.recipe.stages if stage.kind == "evaluate"]
-    asked = {suite for stage in asking for suite in planner.suites(getattr(stage, "suites", None))}
-    chosen = asked if options.against is None else set(options.against)
+    chosen = _asked(planner) if options.against is None else set(options.against)
     for evaluation in planner.registry.evaluations.values():
         if not chosen.isdisjoint((evaluation.name, *evaluation.suites)):
             yield evaluation
+
+
+def _asked(planner: Planner) -> set[str]:
+    """Suites and single evaluations that the recipe's stages measure."""
+    asking = [stage.options for stage in planner.recipe.stages if stage.kind == "evaluate"]
+    return {suite for stage in asking for suite in planner.suites(getattr(stage, "suites", None))}
 
 
 def _is_same_text(measured: Measured, input: Input) -> bool:

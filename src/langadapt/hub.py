@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from langadapt.errors import UserError
 
@@ -91,3 +93,20 @@ def fetch_model(repo_id: str, commit: str, also: Sequence[str] = ()) -> str:
                 *also,
             ],
         )
+
+
+@contextmanager
+def unconnected() -> Iterator[None]:
+    """In the block nothing reaches the network, whichever library tries and whatever it read its settings from."""
+    connect = socket.socket.connect
+
+    def refused(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            raise ConnectionError(f"nothing may be fetched while a model is measured, and {address} was asked for")
+        connect(self, address)
+
+    socket.socket.connect = refused  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        socket.socket.connect = connect  # type: ignore[method-assign]

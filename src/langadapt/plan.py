@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langadapt import artifacts, compute, decontamination, preparation
+from langadapt import artifacts, compute, decontamination, harness, preparation
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, find_model
@@ -238,7 +238,8 @@ class Planner:
         path.
         """
         given = {ref.name: ref.path for s in self.recipe.stages for ref in s.options.refs if ref.name and ref.path}
-        return {self.registry.corpora[name].name: path for name, path in (given | self.recipe.table.data).items()}
+        copies = {name: path for name, path in (given | self.recipe.table.data).items() if not harness.is_named(name)}
+        return {self.registry.corpora[name].name: path for name, path in copies.items()}
 
     def suites(self, own: list[str] | None) -> list[str]:
         """Suites and single evaluations that a stage measures: its own, else the recipe's, else the language's."""

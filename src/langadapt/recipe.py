@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from langadapt import recipe_text, toml_lines, upstream
+from langadapt import harness, recipe_text, toml_lines, upstream
 from langadapt.errors import Problem, RecipeError, nearest
 from langadapt.plugins import Registry, registry
 from langadapt.recipe_text import Change, RecipeText
@@ -231,6 +231,20 @@ class EvaluationTable(Table):
     max_documents: int = Field(0, ge=0, description="Documents scored per corpus, at most; 0 for all.")
     max_items: int = Field(0, ge=0, description="Items asked per task, at most; 0 for all.")
     max_new_tokens: int = Field(0, ge=0, description="Tokens of an answer, at most; 0 for each task's own room.")
+    num_fewshot: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="Examples before each question of a task of lm-evaluation-harness; default: the task's own."
+    )
+
+    def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
+        """What is wrong with it: place inside, message, hint."""
+        for name in self.suites or ():
+            if problem := unknown_suite(name, known):
+                yield ("suites",), *problem
+        for name in self.num_fewshot:
+            if not harness.is_named(name):
+                yield ("num_fewshot", name), "examples stand before questions of lm-evaluation-harness only", ""
+            elif problem := harness.unknown(name):
+                yield ("num_fewshot", name), *problem
 
 
 class Decontamination(Table):
@@ -252,9 +266,10 @@ class Decontamination(Table):
         if self.longest < self.ngram:
             yield ("longest",), f"{self.longest} words in a row cannot be told by n-grams of {self.ngram}", ""
         for name in self.against or ():
-            if name not in suite_names(known):
-                hint = nearest(name, suite_names(known))
-                yield ("against",), f'no plugin offers the suite or evaluation "{name}"', hint
+            if harness.is_named(name):
+                yield ("against",), f"items of lm-evaluation-harness are not looked for ({name})", ""
+            elif problem := unknown_suite(name, known):
+                yield ("against",), *problem
 
 
 class Preparation(Table):
@@ -569,14 +584,12 @@ class _Check:
             hint = "pip install its plugin"
             self._name(("language",), "language", table.language, self.known.languages, "language", hint=hint)
         for name in table.data:
-            self._name(("data", name), f"data.{name}", name, self.known.corpora, "corpus")
-        if table.evaluation.suites:
-            suites = suite_names(self.known)
-            for name in table.evaluation.suites:
-                if name not in suites:
-                    message = f'no plugin offers the suite or evaluation "{name}"'
-                    self.report(("evaluation", "suites"), "evaluation.suites", message, nearest(name, suites))
+            if not harness.is_named(name):
+                self._name(("data", name), f"data.{name}", name, self.known.corpora, "corpus")
+            elif problem := harness.unknown(name):
+                self.report(("data", name), f"data.{name}", *problem)
         for name, problems in (
+            ("evaluation", table.evaluation.check(self.known)),
             ("decontamination", table.decontamination.check(self.known)),
             ("preparation", table.preparation.check()),
             ("compute", table.compute.check()),
@@ -736,10 +749,13 @@ def read_stages(stage: Stage) -> list[str]:
     return [ref.stage for ref in stage.options.refs if ref.stage]
 
 
-def suite_names(known: Registry) -> set[str]:
-    """Every name that `suites` may hold: suites, and single evaluations."""
+def unknown_suite(name: str, known: Registry) -> tuple[str, str] | None:
+    """What is wrong with a name in `suites`, and a hint; None for suites and evaluations of plugins or of the harness."""
+    if harness.is_named(name):
+        return harness.unknown(name)
     evaluations = known.evaluations.values()
-    return {suite for e in evaluations for suite in e.suites} | {e.name for e in evaluations}
+    names = {suite for e in evaluations for suite in e.suites} | {e.name for e in evaluations}
+    return None if name in names else (f'no plugin offers the suite or evaluation "{name}"', nearest(name, names))
 
 
 def check_fields(

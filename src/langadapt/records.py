@@ -101,6 +101,7 @@ class Language:
         parallel_sample: bundled JSONL of translations, `{"en": …, "it": …}`, which rehearsals translate with.
         replay: registered corpus in the source language that `replay = SHARE` mixes in; "" for none. No evaluation may
             measure on it.
+        lm_eval: tasks and groups of lm-evaluation-harness that the suite `lm-eval` asks.
     """
 
     tag: str
@@ -119,6 +120,7 @@ class Language:
     length_ratio: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     parallel_sample: Path | None = None
     replay: str = ""
+    lm_eval: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

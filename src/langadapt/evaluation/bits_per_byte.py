@@ -1,7 +1,6 @@
 """Bits per byte: how many bits a model needs for each byte of UTF-8 text; the one measure that tokenizers cannot tilt.
 
-Windows of L inputs slide by S tokens; every token is scored exactly once, the first one after BOS, and the last,
-partial
+Windows of L inputs slide by S tokens; every token is scored exactly once, the first one after BOS, and the last, partial
 window keeps full left context. BPB = sum of negative log-likelihoods / (ln 2 · bytes), over totals.
 """
 
@@ -52,6 +51,7 @@ def score_ids(model: Any, ids: list[int], start: int, *, length: int = LENGTH, s
         length: inputs of one forward pass at most.
         stride: new tokens in each window after the first, at most `length`.
     """
+    assert not model.training, "dropout would make the figures random"
     sequence = torch.tensor([start, *ids], device=model.device)
     losses: list[float] = []
     for first, scored, end in windows(len(ids), length, stride):
@@ -91,9 +91,12 @@ def score_answers(model: Any, sequence: Any, answers: str, *, length: int = LENG
 
 
 def reversible(tokenizer: Any, text: str) -> bool:
-    """Whether the tokens give the text back; where they do not, bytes would be counted that were never scored."""
+    """Whether the tokens give the text back; where they do not, bytes would be counted that were never scored.
+
+    A blank that some decoders put before the first word is no loss.
+    """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return bool(tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() == text.strip())
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False) in (text, f" {text}")
 
 
 def start_of(tokenizer: Any) -> int:

@@ -26,7 +26,7 @@ class Figures(Protocol):
     Items that say of what `cluster` they are (one passage, one word) are resampled and swapped with the others of it.
     """
 
-    def metrics(self, name: str) -> Metrics:
+    def metrics(self, items: Sequence[Kept], name: str) -> Metrics:
         """What comes out, by name."""
 
     def values(self, items: Sequence[Kept], name: str) -> dict[str, float]:
@@ -51,21 +51,21 @@ class BitsPerByte:
 
     metric: str
 
-    def metrics(self, name: str) -> Metrics:
+    def metrics(self, items: Sequence[Kept], name: str) -> Metrics:
         return {self.metric: (False, "bits/byte")}
 
     def values(self, items: Sequence[Kept], name: str) -> dict[str, float]:
         return {self.metric: math.fsum(_bits(items)) / sum(_bytes(items))}
 
     def intervals(self, items: Sequence[Kept], name: str) -> dict[str, Interval]:
-        return {self.metric: statistics.ratio_of_totals(_bits(items), _bytes(items), clusters=_clusters(items))}
+        return {self.metric: statistics.ratio_of_totals(_bits(items), _bytes(items), clusters=clusters_of(items))}
 
     def changes(self, before: Runs, after: Runs, name: str) -> dict[str, Change]:
         first, second = (
             [math.fsum(item["nll"] for item in runs) / len(runs) for runs in zip(*side, strict=True)]
             for side in (before, after)
         )
-        return {self.metric: statistics.relative_change(first, second, clusters=_clusters(before[0]))}
+        return {self.metric: statistics.relative_change(first, second, clusters=clusters_of(before[0]))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +83,19 @@ class Scores:
     of: Callable[[str], Metrics]
     read: Callable[[str], Callable[[Kept], Any]] = lambda name: dict
 
-    def metrics(self, name: str) -> Metrics:
+    def metrics(self, items: Sequence[Kept], name: str) -> Metrics:
         return self.of(name)
 
     def values(self, items: Sequence[Kept], name: str) -> dict[str, float]:
         return self.score(name)(self._read(items, name))
 
     def intervals(self, items: Sequence[Kept], name: str) -> dict[str, Interval]:
-        return statistics.resampled(self.score(name), self._read(items, name), clusters=_clusters(items))
+        return statistics.resampled(self.score(name), self._read(items, name), clusters=clusters_of(items))
 
     def changes(self, before: Runs, after: Runs, name: str) -> dict[str, Change]:
         first, second = (list(zip(*(self._read(run, name) for run in side), strict=True)) for side in (before, after))
-        mean = _over_runs(self.score(name))
-        return statistics.paired_difference(mean, first, second, clusters=_clusters(before[0]))
+        mean = over_runs(self.score(name))
+        return statistics.paired_difference(mean, first, second, clusters=clusters_of(before[0]))
 
     def _read(self, items: Sequence[Kept], name: str) -> list[Any]:
         return list(map(self.read(name), items))
@@ -109,11 +109,11 @@ def _bytes(items: Sequence[Kept]) -> list[int]:
     return [item["bytes"] for item in items]
 
 
-def _clusters(items: Sequence[Kept]) -> list[Hashable]:
+def clusters_of(items: Sequence[Kept]) -> list[Hashable]:
     return [item.get("cluster", item["id"]) for item in items]
 
 
-def _over_runs(score: Score) -> Score:
+def over_runs(score: Score) -> Score:
     """The mean of a score over runs, for items that are a tuple of each run's."""
 
     def mean(items: Sequence[tuple[Any, ...]]) -> dict[str, float]:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from langadapt import estimates
-from langadapt.errors import nearest
-from langadapt.evaluation import methods
+from langadapt import estimates, harness
+from langadapt.evaluation import harness_measures, methods
 from langadapt.evaluation.methods import Measure, Subject, method, rows
 from langadapt.models import WINDOW
 from langadapt.plugins import Registry
-from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, suite_names
+from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, unknown_suite
 from langadapt.records import StageKind
 from langadapt.stages.trained import prompt_ingredient
 
@@ -34,12 +33,8 @@ class EvaluateOptions(StageOptions):
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         for name in self.suites or ():
-            if name not in suite_names(known):
-                yield (
-                    ("suites",),
-                    f'no plugin offers the suite or evaluation "{name}"',
-                    nearest(name, suite_names(known)),
-                )
+            if problem := unknown_suite(name, known):
+                yield ("suites",), *problem
 
 
 def plan(stage: PlannedStage, planner: Planner) -> None:
@@ -54,14 +49,16 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     stage.inputs = list({id(m.input): m.input for m in stage.work}.values())
     stage.ingredients |= table.evaluation.model_dump(include={"max_documents", "max_items", "max_new_tokens"})
     for measure in stage.work:
-        what = (measure.suite, measure.method, measure.prompt, measure.system_prompt)
+        asked = harness.in_words(measure.harness) if measure.harness else ""
+        what = (measure.suite, measure.method, measure.prompt, measure.system_prompt, asked)
         stage.ingredients[f"measure {measure.task}"] = ", ".join(filter(None, what))
         if measure.prompt:
             stage.ingredients[f"prompt rendering {measure.prompt}"] = prompt_ingredient(
                 measure.prompt, planner.registry
             )
     if planner.shape:
-        stage.estimate.memory = estimates.evaluation(planner.shape, planner.machine, tokens=WINDOW)
+        together = harness.batch_size(planner.shape.vocab_size) if any(m.harness for m in stage.work) else 1
+        stage.estimate.memory = estimates.evaluation(planner.shape, planner.machine, tokens=together * WINDOW)
 
 
 def _left_out(missing: list[Measure]) -> list[str]:
@@ -102,6 +99,7 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
                 prompt="" if unframed else language.prompts.get("sft", "chatml"),
                 evaluation=evaluation,
             )
+    yield from harness_measures.measures([suite for suite in suites if harness.is_named(suite)], stage, planner)
 
 
 def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -> list[Measure]:
@@ -205,6 +203,7 @@ def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
         "task": measure.task,
         "split": measure.split,
         "language": evaluation.language if evaluation else sample or (record.language if record else target),
+        "data": measure.input.fingerprint,
     }
 
 

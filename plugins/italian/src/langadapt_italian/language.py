@@ -72,6 +72,7 @@ ITALIAN = Language(
     source_language="en",
     prompts={"sft": "alpaca-it"},
     suites=("english", "generation-it", "evalita-2023", "choices-it", "pairs-it", "bias-it", "parallel-it"),
+    lm_eval=("arc_it", "hellaswag_it", "m_mmlu_it", "xcopa_it", "belebele_ita_Latn", "evalita-mp"),
     thresholds={"fineweb2": FINEWEB2},
     function_words=FUNCTION_WORDS,
     boilerplate=PHRASES,

@@ -19,11 +19,12 @@ from langadapt.errors import Interrupted
 
 if TYPE_CHECKING:
     from langadapt.evaluation.figures import Figures, Kept
+    from langadapt.harness import HarnessTask
     from langadapt.inputs import Input
     from langadapt.recipe import EvaluationTable
     from langadapt.records import Document, Evaluation, PromptFormat
 
-Name = Literal["text", "answers", "preferences", "task", "choose"]
+Name = Literal["text", "answers", "preferences", "task", "choose", "lm_eval"]
 
 SMALL = 100  # documents or items: a part of the data that is smaller than this is marked as no measurement
 
@@ -40,7 +41,8 @@ class Measure:
         input: the data.
         prompt: name of the prompt format; "" where nothing is asked.
         system_prompt: in the place of the format's own.
-        evaluation: the plugin's record; None for what a recipe's own corpora keep back.
+        evaluation: the plugin's record; None for what a recipe's own corpora keep back, and for the harness's tasks.
+        harness: the task of lm-evaluation-harness (`lm_eval`).
     """
 
     method: Name
@@ -51,6 +53,7 @@ class Measure:
     prompt: str = ""
     system_prompt: str = ""
     evaluation: Evaluation | None = None
+    harness: HarnessTask | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,7 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
     if not made.items:
         return []
     how = method(measure.method)
-    metrics, columns = how.figures.metrics(measure.task), how.columns(made.items)
+    metrics, columns = how.figures.metrics(made.items, measure.task), how.columns(made.items)
     beside = how.beside(made.items, measure.task)
     return [
         {

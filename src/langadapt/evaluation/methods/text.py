@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langadapt.evaluation.bits_per_byte import Scored, reversible, score_text
+from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE, Scored, reversible, score_text
 from langadapt.evaluation.figures import BitsPerByte, Kept
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, documents
 
@@ -29,8 +29,9 @@ def kept(id: str, scored: Scored) -> Kept:
 
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
-    """How much was scored."""
-    return {unit: sum(item[unit] for item in items) for unit in ("bytes", "tokens")}
+    """How much was scored, in which windows."""
+    scored = {unit: sum(item[unit] for item in items) for unit in ("bytes", "tokens")}
+    return {**scored, "window": LENGTH, "stride": STRIDE}
 
 
 METHOD = Method(measure=measure, figures=BitsPerByte("bits_per_byte"), columns=columns)
