@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from langadapt import Recipe, UserError, compare
 from langadapt.cli import cli, main
+from langadapt.evaluation import pairing
 from langadapt.testing import tiny_model
 
 SAMPLES = Path(__file__).parents[1] / "plugins" / "italian" / "src" / "langadapt_italian" / "samples"
@@ -116,6 +117,30 @@ def test_scores_of_tasks_are_compared_by_swapping_answers_and_corrected_with_the
     assert bits["p_value"] > 0.05 and f1["p_adjusted"] == 2 * f1["p_value"] and bits["p_adjusted"] == bits["p_value"]
 
 
+def test_items_that_say_of_what_cluster_they_are_are_swapped_with_the_others_of_it(run) -> None:
+    def grouped(bits: float) -> list[dict[str, Any]]:
+        return [item | {"cluster": f"passage {i % 4}"} for i, item in enumerate(documents(bits))]
+
+    found = compare([run("one", adapt={"t": grouped(2.0)}), run("two", adapt={"t": grouped(1.0)})]).rows[1]
+    assert found["p_value"] == pytest.approx(2 / 2**4), "twenty documents, but four passages"
+
+
+def test_a_gain_is_a_share_of_what_chance_leaves_where_chance_is_known(run) -> None:
+    """Of pairs, half are ranked rightly by guessing; of bits per byte nobody knows."""
+    sides = {"chosen_bytes": 10, "rejected_bytes": 10}
+    pairs = [
+        [{"id": str(i), "chosen": 2.0, "rejected": 1.0 + 2 * (i < right), **sides} for i in range(10)]
+        for right in (5, 9)
+    ]
+    changes = pairing.changes(("suite", "task", "preferences"), [pairs[0]], [pairs[1]])
+    row = {"metric": "preference_accuracy"}
+    found = pairing.changed(row, changes["preference_accuracy"], against="base")
+    assert found["change"] == pytest.approx(0.4) and found["normalised_gain"] == pytest.approx(0.8)
+    assert "normalised_gain" not in pairing.changed(
+        {"metric": "preference_margin"}, changes["preference_margin"], against=""
+    )
+
+
 @pytest.mark.parametrize(
     ("first", "second", "settings", "says"),
     [
@@ -144,6 +169,10 @@ def test_what_cannot_be_compared_does_not_keep_the_rest_from_it(run) -> None:
     found = compare([one, two])
     assert [row["task"] for row in found.rows] == ["t", "t"]
     assert found.left_out == [f"u: not measured of {two}:adapt", f"gone: not measured of {one}:adapt"]
+    three = run("three", adapt={"t": documents(2.0)})
+    several = compare([one, two, f"{one}:adapt", three])
+    assert [(row["task"], row["system"]) for row in several.rows] == [*(("t", i) for i in range(4)), ("u", 0), ("u", 2)]
+    assert f"u: not measured of {two}:adapt, {three}:adapt" in several.left_out
     assert "not compared: u: not measured of" in CliRunner().invoke(cli, ["compare", str(one), str(two)]).output
 
 

@@ -133,9 +133,11 @@ def compare(references: Iterable[str | Path], *, seeds: bool = False) -> Compari
             rows += _rows(key, sides)
         except UserError as problem:
             left_out.append(f"{key[1]}: {problem}")
-        else:
-            for side in sides:
-                conditions[side.place].update(_settings(key, side))
+            continue
+        for side in sides:
+            conditions[side.place].update(_settings(key, side))
+        if len(sides) < len(systems):
+            left_out.append(f"{key[1]}: {_not_measured(key, systems)}")
     if not rows:
         raise UserError("\n".join(["no figure can be compared", *left_out]))
     pairing.adjust(rows, family=lambda row: (row["system"], row["suite"]))
@@ -227,15 +229,22 @@ class _Side:
 
 def _sides(key: Key, systems: Sequence[System]) -> list[_Side]:
     """The systems that were measured on it, first of all the one that the others are compared with."""
-    having = {i: system for i, system in enumerate(systems) if all(key in run.items for run in system.runs)}
+    having = {i: system for i, system in enumerate(systems) if _has(key, system)}
     if 0 not in having or len(having) < 2:
-        missing = ", ".join(system.label for i, system in enumerate(systems) if i not in having)
-        raise UserError(f"not measured of {missing}")
+        raise UserError(_not_measured(key, systems))
     runs = [run for system in having.values() for run in system.runs]
     shared = pairing.shared([run.items[key] for run in runs])
     _check(key, runs, shared)
     results = iter(shared)
     return [_Side(place=i, system=s, results=[next(results) for _ in s.runs]) for i, s in having.items()]
+
+
+def _has(key: Key, system: System) -> bool:
+    return all(key in run.items for run in system.runs)
+
+
+def _not_measured(key: Key, systems: Sequence[System]) -> str:
+    return f"not measured of {', '.join(system.label for system in systems if not _has(key, system))}"
 
 
 def _check(key: Key, runs: Sequence[Measured], shared: Sequence[Sequence[Kept]]) -> None:

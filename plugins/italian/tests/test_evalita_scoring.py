@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langadapt import Answer, Item
+from langadapt_italian.evalita import discotex
 from langadapt_italian.evalita.scoring import (
     class_f1,
     macro_f1,
@@ -94,6 +97,44 @@ def test_one_item_and_one_class_give_numbers():
     assert mean_absolute_error([3.0], [1.5]) == 1.5
     assert mean_absolute_error([], []) == pearson([], []) == spearman([], []) == macro_f1([], [], LABELS) == 0.0
     assert math.isfinite(pearson([1.0], [2.0]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+@pytest.mark.parametrize("classes", [1, 2, 13])
+@pytest.mark.parametrize("answered", ["at random", "always the same", "never", "right"])
+def test_metrics_of_labels_are_scikit_learns_on_random_and_on_degenerate_answers(count, classes, answered):
+    rng = random.Random(f"{count} {classes}")
+    names = [f"class {i}" for i in range(classes)]
+    gold = rng.choices(names, k=count)
+    predicted = {
+        "at random": rng.choices([*names, None], k=count),
+        "always the same": [names[0]] * count,
+        "never": [None] * count,
+        "right": gold,
+    }[answered]
+    named = [p or "none" for p in predicted]
+    for average, ours in (
+        ("macro", macro_f1(gold, predicted, names)),
+        ("micro", micro_f1(gold, predicted, names)),
+        ("weighted", weighted_f1(gold, predicted)),
+    ):
+        labels = names if average != "weighted" else None
+        theirs = metrics.f1_score(gold, named, labels=labels, average=average, zero_division=0)
+        assert ours == pytest.approx(theirs), average
+    asked = [Answer(item=Item(id=str(i), messages=(), gold=g), text="", prediction=p)
+             for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]  # fmt: skip
+    assert discotex.score_1(asked) == {"accuracy": pytest.approx(metrics.accuracy_score(gold, named))}
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_metrics_of_ratings_are_scipys_with_few_and_with_many_ties(unit, levels):
+    rng = random.Random(levels)
+    gold = [unit * rng.randrange(levels) for _ in range(500)]
+    predicted = [unit * rng.randrange(levels) for _ in range(500)]
+    assert pearson(gold, predicted) == pytest.approx(stats.pearsonr(gold, predicted).statistic, abs=1e-12)
+    assert spearman(gold, predicted) == pytest.approx(stats.spearmanr(gold, predicted).statistic, abs=1e-12)
+    assert mean_absolute_error(gold, predicted) == pytest.approx(metrics.mean_absolute_error(gold, predicted))
 
 
 def test_vectors_of_different_lengths_are_our_mistake():

@@ -96,8 +96,8 @@ def relative_change(
     moved = differences[differences != 0]
 
     def statistic(swaps: npt.NDArray[np.bool_]) -> Floats:
-        sums: Floats = (moved.sum() - 2 * (swaps @ moved)) / first
-        return sums[:, None]
+        shares: Floats = (moved.sum() - 2 * (swaps @ moved)) / first
+        return shares[:, None]
 
     observed = np.array([differences.sum() / first])
     (p_value,) = _p_values(statistic, observed, len(moved), PERMUTATIONS, seed)
