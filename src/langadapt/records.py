@@ -157,6 +157,7 @@ class Corpus:
         sample: a bundled file or folder in the same layout, for rehearsals and tests.
         sample_licence: licence of the sample.
         sample_language: BCP-47 tag of the sample, where it is in another language than the corpus.
+        complete: whether the sample is the whole corpus, which is then read where the user brings no copy.
         filters: cleaning steps that every reading of this corpus applies, by name.
         aliases: other names for it.
     """
@@ -175,6 +176,7 @@ class Corpus:
     sample: Path | None = None
     sample_licence: str = ""
     sample_language: str = ""
+    complete: bool = False
     filters: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
