@@ -233,8 +233,8 @@ def find_input(
 ) -> Input:
     """Where the documents of a corpus entry come from.
 
-    The user's own path comes first, then `[data]`, then the bundled sample in a rehearsal or where it is the whole corpus, then
-    the hub.
+    The user's own path comes first, then `[data]`, then the bundled sample in a rehearsal or where it is all there is,
+    then the hub.
 
     Args:
         ref: the entry, of a name or a path.
