@@ -233,8 +233,8 @@ def find_input(
 ) -> Input:
     """Where the documents of a corpus entry come from.
 
-    The user's own path comes first, then `[data]`, then in a rehearsal the bundled sample, then the hub. A sample that is
-    the whole corpus is as good as a copy.
+    The user's own path comes first, then `[data]`, then the bundled sample in a rehearsal or where it is all there is,
+    then the hub.
 
     Args:
         ref: the entry, of a name or a path.
@@ -257,11 +257,9 @@ def find_input(
     if copy:
         return _local(made, copy)
     assert record is not None
-    if rehearsal and record.sample is not None:
+    if record.sample is not None and (rehearsal or record.complete):
         made.licence = record.sample_licence or record.licence
         return _local(made, str(record.sample), where="sample")
-    if record.sample is not None and record.bundled:
-        return _local(made, str(record.sample))
     if record.source is not None and not rehearsal:
         made.where = "hub"
         made.fingerprint = pinned.get(record.source.repo_id, "")

@@ -160,6 +160,7 @@ class Corpus:
         bundled: whether the sample is all there is, so that real runs read it too.
         sample_licence: licence of the sample.
         sample_language: BCP-47 tag of the sample, where it is in another language than the corpus.
+        complete: whether the sample is the whole corpus, which is then read where the user brings no copy.
         filters: cleaning steps that every reading of this corpus applies, by name.
         aliases: other names for it.
     """
@@ -179,6 +180,7 @@ class Corpus:
     bundled: bool = False
     sample_licence: str = ""
     sample_language: str = ""
+    complete: bool = False
     filters: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from langadapt import Answer, Document, Item, Rejected
+from langadapt.inputs import find_input
+from langadapt.plugins import registry
+from langadapt.recipe import CorpusRef
 from langadapt_italian import corpora, evaluations, language_confusion
 from langadapt_italian.language import FUNCTION_WORDS
 
@@ -26,6 +29,15 @@ def test_samples_are_read_whole(name: str, count: int) -> None:
     assert len(items) == count == len({item.id for item in items}) and all(isinstance(i, Item) for i in items)
     assert all(item.gold.strip() and item.messages[-1].role == "user" for item in items)
     assert len({item.messages[0].context or item.messages[0].content for item in items}) == count
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_bundled_is_asked_in_real_runs_too(name: str, tmp_path: Path) -> None:
+    ref, known = CorpusRef(name=FREE[name].corpus, held_out=0), registry()
+    bundled = find_input(ref, known, language="it", data={}, rehearsal=False, pinned={})
+    assert not bundled.in_the_way(FREE[name]) and bundled.path == BY_NAME[ref.name].sample
+    own = find_input(ref, known, language="it", data={ref.name: str(tmp_path)}, rehearsal=False, pinned={})
+    assert own.path == tmp_path
 
 
 @pytest.mark.parametrize("name", ASKED)

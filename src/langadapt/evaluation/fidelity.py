@@ -1,9 +1,9 @@
 """Is the answer in the language that was asked for?
 
 Line pass rate and line accuracy are those of the Language Confusion Benchmark (Marchisio et al. 2024, arXiv 2406.20052):
-what follows a "Q:" on a line of its own is cut off, ASCII punctuation is deleted, lines of fewer than five words are not
-judged, nor are answers without a longer one, and an answer passes if every judged line is identified as the language. The
-detector is ours, offline, and a line that `tell_apart` finds in a relative of the language does not pass.
+a line that begins with "Q:" is cut off with all that follows, ASCII punctuation is deleted, lines of fewer than five words
+are not judged, nor are answers without a longer one, and an answer passes if every judged line is identified as the
+language. The detector is ours, offline, and a line that `tell_apart` finds in a relative of the language does not pass.
 
 The benchmark's word pass rate looks for English words in other scripts. For languages of one script, ours looks for two
 words of the source language in a row that no text of it can do without.

@@ -106,9 +106,9 @@ def _rows(file: Path, source: str, target: str) -> Iterator[tuple[str, tuple[obj
 
 def _folder(folder: Path, source: str, target: str) -> Iterator[tuple[str, tuple[object, object]]]:
     for file in sorted(folder.glob(f"*.{source}")):
-        lines = [_lines(side) for side in (file, file.with_suffix(f".{target}"))]
-        for number, (said, meant) in enumerate(zip_longest(*lines), start=1):
-            yield f"{file.name}:{number}", (said, meant)
+        both_files = zip_longest(_lines(file), _lines(file.with_suffix(f".{target}")))
+        for number, both in enumerate(both_files, start=1):
+            yield f"{file.name}:{number}", both
 
 
 def _lines(file: Path) -> Iterator[str | None]:

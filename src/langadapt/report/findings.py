@@ -325,7 +325,7 @@ def trains(stage: PlannedStage) -> bool:
 
 def _source(data: Input) -> Source:
     repo = data.record.source.repo_id if data.record and data.record.source else ""
-    sample = data.where == "sample" and data.record is not None
+    sample = data.where == "sample" and data.record is not None and not data.record.complete
     return Source(
         label=name(data.label),
         where=PLACES[data.where],

@@ -153,6 +153,7 @@ QUESTIONS_IT = Corpus(
     where_to_get='write rows {"instruction", "context", "response"}, or copy the bundled samples/questions.jsonl',
     sample=SAMPLES / "questions.jsonl",
     sample_licence="CC0-1.0",
+    complete=True,
 )
 
 QUESTIONS_EN_IT = Corpus(
@@ -164,17 +165,19 @@ QUESTIONS_EN_IT = Corpus(
     where_to_get="write rows as in questions-it, the question in `context` and in `instruction` in which language to answer",
     sample=SAMPLES / "questions-in-english.jsonl",
     sample_licence="CC0-1.0",
+    complete=True,
 )
 
 TRANSLATIONS_EN_IT = Corpus(
     name="translations-en-it",
     language="it",
-    licence="not stated",
+    licence="CC0-1.0",
     description="Parallel sentences as requests to translate from English; yours, or the bundled 24.",
     read=translations("en", "it", instruction="Traduci in italiano."),
     where_to_get='bring a JSONL file of {"en", "it"}, or a folder with files like dev.en and dev.it of FLORES-200',
     sample=SAMPLES / "translations.jsonl",
     sample_licence="CC0-1.0",
+    complete=True,
 )
 
 CORPORA = (

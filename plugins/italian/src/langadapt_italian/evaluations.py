@@ -8,7 +8,7 @@ from langadapt import Evaluation, Item, free_text
 from langadapt_italian import corpora, language_confusion
 from langadapt_italian.language import ITALIAN
 
-# Frequent English words that are no Italian ones: without a, an, by, come, do, dove, i, in, me, no, or, per, so.
+# Frequent English words, without those that are Italian too: a, come, do, i, in, me, no, or, per, so.
 ENGLISH_WORDS = (
     "the", "of", "and", "to", "is", "that", "it", "for", "was", "on", "are", "with", "as", "his", "they", "be", "at",
     "this", "have", "from", "but", "not", "what", "all", "were", "we", "when", "your", "you", "can", "said", "there",
@@ -68,6 +68,6 @@ EVALUATIONS = (
             group=_source,
             max_new_tokens=100,  # as the benchmark's authors did
         )
-        for corpus in language_confusion.CORPORA[1:]
+        for corpus in language_confusion.PARTS
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from langadapt import Corpus, Document, Message, Rejected
@@ -27,7 +27,7 @@ def read(folder: Path) -> Iterator[Document | Rejected]:
                 yield Document(id=f"{file.parts[-3]}/{file.parts[-2]}/{row.line}", messages=(prompt,))
 
 
-def _corpus(name: str, read: Callable[[Path], Iterator[Document | Rejected]], what: str) -> Corpus:
+def _corpus(name: str, what: str) -> Corpus:
     return Corpus(
         name=name,
         language="it",
@@ -39,7 +39,5 @@ def _corpus(name: str, read: Callable[[Path], Iterator[Document | Rejected]], wh
     )
 
 
-CORPORA = (
-    _corpus(NAME, read, "All prompts for Italian"),
-    *(_corpus(f"{NAME}/{task}", read, f"The {task} prompts for Italian") for task in TASKS),
-)
+PARTS = tuple(_corpus(f"{NAME}/{task}", f"The {task} prompts for Italian") for task in TASKS)
+CORPORA = (_corpus(NAME, "All prompts for Italian"), *PARTS)
