@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,12 +70,13 @@ def tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def alone(model: Any, ids: Sequence[int], start: int) -> float:
+def alone(model: Any, ids: Iterable[int], start: int) -> float:
     """Log-likelihood of the tokens from `start` on, from the whole matrix of logits of one sequence."""
+    ids = [int(i) for i in ids]
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([list(map(int, ids))])).logits[0].double()
+        logits = model(input_ids=torch.tensor([ids])).logits[0].double()
     logs = logits.log_softmax(-1)
-    return sum(float(logs[place - 1, int(ids[place])]) for place in range(start, len(ids)))
+    return sum(float(logs[place - 1, ids[place]]) for place in range(start, len(ids)))
 
 
 # --- what is scored ---------------------------------------------------------------------------------------------------
@@ -239,6 +240,12 @@ def test_scores_take_any_non_empty_list_and_stay_in_their_range(answers: list[An
     found = score_choices(answers)
     assert all(0 <= found[name] <= 1 + 1e-9 for name in ("acc", "acc_norm", "acc_bytes", "ece"))
     assert 0 <= found["brier"] <= 2 + 1e-9 and found["nll"] >= -1e-9
+
+
+def test_blanks_around_a_choice_are_no_part_of_its_length() -> None:
+    plain, parted = ("ab", "abcdef"), (" ab", "abcdef ")
+    for gold in (0, 1):
+        assert score_choices([answer(gold, [-1.1, -3.0], parted)]) == score_choices([answer(gold, [-1.1, -3.0], plain)])
 
 
 @given(st.lists(an_answer, min_size=1, max_size=6), st.randoms())
