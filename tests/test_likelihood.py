@@ -21,6 +21,7 @@ from langadapt import Answer, Evaluation, Item, Message, PromptFormat, Segment
 from langadapt.corpus.contamination import Index
 from langadapt.corpus.questions import Asked, build
 from langadapt.corpus.words import Words
+from langadapt.errors import UserError
 from langadapt.evaluation import methods
 from langadapt.evaluation.choosing import encode_choices, log_likelihoods
 from langadapt.likelihood import BINS, METRICS, score_choices, score_parity, score_stereotypes
@@ -121,6 +122,12 @@ def test_running_text_begins_behind_eos_where_there_is_no_bos(tokenizer: Any) ->
         "NoBos", (), {"bos_token_id": None, "eos_token_id": 1, "__call__": lambda s, *a, **k: tokenizer(*a, **k)}
     )()
     assert [s.ids[0] for s in encode_choices(PAIR, bare, None)] == [1, 1]
+
+
+def test_a_format_that_changes_answers_is_refused_by_name(tokenizer: Any) -> None:
+    shouted = replace(FRAMED, name="shouted", render=lambda m, s: [Segment(text=m[-1].content.upper(), loss=True)])
+    with pytest.raises(UserError, match="prompt format shouted"):
+        encode_choices(QUESTION, tokenizer, shouted)
 
 
 # --- batches change nothing -------------------------------------------------------------------------------------------
@@ -286,7 +293,7 @@ def test_the_share_of_stereotypes_is_counted_and_its_distance_from_one_half(
 
 def test_the_share_of_stereotypes_is_neither_better_nor_worse_for_being_higher() -> None:
     row = {"n": 50, "change": 0.2, "change_ci_low": 0.1, "change_ci_high": 0.3}
-    assert findings.tone(row | {"higher_is_better": None}) == ""
+    assert findings.tone(row | {"higher_is_better": None}) == "neither"
     assert findings.tone(row | {"higher_is_better": False}) == "worse"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from langadapt.plan import Plan, PlannedStage
 
 Row = Mapping[str, Any]
-Tone = Literal["better", "worse", "unclear", "few", ""]
+Tone = Literal["better", "worse", "unclear", "few", "neither", ""]
 
 TEMPLATES = Path(__file__).parent
 MERGE = "merge"  # suite of the certificate's rows, which compare weights and not languages
@@ -37,6 +37,7 @@ VERDICTS: Mapping[Tone, str] = {
     "worse": "significant loss",
     "unclear": "not distinguishable from no change",
     "few": "too few items to tell",
+    "neither": "neither better nor worse for it",
     "": "nothing to compare with",
 }
 PLACES = {
@@ -122,8 +123,10 @@ def _minus(text: str) -> str:
 
 def tone(row: Row) -> Tone:
     """Whether a row is surely better or worse than the base model's, or not surely, or has too few items to say."""
-    if row.get("change") is None or row["higher_is_better"] is None:
+    if row.get("change") is None:
         return ""
+    if row["higher_is_better"] is None:
+        return "neither"
     low, high = row.get("change_ci_low"), row.get("change_ci_high")
     if low is None or high is None or not (low > 0 or high < 0):
         return "unclear"
