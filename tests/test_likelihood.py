@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from langadapt import Answer, Evaluation, Item, Message, PromptFormat, Segment
 from langadapt.corpus.contamination import Index
 from langadapt.corpus.questions import Asked, build
 from langadapt.corpus.words import Words
+from langadapt.errors import UserError
 from langadapt.evaluation import methods
 from langadapt.evaluation.choosing import encode_choices, log_likelihoods
 from langadapt.likelihood import BINS, METRICS, score_choices, score_parity, score_stereotypes
@@ -70,12 +71,13 @@ def tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def alone(model: Any, ids: Sequence[int], start: int) -> float:
+def alone(model: Any, ids: Iterable[int], start: int) -> float:
     """Log-likelihood of the tokens from `start` on, from the whole matrix of logits of one sequence."""
+    ids = [int(i) for i in ids]
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([list(map(int, ids))])).logits[0].double()
+        logits = model(input_ids=torch.tensor([ids])).logits[0].double()
     logs = logits.log_softmax(-1)
-    return sum(float(logs[place - 1, int(ids[place])]) for place in range(start, len(ids)))
+    return sum(float(logs[place - 1, ids[place]]) for place in range(start, len(ids)))
 
 
 # --- what is scored ---------------------------------------------------------------------------------------------------
@@ -120,6 +122,12 @@ def test_running_text_begins_behind_eos_where_there_is_no_bos(tokenizer: Any) ->
         "NoBos", (), {"bos_token_id": None, "eos_token_id": 1, "__call__": lambda s, *a, **k: tokenizer(*a, **k)}
     )()
     assert [s.ids[0] for s in encode_choices(PAIR, bare, None)] == [1, 1]
+
+
+def test_a_format_that_changes_answers_is_refused_by_name(tokenizer: Any) -> None:
+    shouted = replace(FRAMED, name="shouted", render=lambda m, s: [Segment(text=m[-1].content.upper(), loss=True)])
+    with pytest.raises(UserError, match="prompt format shouted"):
+        encode_choices(QUESTION, tokenizer, shouted)
 
 
 # --- batches change nothing -------------------------------------------------------------------------------------------
@@ -241,6 +249,12 @@ def test_scores_take_any_non_empty_list_and_stay_in_their_range(answers: list[An
     assert 0 <= found["brier"] <= 2 + 1e-9 and found["nll"] >= -1e-9
 
 
+def test_blanks_around_a_choice_are_no_part_of_its_length() -> None:
+    plain, parted = ("ab", "abcdef"), (" ab", "abcdef ")
+    for gold in (0, 1):
+        assert score_choices([answer(gold, [-1.1, -3.0], parted)]) == score_choices([answer(gold, [-1.1, -3.0], plain)])
+
+
 @given(st.lists(an_answer, min_size=1, max_size=6), st.randoms())
 def test_the_order_of_choices_decides_nothing(answers: list[Answer], random: Any) -> None:
     def shuffled(one: Answer) -> Answer:
@@ -279,7 +293,7 @@ def test_the_share_of_stereotypes_is_counted_and_its_distance_from_one_half(
 
 def test_the_share_of_stereotypes_is_neither_better_nor_worse_for_being_higher() -> None:
     row = {"n": 50, "change": 0.2, "change_ci_low": 0.1, "change_ci_high": 0.3, "p_adjusted": 0.001}
-    assert findings.tone(row | {"higher_is_better": None}) == ""
+    assert findings.tone(row | {"higher_is_better": None}) == "neither"
     assert findings.tone(row | {"higher_is_better": False}) == "worse"
 
 

@@ -157,7 +157,6 @@ class Corpus:
         documents: how many there are, when that is known; for the plan.
         bytes: UTF-8 bytes of text, when that is known; for the plan.
         sample: a bundled file or folder in the same layout, for rehearsals and tests.
-        bundled: whether the sample is all there is, so that real runs read it too.
         sample_licence: licence of the sample.
         sample_language: BCP-47 tag of the sample, where it is in another language than the corpus.
         complete: whether the sample is the whole corpus, which is then read where the user brings no copy.
@@ -177,7 +176,6 @@ class Corpus:
     documents: int | None = None
     bytes: int | None = None
     sample: Path | None = None
-    bundled: bool = False
     sample_licence: str = ""
     sample_language: str = ""
     complete: bool = False

@@ -115,7 +115,7 @@ def test_parquet_holds_the_same(tmp_path, name):
     row = next(row for one, row, *_ in READ if one == name)
     parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "some.parquet")
     items = [list(SETS[name].items(p)) for p in (tmp_path / "some.parquet", jsonl(tmp_path / "some.jsonl", row))]
-    assert items[0] == items[1]
+    assert [(i.messages, i.choices, i.gold) for i in items[0]] == [(i.messages, i.choices, i.gold) for i in items[1]]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,10 @@ def test_of_a_folder_the_files_of_the_split_are_read(tmp_path):
     jsonl(tmp_path / "it/train.it.jsonl", XCOPA)
     assert list(SETS["xcopa-it"].items(tmp_path)) == []
     jsonl(tmp_path / "it/test.it.jsonl", XCOPA, XCOPA)
-    assert [item.id for item in SETS["xcopa-it"].items(tmp_path)] == ["xcopa-it/test.it/1", "xcopa-it/test.it/2"]
+    assert [item.id for item in SETS["xcopa-it"].items(tmp_path)] == [
+        "xcopa-it/test.it.jsonl:1",
+        "xcopa-it/test.it.jsonl:2",
+    ]
 
 
 @pytest.mark.parametrize("names", [("dev.en", "dev.it"), ("eng_Latn.devtest", "ita_Latn.devtest")])

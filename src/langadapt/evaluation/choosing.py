@@ -17,6 +17,7 @@ import torch
 
 from langadapt.corpus.encoding import Encoder
 from langadapt.corpus.packing import IGNORE, Sequence_
+from langadapt.errors import UserError
 from langadapt.evaluation.bits_per_byte import score_ids, start_of
 from langadapt.loss import answer_log_probs
 from langadapt.models import WINDOW
@@ -31,6 +32,9 @@ def encode_choices(item: Item, tokenizer: Any, format: PromptFormat | None) -> l
         item: what is asked, with its choices, none of them empty.
         tokenizer: a tokenizer of transformers.
         format: how a question is put; None for a running text, which stands behind BOS.
+
+    Raises:
+        UserError: the format changes answers.
     """
     answered = [(*item.messages, Message(role="assistant", content=choice)) for choice in item.choices]
     if format is None:
@@ -45,7 +49,13 @@ def _open_ended(format: PromptFormat, messages: Sequence[Message], system_prompt
     """A dialogue that ends with the last character of its last answer, without the mark that ends an answer."""
     segments = list(format.render(messages, system_prompt))
     answer = messages[-1].content
-    last = max(place for place, segment in enumerate(segments) if segment.loss and answer in segment.text)
+    places = [place for place, segment in enumerate(segments) if segment.loss and answer in segment.text]
+    if not places:
+        raise UserError(
+            f"prompt format {format.name}: no learnt segment has the answer as it is, so its likelihood cannot be told; "
+            "let the format render answers unchanged"
+        )
+    last = places[-1]
     yield from segments[:last]
     text = segments[last].text
     yield replace(segments[last], text=text[: text.rindex(answer) + len(answer)])

@@ -9,12 +9,13 @@ from langadapt.evaluation import ENOUGH
 
 LEVEL = 0.05  # of the tests, over all measures of a suite together
 
-Tone = Literal["better", "worse", "unclear", "few", ""]
+Tone = Literal["better", "worse", "unclear", "few", "neither", ""]
 VERDICTS: Mapping[Tone, str] = {
     "better": "significant gain",
     "worse": "significant loss",
     "unclear": "not distinguishable from no change",
     "few": "too few items to tell",
+    "neither": "neither better nor worse for it",
     "": "nothing to compare with",
 }
 
@@ -24,8 +25,10 @@ def tone(row: Mapping[str, Any]) -> Tone:
 
     Sure is what the adjusted test finds and the interval has no zero in.
     """
-    if row.get("change") is None or row["higher_is_better"] is None:
+    if row.get("change") is None:
         return ""
+    if row["higher_is_better"] is None:
+        return "neither"
     low, high, p_value = (row.get(key) for key in ("change_ci_low", "change_ci_high", "p_adjusted"))
     if low is None or high is None or not (low > 0 or high < 0):
         return "unclear"

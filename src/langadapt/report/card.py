@@ -74,7 +74,7 @@ def _cell(row: Row) -> str:
     if row.get("change") is None:
         return findings.number(row["value"])
     interval = findings.change_interval(row)
-    mark = {"better": "▲", "worse": "▼"}.get(findings.tone(row), "≈")
+    mark = {"better": "▲", "worse": "▼", "neither": "↔"}.get(findings.tone(row), "≈")
     return f"{findings.number(row['value'])}<br>{mark} {findings.change(row)}" + (f"<br>{interval}" if interval else "")
 
 

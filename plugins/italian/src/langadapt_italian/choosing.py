@@ -182,7 +182,7 @@ class Comparison:
             read=self.documents,
             where_to_get=self.where_to_get,
             sample=self.sample,
-            bundled=self.sample is not None,
+            complete=self.sample is not None,
             sample_licence=self.licence if self.sample else "",
         )
 
@@ -205,7 +205,7 @@ class Comparison:
     def _item(self, row: Row, question: Question) -> Item:
         asked = (Message(role="user", content=question.asked, context=question.context),) if question.asked else ()
         return Item(
-            id=f"{self.name}/{row.file.stem}/{row.line}", messages=asked, gold=question.gold, choices=question.choices
+            id=f"{self.name}/{row.file.name}:{row.line}", messages=asked, gold=question.gold, choices=question.choices
         )
 
     def _document(self, item: Item) -> Document:
