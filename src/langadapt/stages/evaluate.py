@@ -183,7 +183,7 @@ def run(context: StageContext) -> StageResult:
             found += [_row(context, measure) | row for row in rows(measure, made)]
             for item in made.items:
                 key = {"suite": measure.suite, "task": measure.task, "method": measure.method}
-                items_file.write(json.dumps(key | item, ensure_ascii=False) + "\n")
+                items_file.write(json.dumps({**key, **item}, ensure_ascii=False) + "\n")
         context.log.advance(len(measures), len(measures), "measured")
     return StageResult(metrics={"rows": len(found), "skipped": dict(subject.skipped)}, rows=found)
 
