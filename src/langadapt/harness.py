@@ -291,8 +291,8 @@ def copy_of(task: HarnessTask, place: str) -> Copy:
     if (path / "README.md").is_file():
         return Copy(path=path, files={})
     files = {p.name.split(".")[0]: p for p in sorted(path.glob("*")) if _kind(p) in BUILDERS}
-    if lacking := sorted(task.splits - set(files)):
-        raise UserError(f"{place} has no {' and no '.join(f'{split}.jsonl' for split in lacking)}")
+    if absent := sorted(task.splits - set(files)):
+        raise UserError(f"{place} has no {' and no '.join(f'{split}.jsonl' for split in absent)}")
     chosen = {split: files[split] for split in sorted(task.splits)}
     if len({BUILDERS[_kind(file)] for file in chosen.values()}) > 1:
         raise UserError(f"{place}: {' and '.join(file.name for file in chosen.values())} must be of one kind")

@@ -100,7 +100,7 @@ def unconnected() -> Iterator[None]:
     """In the block nothing reaches the network, whichever library tries and whatever it read its settings from."""
     connect = socket.socket.connect
 
-    def refused(self: socket.socket, address: Any) -> None:
+    def refused(self: Any, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6):
             raise ConnectionError(f"nothing may be fetched while a model is measured, and {address} was asked for")
         connect(self, address)

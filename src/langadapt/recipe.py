@@ -586,8 +586,8 @@ class _Check:
         for name in table.data:
             if not harness.is_named(name):
                 self._name(("data", name), f"data.{name}", name, self.known.corpora, "corpus")
-            elif problem := harness.unknown(name):
-                self.report(("data", name), f"data.{name}", *problem)
+            elif wrong := harness.unknown(name):
+                self.report(("data", name), f"data.{name}", *wrong)
         for name, problems in (
             ("evaluation", table.evaluation.check(self.known)),
             ("decontamination", table.decontamination.check(self.known)),

@@ -51,13 +51,13 @@ def ask(subject: Subject, measure: Measure) -> tuple[Any, list[dict[str, Any]], 
 
 def _asked(subject: Subject, measure: Measure, task: HarnessTask, made: Any) -> tuple[Any, list[dict[str, Any]], bool]:
     count, limit = len(made.eval_docs), subject.settings.max_items
-    chosen = range(count)
+    chosen = list(range(count))
     if limit and count > limit:  # in ascending order, or the harness gives items the numbers of others
         chosen = sorted(sorted(chosen, key=lambda i: digest([task.name, i]))[:limit])
     random.seed(DEFAULT_RANDOM_SEED)
     np.random.seed(DEFAULT_OTHER_SEED)
     torch.manual_seed(DEFAULT_OTHER_SEED)
-    part = {task.name: list(chosen)} if len(chosen) < count else None
+    part = {task.name: chosen} if len(chosen) < count else None
     found = evaluate(
         lm=_model(subject, measure, made), task_dict={"tasks": {task.name: made}}, samples=part, bootstrap_iters=0
     )
