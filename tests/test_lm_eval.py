@@ -232,12 +232,12 @@ def item(number: int, *, aggregation: str = lm_eval.MEAN, **values: Any) -> dict
 
 def test_values_are_means_with_intervals_and_a_model_compared_with_itself_has_not_changed() -> None:
     items = [item(i, acc=float(i % 4 == 0)) for i in range(40)]
-    found = lm_eval.figures(items, "arc_it")["acc"]
+    found = lm_eval.METHOD.figures.intervals(items, "arc_it")["acc"]
     assert found.value == 0.25 and 0.05 < found.low < 0.25 < found.high < 0.45
-    same = lm_eval.changes(items, items, "arc_it")["acc"]
+    same = lm_eval.METHOD.figures.changes([items], [items], "arc_it")["acc"]
     assert (same.value, same.low, same.high) == (0, 0, 0)
     better = [item(i, acc=1.0) for i in range(40)]
-    assert lm_eval.changes(items, better, "arc_it")["acc"].value == 0.75
+    assert lm_eval.METHOD.figures.changes([items], [better], "arc_it")["acc"].value == 0.75
 
 
 def test_rows_say_shots_version_and_prompts() -> None:
@@ -261,7 +261,7 @@ def test_bits_per_byte_of_the_harness_change_in_proportion() -> None:
     def scored(nats: float) -> list[dict[str, Any]]:
         return [item(i, aggregation=f"{__name__}:per_byte", bits_per_byte=[-nats * (i + 1), 10]) for i in range(5)]
 
-    assert lm_eval.changes(scored(4.0), scored(3.0), "wikitext")["bits_per_byte"].value == pytest.approx(-0.25)
+    assert lm_eval.METHOD.figures.changes([scored(4.0)], [scored(3.0)], "wikitext")["bits_per_byte"].value == pytest.approx(-0.25)
 
 
 def per_byte(values: list[Any]) -> float:
@@ -270,7 +270,7 @@ def per_byte(values: list[Any]) -> float:
 
 def test_without_the_harness_its_own_aggregations_give_no_change() -> None:
     items = [item(0, odd=1.0, aggregation="lm_eval_that_is_gone:odd")]
-    assert lm_eval.changes(items, items, "x") == {}
+    assert lm_eval.METHOD.figures.changes([items], [items], "x") == {}
 
 
 @dataclass
