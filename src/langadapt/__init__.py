@@ -38,6 +38,7 @@ from langadapt.records import (
 )
 
 if TYPE_CHECKING:
+    from langadapt.chat import Chat, Reply
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
     from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("langadapt")
 
 _LAZY = {
+    "Chat": "langadapt.chat",
+    "Reply": "langadapt.chat",
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
@@ -61,6 +64,7 @@ _LAZY = {
 
 __all__ = [
     "Answer",
+    "Chat",
     "Corpus",
     "Document",
     "EmbeddingInit",
@@ -80,6 +84,7 @@ __all__ = [
     "RecipeError",
     "RecipeSource",
     "Rejected",
+    "Reply",
     "RunError",
     "Segment",
     "StageContext",
