@@ -33,7 +33,6 @@ from langadapt.records import Message
 
 Finish = Literal["end", "length", "stopped"]
 
-MAX_NEW_TOKENS = 512
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to of which a token is still missing
 
 
@@ -88,7 +87,7 @@ class Chat:
         base: str = "",
         prompt: str = "",
         system_prompt: str = "",
-        max_new_tokens: int = MAX_NEW_TOKENS,
+        max_new_tokens: int = 512,
         temperature: float | None = None,
         top_p: float | None = None,
         seed: int | None = None,

@@ -133,11 +133,9 @@ def _of_run(folder: Path, stage: str, *, name: str) -> NamedModel:
             weights = made
             break
         adapters += [made] if made else []
-    tuned = _tuned([_about(folder / "stages" / id) for id in road])
     source = str(weights) if weights else _base_of_run(folder)
-    return NamedModel(
-        name=name, model=ModelRef(weights=source, adapters=tuple(reversed(adapters))), tokenizer=source, **tuned
-    )
+    model = ModelRef(weights=source, adapters=tuple(reversed(adapters)))
+    return _tuned(NamedModel(name=name, model=model, tokenizer=source), [_about(folder / "stages" / id) for id in road])
 
 
 def _road(stage: str, parents: Mapping[str, str]) -> Iterator[str]:
@@ -159,15 +157,22 @@ def _base_of_run(folder: Path) -> str:
     return _local(reference, pinned.get(f"{reference}@{revision}", revision))
 
 
-def _tuned(road: list[Mapping[str, Any]]) -> dict[str, str]:
-    """The fields of a model that say how the last stage on its road that has a prompt format has tuned it."""
-    made_of = [about.get("ingredients", {}) for about in road]
-    last = next((ingredients for ingredients in made_of if ingredients.get("prompt")), {})
-    return {
-        "prompt": last.get("prompt", ""),
-        "system_prompt": last.get("system_prompt", ""),
-        "rendering": last.get("prompt rendering", ""),
-    }
+def _tuned(named: NamedModel, road: list[Mapping[str, Any]]) -> NamedModel:
+    """The model with how it was tuned by the last stage on its road that has a prompt format.
+
+    Args:
+        named: the model.
+        road: what `stage.json` says of each stage, the last one first.
+    """
+    for ingredients in (about.get("ingredients", {}) for about in road):
+        if ingredients.get("prompt"):
+            return replace(
+                named,
+                prompt=ingredients["prompt"],
+                system_prompt=ingredients.get("system_prompt", ""),
+                rendering=ingredients.get("prompt rendering", ""),
+            )
+    return named
 
 
 # --- everything else -------------------------------------------------------------------------------------------------
@@ -192,7 +197,7 @@ def _in_folder(folder: Path, base: str, *, name: str) -> NamedModel:
             f"{name} was trained on what the stage {about.get('from')} of its run has left, and the run is not here; say "
             "with --base what it is put on"
         )
-    return replace(_whole(made, base, name=name), **_tuned([about]))
+    return _tuned(_whole(made, base, name=name), [about])
 
 
 def _whole(folder: Path, base: str, *, name: str) -> NamedModel:

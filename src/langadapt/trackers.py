@@ -7,8 +7,9 @@ their own environment variables say otherwise.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,9 @@ _PACKAGES = {
 
 def chosen(training: Mapping[str, Any]) -> list[str]:
     """The trackers that `[stage.training]` names."""
-    said = training.get("report_to") or []
-    return [name for name in ([said] if isinstance(said, str) else said) if name != "none"]
+    said = training.get("report_to", [])
+    names = said if isinstance(said, list) else [said] if isinstance(said, str) else []  # another type has its message
+    return [name for name in names if name != "none"]
 
 
 def problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -70,16 +72,19 @@ def arguments(plan: Plan, stage: PlannedStage) -> dict[str, str]:
 def kept_in(plan: Plan, stage: PlannedStage) -> Iterator[None]:
     """While open, trackers of a stage that are told by their environment where to write find the run's folder there.
 
-    Variables that are set already stay as they are.
+    Variables that are set already stay as they are. What trackers print goes to standard error: the other is for results.
     """
     names = chosen(getattr(stage.options, "training", {}))
+    if not names:
+        yield
+        return
     wanted = {key: value for name in names for key, value in _environment(name, plan, stage).items()}
     unset = {key: value for key, value in wanted.items() if key not in os.environ}
-    if unset:
-        (plan.folder / FOLDER).mkdir(exist_ok=True)
+    (plan.folder / FOLDER).mkdir(exist_ok=True)
     os.environ.update(unset)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         for key in unset:
             os.environ.pop(key, None)

@@ -37,8 +37,6 @@ Ctrl-C stops an answer."""
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    default=512,
-    show_default=True,
     metavar="N",
     help="Tokens of an answer, at most.",
 )
@@ -61,7 +59,8 @@ def chat(models: tuple[str, ...], once: str | None, as_json: bool, **options: An
         raise click.UsageError("--once: the question is empty")
     from langadapt.chat import Chat
 
-    chats = [Chat(model, **options) for model in models]
+    given = {name: value for name, value in options.items() if value is not None}
+    chats = [Chat(model, **given) for model in models]
     if question is None:
         _Talk(chats).run()
     elif as_json:
