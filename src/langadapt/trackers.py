@@ -42,8 +42,8 @@ def chosen(training: Mapping[str, Any]) -> list[str]:
 
 def problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong with the names: message and hint."""
-    known = keys_of("transformers.integrations.integration_utils:INTEGRATION_TO_CALLBACK")
-    for name in chosen(training):
+    for name in chosen(training):  # the names are looked up only then: it is a long file
+        known = keys_of("transformers.integrations.integration_utils:INTEGRATION_TO_CALLBACK")
         if name == "all":
             yield '"all" would report to whatever is installed', "name the trackers that are meant"
         elif name not in known:

@@ -63,23 +63,24 @@ def chat(models: tuple[str, ...], once: str | None, as_json: bool, **options: An
     chats = [Chat(model, **given) for model in models]
     if question is None:
         _Talk(chats).run()
-    elif as_json:
-        print_json({"question": question, "answers": [_to_json(one, one.ask(question)) for one in chats]})
     else:
-        _ask_once(chats, question)
+        _ask_once(chats, question, as_json)
 
 
-def _to_json(one: Chat, reply: Reply) -> dict[str, Any]:
-    return {"model": one.name, "prompt": one.framing.name, **vars(reply)}
-
-
-def _ask_once(chats: Sequence[Chat], question: str) -> None:
+def _ask_once(chats: Sequence[Chat], question: str, as_json: bool) -> None:
     """The answers on standard output and nothing else there, but for the names when there are two."""
+    answers = []
     for one in chats:
-        if len(chats) > 1:
+        if len(chats) > 1 and not as_json:
             click.echo(f"[{one.name}]")
-        one.ask(question, watch=lambda piece: click.echo(piece, nl=False))
-        click.echo()
+        reply = one.ask(question, watch=lambda piece: None if as_json else click.echo(piece, nl=False))
+        if not as_json:
+            click.echo()
+        if reply.finish == "stopped":  # a script must not take a part for an answer
+            raise click.Abort
+        answers.append({"model": one.name, "prompt": one.framing.name, **vars(reply)})
+    if as_json:
+        print_json({"question": question, "answers": answers})
 
 
 class _Talk:
