@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +119,20 @@ def test_trackers_are_told_of_the_runs_folder_unless_the_user_has_said_otherwise
     monkeypatch.delenv("WANDB_MODE")
     with trackers.kept_in(plan, plan.stages[0]):
         assert os.environ["WANDB_MODE"] == "offline", "nothing leaves the machine that is not asked for"
+
+
+def test_the_next_stage_does_not_go_on_in_the_wandb_run_of_the_one_before(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = []
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(finish=lambda: finished.append(os.environ["WANDB_MODE"])))
+    (tmp_path / "run").mkdir()
+    for names, times in (('["wandb"]', 1), ('["tensorboard"]', 1), ('["wandb"]', 2)):
+        plan = with_trackers(recipe, names).plan(tmp_path / "run")
+        with trackers.kept_in(plan, plan.stages[0]):
+            pass
+        assert len(finished) == times
+    assert finished == ["offline", "offline"]
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]

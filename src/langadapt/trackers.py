@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,13 +81,20 @@ def kept_in(plan: Plan, stage: PlannedStage) -> Iterator[None]:
     wanted = {key: value for name in names for key, value in _environment(name, plan, stage).items()}
     unset = {key: value for key, value in wanted.items() if key not in os.environ}
     (plan.folder / FOLDER).mkdir(exist_ok=True)
-    os.environ.update(unset)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
+    with ExitStack() as after:
         for key in unset:
-            os.environ.pop(key, None)
+            after.callback(os.environ.pop, key, None)
+        after.enter_context(redirect_stdout(sys.stderr))
+        after.callback(_finish, names)
+        os.environ.update(unset)
+        yield
+
+
+def _finish(names: Collection[str]) -> None:
+    """Ends the run of the one tracker that transformers leaves open, so that the next stage does not go on in it."""
+    wandb = sys.modules.get("wandb")
+    if "wandb" in names and wandb:
+        wandb.finish()
 
 
 def _environment(tracker: str, plan: Plan, stage: PlannedStage) -> Mapping[str, str]:
