@@ -261,7 +261,9 @@ def test_bits_per_byte_of_the_harness_change_in_proportion() -> None:
     def scored(nats: float) -> list[dict[str, Any]]:
         return [item(i, aggregation=f"{__name__}:per_byte", bits_per_byte=[-nats * (i + 1), 10]) for i in range(5)]
 
-    assert lm_eval.METHOD.figures.changes([scored(4.0)], [scored(3.0)], "wikitext")["bits_per_byte"].value == pytest.approx(-0.25)
+    assert lm_eval.METHOD.figures.changes([scored(4.0)], [scored(3.0)], "wikitext")[
+        "bits_per_byte"
+    ].value == pytest.approx(-0.25)
 
 
 def per_byte(values: list[Any]) -> float:

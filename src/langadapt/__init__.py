@@ -39,6 +39,7 @@ from langadapt.records import (
 )
 
 if TYPE_CHECKING:
+    from langadapt.chat import Chat, Reply
     from langadapt.comparing import compare
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
     from langadapt.evaluation.free_text import free_text, translations
@@ -51,6 +52,8 @@ hookimpl = pluggy.HookimplMarker("langadapt")
 _LAZY = {
     "free_text": "langadapt.evaluation.free_text",
     "translations": "langadapt.evaluation.free_text",
+    "Chat": "langadapt.chat",
+    "Reply": "langadapt.chat",
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
@@ -67,6 +70,7 @@ _LAZY = {
 
 __all__ = [
     "Answer",
+    "Chat",
     "Corpus",
     "Document",
     "EmbeddingInit",
@@ -86,6 +90,7 @@ __all__ = [
     "RecipeError",
     "RecipeSource",
     "Rejected",
+    "Reply",
     "RunError",
     "Segment",
     "StageContext",

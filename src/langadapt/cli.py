@@ -11,8 +11,10 @@ import click
 
 from langadapt.commands import json_option, print_json
 from langadapt.commands.cache import cache
+from langadapt.commands.chat import chat
 from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
+from langadapt.commands.serve import serve
 
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
@@ -197,6 +199,8 @@ def show(folder: Path, as_json: bool) -> None:
 cli.add_command(corpus)
 cli.add_command(cache)
 cli.add_command(compare)
+cli.add_command(chat)
+cli.add_command(serve)
 
 
 @cli.command()

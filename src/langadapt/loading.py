@@ -78,7 +78,9 @@ def load_model(ref: ModelRef, dtype: torch.dtype | None = None, *, to: torch.dev
 
 
 def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:
-    """A causal language model from a folder of safetensors."""
+    """A causal language model from a folder of safetensors, or from a GGUF file."""
+    if Path(folder).suffix == ".gguf":
+        return load_gguf(Path(folder)).to(dtype)
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -111,11 +113,14 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         raise RunError(f"adapter {folder} cannot be merged: {str(error).splitlines()[0]}") from None
 
 
-def convert_gguf(file: Path, folder: Path) -> None:
-    """Writes a GGUF file as a folder of safetensors in bfloat16, with its tokenizer.
+def load_gguf(file: Path) -> Any:
+    """A causal language model from a GGUF file, in bfloat16.
 
     transformers keeps the GGUF's quantisation in the loaded configuration and then refuses to save the model, so a new
     model of the same shape takes over the weights.
+
+    Raises:
+        UserError: transformers cannot read the file.
     """
     from transformers import GgufConfig
 
@@ -124,13 +129,22 @@ def convert_gguf(file: Path, folder: Path) -> None:
         packed = AutoModelForCausalLM.from_pretrained(
             **source, quantization_config=GgufConfig(gguf_file=file.name, dequantize=True), dtype=torch.bfloat16
         )
-        tokenizer = AutoTokenizer.from_pretrained(**source)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{file}: cannot be read as a GGUF model ({str(error).splitlines()[0]})") from None
     settings = {k: v for k, v in packed.config.to_dict().items() if k != "quantization_config"}
     config = AutoConfig.for_model(**settings)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(packed.state_dict())
+    return model
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Writes a GGUF file as a folder of safetensors in bfloat16, with its tokenizer.
+
+    Raises:
+        UserError: transformers cannot read the file.
+    """
+    model, tokenizer = load_gguf(file), AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langadapt import artifacts, compute, decontamination, harness, preparation
+from langadapt import artifacts, compute, decontamination, harness, preparation, trackers
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, find_model
@@ -28,7 +28,8 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "A1
 UTILISATION = 0.4  # share of the peak that QLoRA training of such models is assumed to reach
 CPU_FLOPS_PER_CORE = 50e9  # assumed, with bf16 instructions; a quarter of it without
 SAID = 6  # changes that are listed when a stage runs again
-# Options that digests take from elsewhere: corpora from what is found behind their names, for paths do not count.
+# Options that digests take from elsewhere: corpora from what is found behind their names, for paths do not count. Who is
+# told of a training changes nothing of it.
 _ELSEWHERE: dict[str, Any] = {
     "corpus": True,
     "from_": True,
@@ -36,6 +37,7 @@ _ELSEWHERE: dict[str, Any] = {
     "kind": True,
     "replay": {"corpus"},
     "calibration": True,
+    "training": trackers.OPTIONS,
 }
 REFERENCE = ("A100 64 GB", 312e12)  # the accelerator of the LLaMAntino authors, for models beyond this machine
 

@@ -22,7 +22,7 @@ import transformers
 from torch.distributed.tensor import DTensor
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
-from langadapt import checkpoints, compute, loading, processes
+from langadapt import checkpoints, compute, loading, processes, trackers
 from langadapt.averaging import Average
 from langadapt.corpus.packing import IGNORE
 from langadapt.corpus.preparing import Accounting, clean
@@ -485,6 +485,7 @@ def make_arguments(context: StageContext, stage: TrainedOptions, kind: type[Argu
     own: dict[str, Any] = {
         "output_dir": str(context.folder / "checkpoints"),
         "report_to": [],
+        **trackers.arguments(context.plan, context.stage),
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "use_cpu": not machine.cuda,

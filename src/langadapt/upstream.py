@@ -61,6 +61,17 @@ def fields_of(reference: str) -> dict[str, Field]:
     return found
 
 
+@cache
+def keys_of(reference: str) -> tuple[str, ...]:
+    """Keys of the dictionary `package.module:NAME`, as its source writes them out."""
+    module, _, name = reference.partition(":")
+    for node in _parse(module).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            assert isinstance(node.value, ast.Dict)
+            return tuple(ast.literal_eval(key) for key in node.value.keys if key is not None)
+    raise LookupError(f"{module} has no {name}")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """What a schedule of the learning rate takes in `lr_scheduler_kwargs`.

@@ -23,7 +23,7 @@ from langadapt.errors import UserError
 
 VARIABLE = "LANGADAPT_CACHE"
 ABOUT = "about.json"
-KINDS = ("prepared", "packed", "evaluations")
+KINDS = ("prepared", "packed", "evaluations", "served")
 TRANSLATIONS = "translations"
 DAY = 24 * 3600.0
 _SAID = 4  # changes that a miss names

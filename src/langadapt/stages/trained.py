@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from langadapt import compute, estimates
+from langadapt import compute, estimates, trackers
 from langadapt.errors import UserError, nearest
 from langadapt.machine import Machine, optimizer
 from langadapt.models import FUSED, ModelShape
@@ -43,7 +43,6 @@ TRAINING: dict[str, Any] = {
 }
 OWNED = {
     "output_dir": "checkpoints are kept in the run's folder",
-    "report_to": "metrics go to events.jsonl",
     "seed": "it is the recipe's seed",
     "data_seed": "it is the recipe's seed",
     "remove_unused_columns": "rows are already packed",
@@ -170,6 +169,8 @@ class TrainedOptions(ReadingOptions):
             yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
             yield from self._calibration_problems(known, strategy)
         yield from check_fields(self.upstream, self.training, ("training",), self.beside, self.owned)
+        for message, hint in trackers.problems(self.training):
+            yield ("training", "report_to"), message, hint
         for key, message, hint in self._measuring_problems():
             yield ("training", key), message, hint
         for key, message, hint in _pattern_problems(self.training):
@@ -417,10 +418,11 @@ def _unmatched(options: TrainedOptions, shape: ModelShape) -> Iterator[str]:
 
 
 def _beyond_machine(options: TrainedOptions, machine: Machine) -> Iterator[str]:
-    """Arithmetic that is asked for and that the machine lacks."""
+    """What is asked for and the machine lacks: arithmetic, packages."""
     training, strategy = options.training, registry().peft_strategies[options.peft["method"]]
     if strategy.lacks:
         yield from strategy.lacks(machine, {**strategy.fixed, **options.peft})
+    yield from trackers.missing(training)
     if training.get("bf16") and not machine.bf16:
         yield "training.bf16 = true, and this machine has no bf16 instructions; leave it out, and fp32 is used"
     if training.get("use_liger_kernel") and not (machine.cuda and find_spec("liger_kernel")):

@@ -1,0 +1,55 @@
+"""`langadapt serve`: starts an existing server with a model. A thin layer over `langadapt.serving`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("extra", metavar="[-- OPTIONS OF THE SERVER]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--with", "server", type=click.Choice(["vllm", "transformers"]), help="Which; else the first installed.")
+@click.option("--host", default="localhost", show_default=True, help="Address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen at.")
+@click.option("--prompt", default="", metavar="NAME", help="Another prompt format, or template, or plain.")
+@click.option("--base", default="", metavar="MODEL", help="What an adapter is put on, in place of what it names.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="New folder for a model that must be made ready (default: in the cache).",
+)
+@click.option("--no-start", is_flag=True, help="Prepare, print the command, and do not run it.")
+def serve(
+    model: str,
+    extra: tuple[str, ...],
+    server: str | None,
+    host: str,
+    port: int,
+    prompt: str,
+    base: str,
+    folder: Path | None,
+    no_start: bool,
+) -> None:
+    """Serve a model with an OpenAI-compatible interface, by vLLM or transformers.
+
+    MODEL is a run's folder, RUN:STAGE, a stage's folder, an adapter, a model's folder, a hub id, a .gguf file or
+    package:NAME/FILE.
+    """
+    from langadapt import serving
+    from langadapt.named_models import find
+
+    chosen = serving.choose(server or "")
+    made = serving.service(
+        find(model, base=base), chosen, folder=folder, prompt=prompt, host=host, port=port, extra=extra
+    )
+    click.echo(f"langadapt: requests call the model {made.model}; prompt: {made.prompt}", err=True)
+    if not made.chats:
+        click.echo("langadapt: it has no chat template, so ask /v1/completions and not /v1/chat/completions", err=True)
+    assignments = [f"{name}={shlex.quote(value)}" for name, value in made.environment.items()]
+    click.echo(" ".join([*assignments, shlex.join(made.command)]))
+    if not no_start:
+        os.execvpe(made.command[0], made.command, os.environ | made.environment)
