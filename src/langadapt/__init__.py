@@ -22,6 +22,7 @@ from langadapt.records import (
     Document,
     EmbeddingInit,
     Evaluation,
+    ExperimentSource,
     Filter,
     HubSource,
     Item,
@@ -39,6 +40,7 @@ from langadapt.records import (
 
 if TYPE_CHECKING:
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
+    from langadapt.experiment import Experiment
     from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
     from langadapt.run import StageContext, StageResult
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("langadapt")
 
 _LAZY = {
+    "Experiment": "langadapt.experiment",
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
@@ -65,6 +68,8 @@ __all__ = [
     "Document",
     "EmbeddingInit",
     "Evaluation",
+    "Experiment",
+    "ExperimentSource",
     "Filter",
     "HubSource",
     "Item",

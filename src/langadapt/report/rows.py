@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,16 @@ def collect_rows(plan: Plan) -> list[dict[str, Any]]:
         about = artifacts.read_json(folder / "stage.json") or {}
         rows += about.get("rows", [])
         if stage.kind == "evaluate":
-            items.setdefault(stage.parent, {}).update(_items(folder / "items.jsonl"))
-    changes = {
+            items.setdefault(stage.parent, {}).update(read_items(folder / "items.jsonl"))
+    moved = {
         (model, *key[:2], metric): change
         for model, by_task in items.items()
         if model != BASE
         for key, found in by_task.items()
-        for metric, change in _changes(plan, key, items.get(BASE, {}).get(key, []), found).items()
+        for metric, change in changes(key, items.get(BASE, {}).get(key, []), found).items()
     }
     for row in rows:
-        change = changes.get((row["stage"], row["suite"], row["task"], row["metric"]))
+        change = moved.get((row["stage"], row["suite"], row["task"], row["metric"]))
         if change:
             row |= {
                 "baseline": BASE,
@@ -52,7 +52,8 @@ def collect_rows(plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def _items(file: Path) -> dict[Key, list[dict[str, Any]]]:
+def read_items(file: Path) -> dict[Key, list[dict[str, Any]]]:
+    """The items of an `items.jsonl`; none where it is not there."""
     found: dict[Key, list[dict[str, Any]]] = {}
     if file.is_file():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -61,9 +62,10 @@ def _items(file: Path) -> dict[Key, list[dict[str, Any]]]:
     return found
 
 
-def _changes(
-    plan: Plan, key: Key, before: list[dict[str, Any]], after: list[dict[str, Any]]
+def changes(
+    key: Key, before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
 ) -> Mapping[str, statistics.Interval]:
+    """How far every metric moved, over the items that both models were measured on."""
     earlier = {item["id"]: item for item in before}
     pairs = [(earlier[item["id"]], item) for item in after if item["id"] in earlier]
     if not pairs:
