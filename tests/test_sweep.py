@@ -1,4 +1,4 @@
-"""Sweeps on a tiny model: what variants share, what is compared and how, what fails, and how a killed one goes on."""
+"""Sweeps: what is compared and how, what variants share, what fails, and how a killed one goes on, on a tiny model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from langadapt import Experiment, UserError
-from langadapt.sweep import Sweep
+from langadapt import Experiment, RunError, UserError
+from langadapt.cli import cli
+from langadapt.report.variants import compare, costs
+from langadapt.sweep import SweepPlan
 from langadapt.testing import tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -23,232 +28,288 @@ RECIPE = """
 schema = 1
 name = "tiny"
 language = "it"
-base_model = "{folder}/model"
+base_model = "{model}"
 [data]
 "evalita-2023/wic-ita" = "{wic}"
 [evaluation]
-suites = ["wic-ita"]
+suites = {suites}
 max_items = 4
 max_new_tokens = 4
 [[stage]]
 id = "adapt"
 kind = "cpt"
-corpus = [{{ path = "{folder}/text.jsonl", held_out = 0.3 }}]
+corpus = [{{ path = "{text}", held_out = 0.3 }}]
 [stage.training]
 learning_rate = 5e-3
-max_steps = {steps}
+max_steps = 24
 max_length = 64
 per_device_train_batch_size = 1
-save_steps = 1
+save_steps = 4
+logging_steps = 1
 """
-EXPERIMENT = """
+HEAD = """
 schema = 1
 name = "rates"
 question = "Which learning rate?"
 recipe = "recipe.toml"
 limits = "A tiny model shows nothing."
-seeds = [1, 2]
 models = ["adapt"]
-
-[variant.plain]
-
-[variant.alike]
-adapt.training.logging_steps = 7
-
-[variant.fewer]
-evaluation.max_items = 3
-
-[variant.hot]
-adapt.training.learning_rate = 5e-2
-{more}
 """
-BROKEN = "[variant.broken]\nadapt.training.learning_rate = 1e30\nadapt.training.max_grad_norm = 0.0\n"
 
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def prepare(folder: Path, *, steps: int = 2, more: str = "") -> Path:
-    """An experiment, its recipe, a model and a corpus."""
-    tiny_model(folder / "model")
+def prepare(folder: Path, model: Path, experiment: str, *, suites: str = "[]") -> Path:
+    """An experiment beside its recipe and corpus."""
     texts = [f"Il signor {n} pesca {n} trote nel lago e ne rende {n % 3} al fiume, come ogni sera." for n in range(30)]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder, wic=WIC, steps=steps))
+    words = {"model": model, "text": folder / "text.jsonl", "wic": WIC, "suites": suites}
+    (folder / "recipe.toml").write_text(RECIPE.format(**words))
     path = folder / "experiment.toml"
-    path.write_text(EXPERIMENT.format(more=more))
+    path.write_text(HEAD + experiment)
     return path
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("place")
+def row(table: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    return next(row for row in table if row["metric"] == metric)
 
 
-@pytest.fixture(scope="module")
-def done(place: Path) -> Sweep:
-    """A finished sweep of four variants with two seeds, and one that cannot but fail."""
-    return Experiment.load(prepare(place, more=BROKEN)).execute(place / "out")
+# --- what is compared: runs that were written by hand -----------------------------------------------------------------
+
+SEEDS = (1, 2, 3)
+ITEMS = 40
 
 
-def row(sweep: Sweep, metric: str) -> dict[str, Any]:
-    return next(r for r in sweep.state["table"] if r["metric"] == metric)
+@dataclass(frozen=True)
+class Written:
+    """A plan whose runs are in their folders, and what they measured: nats by variant and seed, an item each."""
+
+    plan: SweepPlan
+    nats: dict[tuple[str, int], np.ndarray[Any, Any]]
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        return compare(self.plan.experiment, self.plan.trials)
 
 
-def figures(folder: Path, metric: str) -> dict[str, Any]:
-    return next(r for r in read(folder / "report.json") if (r["stage"], r["metric"]) == ("adapt", metric))
+@pytest.fixture
+def written(tmp_path: Path, model_folder: Path) -> Written:
+    """`cold` is worse than `plain` on every item and seed, `odd` better with one seed and worse with two, `same` equal."""
+    path = prepare(tmp_path, model_folder, "seeds = [1, 2, 3]\n[grid]\nadapt.peft.r = [1, 2, 3, 4]\n")
+    text = path.read_text().replace("[grid]\nadapt.peft.r = [1, 2, 3, 4]\n", "")
+    path.write_text(text + "".join(f"[variant.{n}]\nadapt.peft.r = {r}\n" for r, n in enumerate(NAMES, start=1)))
+    plan = Experiment.load(path).plan(tmp_path / "out")
+    random = np.random.default_rng(0)
+    noise = {seed: random.normal(0, 0.2, ITEMS) for seed in SEEDS}
+    easy = random.uniform(20, 60, ITEMS)
+    factors = {"plain": {}, "same": {}, "cold": dict.fromkeys(SEEDS, 1.1), "odd": {1: 0.9, 2: 1.3, 3: 1.3}}
+    nats = {(name, seed): easy * f.get(seed, 1.0) + noise[seed] for name, f in factors.items() for seed in SEEDS}
+    for planned in plan.trials:
+        write_run(planned.plan.folder, nats[planned.trial.variant, planned.trial.seed or 0])
+    return Written(plan, nats)
 
 
-def items(folder: Path, method: str) -> dict[str, dict[str, Any]]:
-    lines = (folder / "stages/evaluate-adapt/items.jsonl").read_text().splitlines()
-    return {item["id"]: item for item in map(json.loads, lines) if item["method"] == method}
+NAMES = ("plain", "same", "cold", "odd")
 
 
-# --- what is compared -------------------------------------------------------------------------------------------------
+def write_run(folder: Path, nats: np.ndarray[Any, Any]) -> None:
+    """What a run leaves that measured these nats on texts of 50 bytes."""
+    key = {"suite": "held-out", "task": "text", "method": "text"}
+    lines = [json.dumps(key | {"id": str(n), "nll": nll, "bytes": 50, "tokens": 9}) for n, nll in enumerate(nats)]
+    place = folder / "stages" / "evaluate-adapt"
+    place.mkdir(parents=True)
+    (place / "items.jsonl").write_text("\n".join(lines))
+    value = float(nats.sum() / np.log(2) / (50 * ITEMS))
+    measured = {"stage": "adapt", "split": "held_out", "metric": "bits_per_byte", "value": value, "n": ITEMS}
+    measured |= {"ci_low": value - 0.1, "ci_high": value + 0.3, "higher_is_better": False, "unit": "bits/byte"}
+    base = {"stage": "base", "suite": "held-out", "task": "text"}
+    (folder / "report.json").write_text(json.dumps([measured | base, key | measured]))
 
 
-def test_every_variant_is_a_run_with_a_folder_of_its_own(done: Sweep) -> None:
-    names = [trial["name"] for trial in done.state["trials"]]
-    assert names == [f"{v}-seed{s}" for v in ("plain", "alike", "fewer", "hot", "broken") for s in (1, 2)]
-    for name in names[:8]:
-        assert read(done.folder / name / "run.json")["status"] == "done"
-        assert (done.folder / name / "report.html").stat().st_size > 0
-    assert {row["model"] for row in done.state["table"]} == {"adapt"}
-
-
-def test_values_are_means_over_seeds_with_their_spread(done: Sweep) -> None:
-    for variant in ("plain", "hot"):
-        cell = row(done, "bits_per_byte")["cells"][variant]
-        of_seeds = [figures(done.folder / f"{variant}-seed{seed}", "bits_per_byte") for seed in (1, 2)]
-        assert cell["values"] == [r["value"] for r in of_seeds] and cell["values"][0] != cell["values"][1]
-        assert cell["value"] == pytest.approx(statistics.fmean(cell["values"]))
-        assert cell["sd"] == pytest.approx(statistics.stdev(cell["values"]))
-        assert cell["ci_low"] == pytest.approx(statistics.fmean(r["ci_low"] for r in of_seeds))
-
-
-def test_changes_are_against_the_baseline_with_the_same_seed_and_items(done: Sweep) -> None:
-    moves = []
-    for seed in (1, 2):
-        before, after = (items(done.folder / f"{variant}-seed{seed}", "text") for variant in ("plain", "hot"))
-        assert before.keys() == after.keys()
-        moves.append(sum(i["nll"] for i in after.values()) / sum(i["nll"] for i in before.values()) - 1)
-    cell = row(done, "bits_per_byte")["cells"]["hot"]
-    assert cell["change"] == pytest.approx(statistics.fmean(moves)) and cell["change_is_relative"]
-    assert cell["change_sd"] == pytest.approx(statistics.stdev(moves))
-    assert cell["change_ci_low"] < cell["change"] < cell["change_ci_high"]
-    assert "change" not in row(done, "bits_per_byte")["cells"]["plain"]
-
-
-def test_a_variant_that_changes_nothing_shows_no_difference(done: Sweep) -> None:
-    for found in done.state["table"]:
-        cell = found["cells"]["alike"]
-        assert (cell["change"], cell["change_ci_low"], cell["change_ci_high"]) == (0, 0, 0)
-        assert cell["tone"] == "unclear"
-
-
-def test_a_variant_that_is_asked_less_is_compared_on_what_both_were_asked(done: Sweep) -> None:
-    metric = next(r["metric"] for r in done.state["table"] if r["task"] == "wic-ita")
-    cells = row(done, metric)["cells"]
-    assert (cells["plain"]["n"], cells["fewer"]["n"], cells["fewer"]["change"]) == (4, 3, 0)
-
-
-def test_seeds_that_do_not_agree_make_no_change_sure() -> None:
-    from langadapt.evaluation.statistics import Interval
-    from langadapt.report.variants import _cell
-
-    rows = [{"metric": "accuracy", "value": v, "n": 50, "ci_low": v, "ci_high": v, "higher_is_better": True} for v in (1, 2)]
-    up, down = Interval(0.3, 0.2, 0.4), Interval(-0.1, -0.15, -0.05)
-    assert _cell(rows, [up, up])["tone"] == "better"
-    assert _cell(rows, [up, down])["change_ci_low"] > 0 and _cell(rows, [up, down])["tone"] == "unclear"
-
-
-def test_costs_are_those_of_the_runs(done: Sweep) -> None:
-    by_name = {trial["name"]: trial["cost"] for trial in done.state["trials"]}
-    stages = read(done.folder / "hot-seed1/run.json")["stages"]
-    adapt = next(stage for stage in stages if stage["id"] == "adapt")
-    cost = by_name["hot-seed1"]
-    assert cost["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages), abs=0.1)
-    assert cost["tokens"] == adapt["accounting"]["tokens"]["trained"] > 0
-    assert cost["peak_memory"] == adapt["metrics"]["peak_memory"] > 0
-    assert cost["tokens_per_second"] == pytest.approx(adapt["metrics"]["tokens_per_second"])
-    assert by_name["fewer-seed1"]["tokens"] == by_name["plain-seed1"]["tokens"], "though another run had trained it"
-
-
-# --- what is shared, what fails, what is not done again ---------------------------------------------------------------
-
-
-def test_variants_that_differ_in_evaluation_only_train_once(done: Sweep) -> None:
-    weights = [done.folder / f"{variant}-seed1/stages/adapt/stage.json" for variant in ("plain", "fewer")]
-    assert weights[0].stat().st_ino == weights[1].stat().st_ino, "a hard link and no copy"
-    assert '"event": "step"' not in (done.folder / "fewer-seed1/events.jsonl").read_text()
-    stages = {stage["id"]: stage for stage in read(done.folder / "fewer-seed1/run.json")["stages"]}
-    assert (stages["adapt"]["status"], stages["adapt"]["reason"]) == ("cached", "made by plain-seed1")
-    assert stages["evaluate-adapt"]["status"] == "done", "what differs is done"
-    shared = next(t["cost"]["shared"] for t in done.state["trials"] if t["name"] == "fewer-seed1")
-    assert shared == {"adapt": "made by plain-seed1"}
-
-
-def test_a_variant_that_fails_does_not_lose_the_others(done: Sweep) -> None:
-    assert done.state["status"] == "failed" and len(done.failed) == 2
-    assert all("the loss became" in said and said.startswith("broken-seed") for said in done.failed)
-    assert all("broken" not in row["cells"] for row in done.state["table"])
-
-
-def test_the_page_says_scale_limits_and_failures_and_needs_nothing_else(done: Sweep) -> None:
-    page = done.report.read_text(encoding="utf-8")
-    for said in ("Which learning rate?", "A tiny model shows nothing.", "Two seeds", "the loss became", "made by plain-seed1"):
-        assert said in page, said
-    assert "At the scale of a rehearsal" not in page and "signs of life" in page, "four items are no measurement"
-    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
-    assert page.count("<svg") == 1, "the text that was measured"
-
-
-def test_only_what_is_not_done_is_run_again(done: Sweep, place: Path, tmp_path: Path) -> None:
-    """The same experiment with the failing variant mended, by the command line."""
-    before = {path: path.stat().st_mtime_ns for path in (place / "out").glob("*/*.json")}
-    path = place / "experiment.toml"
-    path.write_text(EXPERIMENT.format(more=BROKEN.replace("1e30", "1e-3")))
-    ran = sweep(path, place / "out", "--json")
-    assert ran.returncode == 0, ran.stderr
-    state = json.loads(ran.stdout)["experiment"]
-    assert state["status"] == "done" and {t["status"] for t in state["trials"]} == {"done"}
-    changed = {p.parent.name for p, when in before.items() if p.stat().st_mtime_ns != when}
-    assert changed <= {"broken-seed1", "broken-seed2"}
-    assert set(row(Sweep(folder=place, state=state), "bits_per_byte")["cells"]) == {"plain", "alike", "fewer", "hot", "broken"}
-
-
-def test_a_folder_that_another_sweep_works_in_is_left_alone(done: Sweep, place: Path) -> None:
-    from filelock import FileLock
-
-    with FileLock(done.folder / ".lock"), pytest.raises(UserError, match="in use by another sweep"):
-        Experiment.load(place / "experiment.toml").execute(done.folder)
-
-
-def sweep(path: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "langadapt", "sweep", str(path), "--out", str(out), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
-    path = prepare(tmp_path, steps=60)
-    path.write_text(path.read_text().replace("seeds = [1, 2]", "seeds = [1]").split("[variant.fewer]")[0] + BROKEN)
-    out, second = tmp_path / "out", tmp_path / "out/alike-seed1/run.json"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "langadapt", "sweep", str(path), "--out", str(out)], stderr=subprocess.DEVNULL
+def test_values_are_means_over_seeds_with_their_spread(written: Written) -> None:
+    (found,) = written.table
+    assert (found["model"], found["task"], found["metric"]) == ("adapt", "text", "bits_per_byte"), (
+        "base is not asked for"
     )
-    checkpoints = out / "alike-seed1/stages/.adapt.partial/checkpoints"
-    deadline = time.monotonic() + 200
+    for name in NAMES:
+        values = [written.nats[name, seed].sum() / np.log(2) / (50 * ITEMS) for seed in SEEDS]
+        cell = found["cells"][name]
+        assert cell["values"] == pytest.approx(values)
+        assert (cell["value"], cell["sd"]) == pytest.approx((statistics.fmean(values), statistics.stdev(values)))
+        assert (cell["ci_low"], cell["ci_high"]) == pytest.approx((cell["value"] - 0.1, cell["value"] + 0.3))
+
+
+def test_changes_are_against_the_baseline_with_the_same_seed_and_items(written: Written) -> None:
+    cells = written.table[0]["cells"]
+    moves = [written.nats["cold", seed].sum() / written.nats["plain", seed].sum() - 1 for seed in SEEDS]
+    cold = cells["cold"]
+    assert cold["change"] == pytest.approx(statistics.fmean(moves)) and cold["change_is_relative"]
+    assert cold["change_sd"] == pytest.approx(statistics.stdev(moves))
+    low, high = 0.1 - 1e-3, 0.1 + 1e-3  # every item is a tenth worse, so that pairs leave next to nothing to chance
+    assert low < cold["change_ci_low"] <= cold["change"] <= cold["change_ci_high"] < high
+    assert "change" not in cells["plain"]
+
+
+def test_a_variant_that_changes_nothing_shows_no_difference(written: Written) -> None:
+    same = written.table[0]["cells"]["same"]
+    assert (same["change"], same["change_ci_low"], same["change_ci_high"]) == (0, 0, 0)
+    assert same["tone"] == "unclear"
+
+
+def test_a_change_is_sure_when_no_seed_moves_the_other_way(written: Written) -> None:
+    cells = written.table[0]["cells"]
+    assert cells["cold"]["tone"] == "worse"
+    assert cells["odd"]["change_ci_low"] > 0 and cells["odd"]["tone"] == "unclear"
+
+
+def test_only_what_is_asked_for_is_compared(written: Written) -> None:
+    path = Path(written.plan.experiment.source)
+    path.write_text(path.read_text().replace('models = ["adapt"]', 'measures = ["held-out"]'))
+    assert [r["model"] for r in compare(Experiment.load(path), written.plan.trials)] == ["base", "adapt"]
+
+
+# --- what is run ------------------------------------------------------------------------------------------------------
+
+PLAIN = "[variant.plain]\n"
+SLOW = "[variant.other]\nadapt.training.learning_rate = 1e-2\n"
+FEWER = "[variant.fewer]\nevaluation.max_items = 3\n"
+BROKEN = "[variant.broken]\nadapt.training.learning_rate = 1e30\nadapt.training.max_grad_norm = 0.0\n"
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A sweep that was killed in its second run and then gone on with: its file, folder and state, and what it said."""
+
+    path: Path
+    out: Path
+    error: RunError
+    said: str
+    before: dict[Path, int]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = read(self.out / "experiment.json")
+        return state
+
+
+def times(folder: Path) -> dict[Path, int]:
+    """When each file of a run was last written to; locks are taken again and again."""
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("place")
+    model, out = tiny_model(folder / "model"), folder / "out"
+    path = prepare(folder, model, PLAIN + SLOW + FEWER + BROKEN, suites='["wic-ita"]')
+    command = [sys.executable, "-m", "langadapt", "sweep", str(path), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    checkpoints = out / "other/stages/.adapt.partial/checkpoints"
+    deadline = time.monotonic() + 300
     while not list(checkpoints.glob("checkpoint-*")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert read(out / "experiment.json")["trials"][0]["status"] == "done", "killed in the second"
-    assert read(second)["status"] == "running"
-    first = {p: p.stat().st_mtime_ns for p in (out / "plain-seed1").rglob("*") if p.is_file()}
-    again = sweep(path, out)
-    assert again.returncode == 1 and "1 of 3 runs failed" in again.stderr, again.stderr
-    assert "bits_per_byte" in again.stdout and "broken-seed1" in again.stdout
-    assert {p: p.stat().st_mtime_ns for p in (out / "plain-seed1").rglob("*") if p.is_file()} == first
-    steps = [json.loads(line) for line in (out / "alike-seed1/events.jsonl").read_text().splitlines()]
-    assert [e["step"] for e in steps if e["event"] == "step"][-1] == 60
-    assert any("checkpoint" in e.get("message", "") for e in steps), "it went on and did not begin again"
+    assert read(out / "experiment.json")["trials"][0]["status"] == "done"
+    assert read(out / "other/run.json")["status"] == "running"
+    before = times(out / "plain")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RunError) as caught:
+        screen: list[str] = []
+        patch.setattr("rich.console.Console.print", printed(screen))
+        cli(command[3:], standalone_mode=False)
+    return Killed(path, out, caught.value, "\n".join(screen), before)
+
+
+def printed(screen: list[str]) -> Callable[..., None]:
+    """In the place of a console's `print`: tables as their cells, anything else as its text."""
+
+    def keep(console: Any, *what: Any, **how: Any) -> None:
+        for one in what:
+            cells = [str(cell) for column in getattr(one, "columns", ()) for cell in column.cells]
+            screen.extend(cells or [str(one)])
+
+    return keep
+
+
+def test_a_killed_sweep_goes_on_where_it_was(killed: Killed) -> None:
+    assert times(killed.out / "plain") == killed.before, "what was finished is left alone"
+    events = [json.loads(line) for line in (killed.out / "other/events.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "step"]
+    begun = [n for n, event in enumerate(events) if event["event"] == "stage" and event["id"] == "adapt"]
+    again = [e["step"] for e in events[begun[-2] :] if e["event"] == "step"]
+    assert steps[-1] == 24 and again[0] > 4, "it went on from a checkpoint"
+
+
+def test_a_variant_that_fails_does_not_lose_the_others(killed: Killed) -> None:
+    state = killed.state
+    assert [t["status"] for t in state["trials"]] == ["done", "done", "done", "failed"] and state["status"] == "failed"
+    assert killed.error.exit_code == 1
+    assert str(killed.error).startswith("1 of 4 runs failed") and "broken: stage adapt: the loss became" in str(
+        killed.error
+    )
+    assert set(row(state["table"], "bits_per_byte")["cells"]) == {"plain", "other", "fewer"}
+
+
+def test_variants_that_differ_in_evaluation_only_train_once(killed: Killed) -> None:
+    made, taken = (killed.out / name / "stages/adapt/stage.json" for name in ("plain", "fewer"))
+    assert made.stat().st_ino == taken.stat().st_ino, "a hard link and no copy"
+    assert '"event": "step"' not in (killed.out / "fewer/events.jsonl").read_text()
+    stages = {stage["id"]: stage for stage in read(killed.out / "fewer/run.json")["stages"]}
+    assert (stages["adapt"]["status"], stages["adapt"]["reason"]) == ("cached", "made by plain")
+    assert stages["evaluate-adapt"]["status"] == "done", "what differs is done"
+
+
+def test_a_variant_that_is_asked_less_is_compared_on_what_both_were_asked(killed: Killed) -> None:
+    cells = next(r for r in killed.state["table"] if r["task"] == "wic-ita")["cells"]
+    assert (cells["plain"]["n"], cells["fewer"]["n"], cells["fewer"]["change"]) == (4, 3, 0)
+
+
+def test_the_table_holds_what_the_runs_measured(killed: Killed) -> None:
+    for name, cell in row(killed.state["table"], "bits_per_byte")["cells"].items():
+        rows = read(killed.out / name / "report.json")
+        found = next(r for r in rows if (r["stage"], r["metric"]) == ("adapt", "bits_per_byte"))
+        assert (cell["value"], cell["ci_low"], cell["n"]) == (found["value"], found["ci_low"], found["n"])
+
+
+def test_costs_are_those_of_the_runs_and_of_what_was_taken_over(killed: Killed) -> None:
+    by_name = {trial["name"]: trial["cost"] for trial in killed.state["trials"]}
+    stages = read(killed.out / "other/run.json")["stages"]
+    adapt = next(stage for stage in stages if stage["id"] == "adapt")
+    assert by_name["other"]["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages), abs=0.1)
+    assert by_name["other"]["tokens"] == adapt["accounting"]["tokens"]["trained"] > 0
+    assert by_name["other"]["peak_memory"] == adapt["metrics"]["peak_memory"] > 0
+    assert by_name["other"]["tokens_per_second"] == pytest.approx(adapt["metrics"]["tokens_per_second"])
+    assert by_name["fewer"]["tokens"] == by_name["plain"]["tokens"]
+    assert by_name["fewer"]["shared"] == {"adapt": "made by plain"} and by_name["broken"] == {}
+    planned = Experiment.load(killed.path).plan(killed.out).trials[1]
+    assert costs(planned) == by_name["other"]
+
+
+def test_screen_and_page_say_scale_limits_and_failures(killed: Killed) -> None:
+    page = (killed.out / "experiment.html").read_text(encoding="utf-8")
+    for said in ("Which learning rate?", "A tiny model shows nothing.", "broken"):
+        assert said in page and said in killed.said, said
+    for said in ("signs of life", "One seed", "the loss became", "made by plain", "learning_rate</code>", "0.01"):
+        assert said in page, said
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    assert page.count("<svg") == 1, "the text that was measured"
+
+
+def test_only_what_is_not_done_is_run_again(killed: Killed) -> None:
+    kept = {name: times(killed.out / name) for name in ("plain", "other", "fewer")}
+    killed.path.write_text(killed.path.read_text().replace("1e30", "1e-3"))
+    mended = Experiment.load(killed.path)
+    assert {planned.name for planned, _ in mended.plan(killed.out).to_do} == {"broken"}
+    done = mended.execute(killed.out)
+    assert done.failed == [] and done.state["status"] == "done"
+    assert {name: times(killed.out / name) for name in kept} == kept
+    assert len(row(done.state["table"], "bits_per_byte")["cells"]) == 4
+
+
+def test_a_folder_that_another_sweep_works_in_is_left_alone(killed: Killed) -> None:
+    from filelock import FileLock
+
+    with FileLock(killed.out / ".lock"), pytest.raises(UserError, match="in use by another sweep"):
+        Experiment.load(killed.path).execute(killed.out)

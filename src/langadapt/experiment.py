@@ -208,7 +208,9 @@ class _Reading:
         points = {}
         for places in itertools.product(*(range(len(axis.value)) for axis in axes)):
             chosen = [replace(axis, value=axis.value[n]) for axis, n in zip(axes, places, strict=True)]
-            label = ",".join(f"{word}={_in_a_word(o.value, n)}" for word, o, n in zip(words, chosen, places, strict=True))
+            label = ",".join(
+                f"{word}={_in_a_word(o.value, n)}" for word, o, n in zip(words, chosen, places, strict=True)
+            )
             points[label] = chosen
         if len(points) < math.prod(len(axis.value) for axis in axes):
             self.report(("grid",), "two of its points have the same name", "give such values names in [variant.NAME]")

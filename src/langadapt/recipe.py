@@ -649,7 +649,12 @@ class _Check:
         return options
 
     def validated(
-        self, model: type[BaseModel], raw: dict[str, Any], place: toml_lines.Path, key: str, stand_ins: Mapping[str, Any]
+        self,
+        model: type[BaseModel],
+        raw: dict[str, Any],
+        place: toml_lines.Path,
+        key: str,
+        stand_ins: Mapping[str, Any],
     ) -> BaseModel | None:
         """The table as `model`; values that are refused are left out, so that one slip does not hide the others.
 

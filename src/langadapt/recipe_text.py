@@ -336,9 +336,7 @@ def _change(override: Override, before: Any) -> Change:
     return Change(key=".".join(override.key), before=before, after=override.value, why=override.why)
 
 
-def _table_of(
-    raw: dict[str, Any], override: Override
-) -> tuple[dict[str, Any], list[str | int], tuple[str, ...]]:
+def _table_of(raw: dict[str, Any], override: Override) -> tuple[dict[str, Any], list[str | int], tuple[str, ...]]:
     """The table that an override speaks of, its place, and the rest of the key."""
     from langadapt.recipe import RecipeTable
 

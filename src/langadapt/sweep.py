@@ -223,7 +223,9 @@ def _held(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout:
-        raise UserError(f"{folder} is in use by another sweep; wait for it, or choose another folder with --out") from None
+        raise UserError(
+            f"{folder} is in use by another sweep; wait for it, or choose another folder with --out"
+        ) from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
     try:

@@ -60,7 +60,9 @@ def sweep(
     print_json({"experiment": done.state, "folder": str(done.folder)}) if as_json else _compared(done, Console())
     if done.failed:
         count = len(done.state["trials"])
-        raise RunError("\n".join([f"{len(done.failed)} of {count} runs failed; the same command tries them again", *done.failed]))
+        raise RunError(
+            "\n".join([f"{len(done.failed)} of {count} runs failed; the same command tries them again", *done.failed])
+        )
 
 
 # --- before -----------------------------------------------------------------------------------------------------------
@@ -98,11 +100,13 @@ def _planned(plan: SweepPlan, console: Console) -> None:
     """The variants, what each changes, and what is in the way."""
     from rich.text import Text
 
+    from langadapt.toml_lines import inline
+
     _heading(plan, console)
     table = _table("variant", "changes")
     for variant in plan.experiment.variants:
         trial = next(trial for trial in plan.experiment.trials if trial.variant == variant)
-        told = "\n".join(f"{key} = {value}" for key, value in trial.values.items())
+        told = "\n".join(f"{key} = {inline(value)}" for key, value in trial.values.items())
         baseline = "\n(the baseline)" if variant == plan.experiment.baseline else ""
         table.add_row(Text(f"{variant}{baseline}"), Text(told or "the recipe as it is"))
     console.print(table)
@@ -165,7 +169,11 @@ def _costs(state: Mapping[str, Any]) -> Table:
     for trial in state["trials"]:
         cost = trial["cost"]
         figures = (
-            (duration(cost["seconds"]), number(cost["tokens"]), *(size(cost[key]) for key in ("peak_memory", "peak_gpu_memory")))
+            (
+                duration(cost["seconds"]),
+                number(cost["tokens"]),
+                *(size(cost[key]) for key in ("peak_memory", "peak_gpu_memory")),
+            )
             if cost
             else ("", "", "", "")
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from langadapt import toml_lines
 from langadapt.report import findings
 from langadapt.report.page import environment
 
@@ -34,6 +35,7 @@ def experiment_page(plan: SweepPlan, state: Row) -> str:
             variants=variants,
             groups=groups(state["table"]),
             figures=forests(plan, state),
+            inline=toml_lines.inline,
             failed=[trial for trial in state["trials"] if trial["status"] == "failed"],
             seeds=list(dict.fromkeys(trial["seed"] for trial in state["trials"] if trial["seed"] is not None)),
             limited=any(cell["limited"] for row in state["table"] for cell in row["cells"].values()),
@@ -66,7 +68,9 @@ def forests(plan: SweepPlan, state: Row) -> list[tuple[str, Markup]]:
     from langadapt.report import figures
 
     target = plan.trials[0].plan.recipe.table.language
-    rows = [row for row in state["table"] if row["metric"].endswith(findings.TEXT) and row["suite"] not in findings.APART]
+    rows = [
+        row for row in state["table"] if row["metric"].endswith(findings.TEXT) and row["suite"] not in findings.APART
+    ]
     made = []
     for number, row in enumerate(sorted(rows, key=lambda row: (row.get("language") or target) != target)[:FIGURES]):
         points = [
@@ -75,6 +79,8 @@ def forests(plan: SweepPlan, state: Row) -> list[tuple[str, Markup]]:
             for name, cell in row["cells"].items()
         ]  # fmt: skip
         title = f"{row['model']}: {findings.name(row['task'])}"
-        label = f"{title}, bits per byte: " + "; ".join(f"{p.label} {findings.number(p.value)} {p.note}" for p in points)
+        label = f"{title}, bits per byte: " + "; ".join(
+            f"{p.label} {findings.number(p.value)} {p.note}" for p in points
+        )
         made.append((title, figures.forest(f"variants-{number}", label, points, "bits per byte, lower is better")))
     return made
