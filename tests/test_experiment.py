@@ -150,13 +150,13 @@ seeds = [1, 2]
 [variant.a]
 adpat.peft.r = 1
 [variant.b]
-adapt.peft.rank = 2
+adapt.training.max_step = 2
 [variant.c]
 adapt.training.max_steps = "many"
 """
     assert refused(make(body)) == [
         ':7: "adpat" is no stage and no key of the recipe; did you mean "adapt"?',
-        ':9: adapt.peft.rank: unknown key; it is no field of LoraConfig; did you mean "rank_pattern"?',
+        ':9: adapt.training.max_step: unknown key; it is no field of TrainingArguments; did you mean "max_steps"?',
         ':11: adapt.training.max_steps: "many" is not of type int',
     ]
 
