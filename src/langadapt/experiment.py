@@ -170,7 +170,8 @@ class _Reading:
     def _trial(
         self, recipe: Path, name: str, seed: int | None, common: list[Override], own: list[Override]
     ) -> Trial | None:
-        seeded = [] if seed is None else [Override(key=("seed",), value=seed, where=self.text.origin(("seeds",)))]
+        where = self.text.origin(("seeds",))
+        seeded = [] if seed is None else [Override(key=("seed",), value=seed, where=where, why="seeds")]
         try:
             loaded = Recipe.load(recipe, [*common, *own, *seeded])
         except RecipeError as error:

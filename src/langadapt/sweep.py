@@ -241,6 +241,7 @@ class _Execution:
         self.plan, self.try_anyway = plan, try_anyway
         self.console = console or Console(stderr=True)
         self.state = _begin(plan)
+        self.revisions: dict[str, dict[str, str]] = {table: {} for table in PINNED}  # that all trials read
 
     def run(self) -> Sweep:
         self._write()
@@ -252,13 +253,15 @@ class _Execution:
     def _trial(self, planned: PlannedTrial, entry: dict[str, Any]) -> None:
         from rich.markup import escape
 
+        lock = planned.plan.lock
+        for table in PINNED:  # one table for all, to which runs add: a branch on the hub may move between them
+            lock[table] = self.revisions[table] = lock.get(table, {}) | self.revisions[table]
         if planned.finished:
             entry.update(status="done", reason="nothing changed")
             return
         self.console.print(f"[bold]{escape(planned.name)}[/bold] → {escape(str(planned.plan.folder))}", highlight=False)
         entry["status"] = "running"
         self._write()
-        self._same_revisions(planned)
         others = [other.plan.folder for other in self.plan.trials if other is not planned]
         try:
             planned.plan.execute(console=self.console, try_anyway=self.try_anyway, siblings=others)
@@ -276,12 +279,6 @@ class _Execution:
             entry.update(status="done", reason="")
         self._write()
 
-    def _same_revisions(self, planned: PlannedTrial) -> None:
-        """Has a trial read what the trials before it read, also when a branch on the hub has moved since."""
-        for earlier in self.plan.trials[: self.plan.trials.index(planned)]:
-            for table in PINNED:
-                planned.plan.lock[table] = earlier.plan.lock.get(table, {}) | planned.plan.lock.get(table, {})
-
     def _write(self) -> None:
         artifacts.write_json(self.plan.folder / FILE, self.state)
 
@@ -289,10 +286,11 @@ class _Execution:
         from langadapt.report.experiment import experiment_page
         from langadapt.report.variants import compare, costs
 
-        done = [p for p, entry in zip(self.plan.trials, self.state["trials"], strict=True) if entry["status"] == "done"]
+        done = []
         for planned, entry in zip(self.plan.trials, self.state["trials"], strict=True):
-            if planned in done:
+            if entry["status"] == "done":
                 entry["cost"] = costs(planned)
+                done.append(planned)
         self.state["table"] = compare(self.plan.experiment, done)
         self._write()
         artifacts.write_text(self.plan.folder / "experiment.html", experiment_page(self.plan, self.state))
