@@ -23,8 +23,9 @@ import pytest
 from pydantic import BaseModel
 
 import langadapt
-from langadapt import Recipe, cli, peft, plugins, recipe
+from langadapt import Experiment, Recipe, cli, peft, plugins, recipe
 from langadapt.corpus.layouts import COLUMNS
+from langadapt.experiment import ExperimentTable
 from langadapt.recipe import StageOptions
 from langadapt.stages.cpt import CptOptions
 from langadapt.stages.preference import METHODS, PREFERENCE_OWNED
@@ -176,7 +177,7 @@ def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
         "Compute",
     )
     of_recipe = {getattr(recipe, name) for name in tables_of_recipe}
-    inner = {Checks, StageOptions}
+    inner = {Checks, StageOptions, ExperimentTable}
     assert core.name == "core" and {load(reference) for reference in KEY_TABLES} == kinds | of_recipe | inner
 
 
@@ -333,6 +334,20 @@ def test_whole_recipes_load(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text(block.text, encoding="utf-8")
     assert Recipe.load(file).rehearse().changes
+
+
+@pytest.mark.parametrize("block", [b for b in blocks() if b.info == "toml experiment"], ids=lambda b: b.page.name)
+def test_whole_experiments_load(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(block.text, encoding="utf-8")
+    assert len(Experiment.load(file).variants) > 1
+
+
+def test_experiments_that_ship_are_listed() -> None:
+    found = re.search(r"<!-- experiments -->\n((?:\|.*\n)+)", read(DOCS / "experiments.md"))
+    assert found
+    listed = [row.split("|")[1].strip(" `") for row in found.group(1).splitlines()[2:]]
+    assert sorted(listed) == sorted(plugins.registry().experiments)
 
 
 @pytest.mark.parametrize("block", [b for b in blocks() if b.info.startswith("toml")], ids=lambda b: b.page.name)

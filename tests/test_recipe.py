@@ -222,7 +222,7 @@ def test_toml_that_stops_in_the_middle_is_named(write):
 
 def test_a_file_that_is_not_utf8_is_named(write):
     path = write("recipe.toml", HEAD.encode() + "# perché\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"recipe\.toml: not UTF-8 text \(byte \d+\); save the recipe as UTF-8"):
+    with pytest.raises(UserError, match=r"recipe\.toml: not UTF-8 text \(byte \d+\); save it as UTF-8"):
         Recipe.load(path)
 
 

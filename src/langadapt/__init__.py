@@ -23,6 +23,7 @@ from langadapt.records import (
     Document,
     EmbeddingInit,
     Evaluation,
+    ExperimentSource,
     Filter,
     HubSource,
     Item,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from langadapt.comparing import compare
     from langadapt.errors import LangadaptError, RecipeError, RunError, UserError
     from langadapt.evaluation.free_text import free_text, translations
+    from langadapt.experiment import Experiment
     from langadapt.plan import PlannedStage, Planner
     from langadapt.recipe import Recipe, StageOptions, Table
     from langadapt.run import StageContext, StageResult
@@ -54,6 +56,7 @@ _LAZY = {
     "translations": "langadapt.evaluation.free_text",
     "Chat": "langadapt.chat",
     "Reply": "langadapt.chat",
+    "Experiment": "langadapt.experiment",
     "Recipe": "langadapt.recipe",
     "StageOptions": "langadapt.recipe",
     "Table": "langadapt.recipe",
@@ -75,6 +78,8 @@ __all__ = [
     "Document",
     "EmbeddingInit",
     "Evaluation",
+    "Experiment",
+    "ExperimentSource",
     "Filter",
     "HubSource",
     "Item",

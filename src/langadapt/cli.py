@@ -15,6 +15,7 @@ from langadapt.commands.chat import chat
 from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
 from langadapt.commands.serve import serve
+from langadapt.commands.sweep import sweep
 
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
@@ -201,6 +202,7 @@ cli.add_command(cache)
 cli.add_command(compare)
 cli.add_command(chat)
 cli.add_command(serve)
+cli.add_command(sweep)
 
 
 @cli.command()

@@ -156,6 +156,18 @@ def langadapt_recipes() -> Iterable[records.RecipeSource]:  # type: ignore[empty
 
 
 @hookspec
+def langadapt_experiments() -> Iterable[records.ExperimentSource]:  # type: ignore[empty-body]
+    """Experiments that ship with the plugin, run as `langadapt sweep NAME`.
+
+    ```python
+    @hookimpl
+    def langadapt_experiments():
+        yield ExperimentSource(name="basque/ranks", path=HERE / "ranks.toml", description="Ranks of LoRA compared.")
+    ```
+    """
+
+
+@hookspec
 def langadapt_prompts() -> Iterable[records.PromptFormat]:  # type: ignore[empty-body]
     """Prompt formats that a stage can name in `prompt`.
 

@@ -135,13 +135,21 @@ class Plan:
     warnings: list[str]
     lock: dict[str, Any]
 
-    def execute(self, *, stages: Collection[str] = (), console: Any = None, try_anyway: bool = False) -> Run:
+    def execute(
+        self,
+        *,
+        stages: Collection[str] = (),
+        console: Any = None,
+        try_anyway: bool = False,
+        siblings: Collection[Path] = (),
+    ) -> Run:
         """Runs every stage that is not cached and writes the report.
 
         Args:
             stages: ids of those to run; all when empty. What they start from or read must be done.
             console: a rich console for progress; the standard one when None.
             try_anyway: also what is estimated far above the memory that there is.
+            siblings: folders of other runs; a stage that one of them has made with the same digest is taken from there.
 
         Raises:
             UserError: something is in the way (see `problems`), or the folder is in use or not writable.
@@ -149,7 +157,7 @@ class Plan:
         """
         from langadapt.run import execute
 
-        return execute(self, stages=stages, console=console, try_anyway=try_anyway)
+        return execute(self, stages=stages, console=console, try_anyway=try_anyway, siblings=siblings)
 
     @property
     def disk(self) -> int:
@@ -331,7 +339,7 @@ def fingerprint_stages(plan: Plan) -> None:
         complete = bool(stage.ingredients.get(model_key, True)) and all(known)
         stage.digest = artifacts.digest(stage.ingredients) if complete else ""
         digests[stage.id] = stage.digest
-        stage.status, stage.reason = _cached(plan.folder, stage)
+        stage.status, stage.reason = cached(plan.folder, stage)
 
 
 def _planned(stage: Stage, planner: Planner) -> PlannedStage:
@@ -344,8 +352,8 @@ def _planned(stage: Stage, planner: Planner) -> PlannedStage:
     return planned
 
 
-def _cached(folder: Path, stage: PlannedStage) -> tuple[Literal["pending", "cached"], str]:
-    """Whether the artifact in the folder is the one that this stage would make, and if not, why not."""
+def cached(folder: Path, stage: PlannedStage) -> tuple[Literal["pending", "cached"], str]:
+    """Whether the artifact in a run's folder is the one that this stage would make, and if not, why not."""
     place = folder / "stages" / stage.id
     about = artifacts.read_json(place / "stage.json")
     if about is None:

@@ -31,6 +31,7 @@ HOOKS: Mapping[str, tuple[type, str]] = {
     "langadapt_peft_strategies": (records.PeftStrategy, "PEFT strategy"),
     "langadapt_stages": (records.StageKind, "stage kind"),
     "langadapt_recipes": (records.RecipeSource, "recipe"),
+    "langadapt_experiments": (records.ExperimentSource, "experiment"),
     "langadapt_prompts": (records.PromptFormat, "prompt format"),
     "langadapt_evaluations": (records.Evaluation, "evaluation"),
     "langadapt_translators": (records.Translator, "translator"),

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from langadapt import harness, recipe_text, toml_lines, upstream
 from langadapt.errors import Problem, RecipeError, nearest
 from langadapt.plugins import Registry, registry
-from langadapt.recipe_text import Change, RecipeText
+from langadapt.recipe_text import Change, Override, RecipeText
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan
@@ -420,7 +420,7 @@ class Recipe:
     original: Recipe | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    def load(cls, source: str | Path, overrides: Sequence[str | Override] = ()) -> Recipe:
         """Read and check a recipe.
 
         Args:
@@ -555,6 +555,22 @@ def json_schema() -> dict[str, Any]:
 # --- checking --------------------------------------------------------------------------------------------------------
 
 
+def check_file(
+    model: type[Table], text: RecipeText, stand_ins: Mapping[str, Any]
+) -> tuple[Table | None, list[Problem]]:
+    """The tables of a file as `model`, and what is wrong with them; None where too little is right to go on.
+
+    Args:
+        model: what they have to be.
+        text: the file.
+        stand_ins: values for required keys that are refused or missing.
+    """
+    check = _Check(text, registry())
+    table = check.validated(model, text.raw, (), "", stand_ins=stand_ins)
+    assert table is None or isinstance(table, Table)
+    return table, check.problems
+
+
 _STAND_INS = {"schema": SCHEMA, "name": "x", "language": "", "base_model": "x", "stage": [{}]}
 
 
@@ -570,7 +586,7 @@ class _Check:
         self.problems.append(Problem(where=self.text.origin(place), key=key, message=message, hint=hint))
 
     def table(self, raw: dict[str, Any]) -> RecipeTable | None:
-        table = self._validated(RecipeTable, raw, (), "", stand_ins=_STAND_INS)
+        table = self.validated(RecipeTable, raw, (), "", stand_ins=_STAND_INS)
         if not isinstance(table, RecipeTable):
             return None
         if table.schema_ != SCHEMA:
@@ -633,7 +649,7 @@ class _Check:
             return None
         if not self._name((*place, "kind"), f"{key}.kind", kind, self.known.stages, "stage kind"):
             return None
-        options = self._validated(
+        options = self.validated(
             self.known.stages[kind].options, raw, place, key, stand_ins={"id": f"stage-{index + 1}"}
         )
         if not isinstance(options, StageOptions):
@@ -645,8 +661,13 @@ class _Check:
             self.report((*place, *inner), ".".join([key, *map(str, inner)]), message, hint)
         return options
 
-    def _validated(
-        self, model: type[BaseModel], raw: dict[str, Any], place: toml_lines.Path, key: str, stand_ins: dict[str, Any]
+    def validated(
+        self,
+        model: type[BaseModel],
+        raw: dict[str, Any],
+        place: toml_lines.Path,
+        key: str,
+        stand_ins: Mapping[str, Any],
     ) -> BaseModel | None:
         """The table as `model`; values that are refused are left out, so that one slip does not hide the others.
 
@@ -672,7 +693,7 @@ class _Check:
                 self.refused.append((*place, *inner))
                 _remove(sound, inner)
         try:
-            return model.model_validate(stand_ins | sound)
+            return model.model_validate({**stand_ins, **sound})
         except ValidationError:
             return None
 

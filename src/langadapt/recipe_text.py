@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langadapt import toml_lines
 from langadapt.errors import Problem, RecipeError, UserError, nearest
@@ -28,6 +28,36 @@ class Change:
     before: Any
     after: Any
     why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """Another value for a key of a recipe.
+
+    Attributes:
+        key: its parts; the first may be the id of a stage.
+        value: what to put there.
+        where: who says so, for messages: `--set adapt.peft.r=8`, or a file and its line.
+        why: the same in a word, for lists of changes.
+    """
+
+    key: tuple[str, ...]
+    value: Any
+    where: str
+    why: str = "--set"
+
+    @classmethod
+    def parse(cls, assignment: str) -> Override:
+        """What `--set` takes.
+
+        Raises:
+            RecipeError: it is not of the form `key=value`.
+        """
+        key, equals, written = assignment.partition("=")
+        parts, where = toml_lines.split_key(key) if equals else None, f"--set {assignment}"
+        if not parts:
+            raise _refused(where, "write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4")
+        return cls(key=parts, value=_value(written.strip()), where=where)
 
 
 @dataclass(frozen=True)
@@ -75,52 +105,58 @@ class RecipeText:
         return ".".join(map(str, place))
 
 
-def read(source: str | Path, overrides: Iterable[str] = ()) -> RecipeText:
+def read(source: str | Path, overrides: Iterable[str | Override] = ()) -> RecipeText:
     """The words of a recipe.
 
     Args:
         source: path of a TOML file, or the name of a recipe that a plugin ships.
-        overrides: `key=value` each.
+        overrides: what to put into it, in this order; a text is `key=value`, as `--set` takes it.
 
     Raises:
-        RecipeError: the file is no TOML, or extends what cannot be extended.
-        UserError: there is no such file, it cannot be read, or an override makes no sense.
+        RecipeError: the file is no TOML, it extends what cannot be extended, or an override makes no sense.
+        UserError: there is no such file, or it cannot be read.
     """
-    path = find(source)
-    text = _assembled(path, ())
-    text.changes = [_override(text, assignment) for assignment in overrides]
+    text = _assembled(find(source), ())
+    for override in overrides:
+        text = _overridden(text, Override.parse(override) if isinstance(override, str) else override)
     return text
 
 
-def find(source: str | Path) -> Path:
-    """The file of a recipe given by path or by the name that a plugin ships it under.
+def find(source: str | Path, word: Literal["recipe", "experiment"] = "recipe") -> Path:
+    """The file of a recipe or an experiment, given by path or by the name that a plugin ships it under.
 
     Raises:
-        UserError: there is no such file and no plugin ships a recipe of that name.
+        UserError: there is no such file and no plugin ships one of that name.
     """
     path = Path(source)
-    known = registry().recipes
+    known = {"recipe": registry().recipes, "experiment": registry().experiments}[word]
     try:
         if path.is_file():
             return path
     except OSError:  # longer than a file's name can be
-        raise UserError(f"there is no recipe {str(source)[:60]}…; {nearest(str(source), known)}") from None
+        raise UserError(f"there is no {word} {str(source)[:60]}…; {nearest(str(source), known)}") from None
     if str(source) in known:
         return Path(known[str(source)].path)
     if path.is_dir():
-        raise UserError(f"{source} is a folder; give the path of a recipe file")
+        raise UserError(f"{source} is a folder; give the path of a file, the {word}")
     beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-    raise UserError(f"there is no recipe {source}; {nearest(str(source), [*known, *beside])}")
+    raise UserError(f"there is no {word} {source}; {nearest(str(source), [*known, *beside])}")
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
-def _parsed(path: Path) -> RecipeText:
+def parsed(path: Path) -> RecipeText:
+    """The tables of one file, with nothing laid under them.
+
+    Raises:
+        RecipeError: it is no TOML.
+        UserError: it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from None
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     try:
@@ -156,7 +192,7 @@ def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
 
 def _assembled(path: Path, chain: tuple[Path, ...]) -> RecipeText:
     """The file with what it extends underneath; `chain` holds the files that extend it."""
-    own = _parsed(path)
+    own = parsed(path)
     extends, chosen = own.raw.pop("extends", None), own.raw.pop("stages", None)
     if extends is None and chosen is None:
         return own
@@ -166,36 +202,32 @@ def _assembled(path: Path, chain: tuple[Path, ...]) -> RecipeText:
         raise _problem(own, *said)
     if chosen is not None and not (isinstance(chosen, list) and all(isinstance(c, str) for c in chosen)):
         raise _problem(own, "stages", "is not a list of stage ids")
-    parent = _parent(own, extends)
+    parent = referred(own, "extends", extends)
     if parent.resolve() in (*chain, path.resolve()):
         raise _problem(own, "extends", f"goes in a circle: {parent} extends this file again")
     return _merged(_assembled(parent, (*chain, path.resolve())), own, chosen)
 
 
-def _parent(own: RecipeText, extends: str) -> Path:
-    beside = own.path.parent / extends
+def referred(own: RecipeText, key: str, reference: str) -> Path:
+    """The file of a recipe that another file names under `key`: one beside it, or one that a plugin ships.
+
+    Raises:
+        RecipeError: there is neither.
+    """
+    beside = own.path.parent / reference
     if beside.is_file():
         return beside
     known = registry().recipes
-    if extends in known:
-        return Path(known[extends].path)
+    if reference in known:
+        return Path(known[reference].path)
     files = [p.name for p in own.path.parent.glob("*.toml") if p != own.path]
-    raise _problem(own, "extends", f'there is no recipe "{extends}"', nearest(extends, [*known, *files]))
+    raise _problem(own, key, f'there is no recipe "{reference}"', nearest(reference, [*known, *files]))
 
 
 def _merged(under: RecipeText, own: RecipeText, chosen: list[str] | None) -> RecipeText:
     """`own` laid over `under`: tables by key, stages by id, everything else replaced; `under` is used up."""
-    stages = under.raw.get("stage", [])
-    ids = [stage.get("id") for stage in stages]
-    for id in chosen or ():
-        if id not in ids:
-            raise _problem(own, "stages", f'{under.path} has no stage "{id}"', nearest(id, map(str, ids)))
-    kept = [i for i, id in enumerate(ids) if chosen is None or id in chosen]
-    made = RecipeText(
-        path=own.path,
-        raw={**under.raw, "stage": [stages[i] for i in kept]},
-        origins=_moved(under.origins, {i: n for n, i in enumerate(kept)}),
-    )
+    made = under if chosen is None else _only(under, chosen, own.origin(("stages",)))
+    made = replace(made, path=own.path, raw={"stage": [], **made.raw})
     own_stages = own.raw.pop("stage", [])
     _lay_over(made, own.raw, made.raw, ())
     if not isinstance(own_stages, list) or not all(isinstance(s, dict) for s in own_stages):
@@ -212,6 +244,21 @@ def _merged(under: RecipeText, own: RecipeText, chosen: list[str] | None) -> Rec
             made.raw["stage"].append(stage)
     made.origins |= _moved(own.origins, numbers)
     return made
+
+
+def _only(text: RecipeText, chosen: list[str], where: str) -> RecipeText:
+    """Without the stages that are not chosen; `where` is the place that chooses."""
+    stages = text.raw.get("stage", [])
+    ids = [str(stage.get("id")) if isinstance(stage, dict) else "" for stage in stages]
+    for id in chosen:
+        if id not in ids:
+            raise _refused(where, f'{text.path} has no stage "{id}"', nearest(id, ids), key="stages")
+    kept = [index for index, id in enumerate(ids) if id in chosen]
+    return replace(
+        text,
+        raw={**text.raw, "stage": [stages[index] for index in kept]},
+        origins=_moved(text.origins, {index: number for number, index in enumerate(kept)}),
+    )
 
 
 def _moved(origins: dict[toml_lines.Path, Origin], numbers: dict[int, int]) -> dict[toml_lines.Path, Origin]:
@@ -246,51 +293,64 @@ def _another(old: dict[Any, Any], new: dict[Any, Any], place: toml_lines.Path) -
 
 
 def _problem(text: RecipeText, key: str, message: str, hint: str = "") -> RecipeError:
-    return RecipeError([Problem(where=text.origin((key,)), key=key, message=message, hint=hint)])
+    return _refused(text.origin((key,)), message, hint, key=key)
 
 
-# --- what the command line puts in -----------------------------------------------------------------------------------
+def _refused(where: str, message: str, hint: str = "", *, key: str = "") -> RecipeError:
+    return RecipeError([Problem(where=where, key=key, message=message, hint=hint)])
 
 
-def _override(text: RecipeText, assignment: str) -> Change:
-    """Puts `key=value` into the tables; the first part of the key may be a stage's id."""
-    key, equals, written = assignment.partition("=")
-    parts = toml_lines.split_key(key) if equals else None
-    if not parts:
-        raise UserError(f"--set {assignment}: write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4")
-    table, place, names = _table_of(text.raw, parts, assignment)
-    origin = Origin(f"--set {assignment}")
+# --- what is put in from outside -------------------------------------------------------------------------------------
+
+
+def _overridden(text: RecipeText, override: Override) -> RecipeText:
+    """With another value in its tables; the first part of the key may be a stage's id."""
+    if override.key == ("stages",):
+        return _choosing(text, override)
+    table, place, names = _table_of(text.raw, override)
+    origin = Origin(override.where)
     for name in names[:-1]:
         place.append(name)
         if name not in table:
             text.origins[tuple(place)] = origin
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
-            raise UserError(f'--set {assignment}: "{name}" is not a table, so it has no key "{names[-1]}"')
+            raise _refused(override.where, f'"{name}" is not a table, so it has no key "{names[-1]}"')
     before = copy.deepcopy(table.get(names[-1]))
-    table[names[-1]] = _value(written.strip())
+    table[names[-1]] = copy.deepcopy(override.value)  # which other recipes may be given too
     whole = (*place, names[-1])
-    text.origins = {p: o for p, o in text.origins.items() if p[: len(whole)] != whole} | {whole: origin}
-    return Change(key=".".join(parts), before=before, after=table[names[-1]], why="--set")
+    origins = {p: o for p, o in text.origins.items() if p[: len(whole)] != whole} | {whole: origin}
+    return replace(text, origins=origins, changes=[*text.changes, _change(override, before)])
 
 
-def _table_of(
-    raw: dict[str, Any], parts: tuple[str, ...], assignment: str
-) -> tuple[dict[str, Any], list[str | int], tuple[str, ...]]:
+def _choosing(text: RecipeText, override: Override) -> RecipeText:
+    """With some of its stages; `stages` says which, as in a recipe that extends another."""
+    if not (isinstance(override.value, list) and all(isinstance(id, str) for id in override.value)):
+        raise _refused(override.where, "stages is not a list of stage ids")
+    before = [stage.get("id") for stage in text.raw.get("stage", [])]
+    made = _only(text, override.value, override.where)
+    return replace(made, changes=[*made.changes, _change(override, before)])
+
+
+def _change(override: Override, before: Any) -> Change:
+    return Change(key=".".join(override.key), before=before, after=override.value, why=override.why)
+
+
+def _table_of(raw: dict[str, Any], override: Override) -> tuple[dict[str, Any], list[str | int], tuple[str, ...]]:
     """The table that an override speaks of, its place, and the rest of the key."""
     from langadapt.recipe import RecipeTable
 
+    parts = override.key
     stages, known = raw.get("stage"), [f.alias or n for n, f in RecipeTable.model_fields.items()]
     if not isinstance(stages, list) or parts[0] in known:
         return raw, [], parts
     ids = [s.get("id") for s in stages if isinstance(s, dict)]
     if parts[0] not in ids:
         words = [str(i) for i in ids if i] + [n for n in known if n != "stage"]
-        raise UserError(
-            f'--set {assignment}: "{parts[0]}" is no stage and no key of the recipe; {nearest(parts[0], words)}'
-        )
+        message = f'"{parts[0]}" is no stage and no key of the recipe'
+        raise _refused(override.where, message, nearest(parts[0], words))
     if len(parts) == 1:
-        raise UserError(f"--set {assignment}: say which key of the stage, such as {parts[0]}.training.max_steps=100")
+        raise _refused(override.where, f"say which key of the stage, such as {parts[0]}.training.max_steps=100")
     position = ids.index(parts[0])
     return stages[position], ["stage", position], parts[1:]
 

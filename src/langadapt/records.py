@@ -327,6 +327,15 @@ class RecipeSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExperimentSource:
+    """A packaged experiment, run as `langadapt sweep NAME`."""
+
+    name: str
+    path: Path
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segment:
     """A piece of a rendered prompt: `text`, or one special token; `loss` says whether its tokens are learnt."""
 

@@ -27,6 +27,7 @@ from langadapt.plan import Plan, PlannedStage, base_fingerprint, fingerprint_sta
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE
 from langadapt.records import StageKind
+from langadapt.sharing import share
 
 if TYPE_CHECKING:
     from langadapt.machines import Others
@@ -114,7 +115,14 @@ class Run:
         return self.folder / "report.html"
 
 
-def execute(plan: Plan, *, stages: Collection[str] = (), console: Any = None, try_anyway: bool = False) -> Run:
+def execute(
+    plan: Plan,
+    *,
+    stages: Collection[str] = (),
+    console: Any = None,
+    try_anyway: bool = False,
+    siblings: Collection[Path] = (),
+) -> Run:
     """See `Plan.execute`."""
     from rich.console import Console
 
@@ -136,7 +144,7 @@ def execute(plan: Plan, *, stages: Collection[str] = (), console: Any = None, tr
         with locked(plan.folder, stages), machines.joined(together, stop.is_set) as others:
             log = EventLog(plan.folder / "events.jsonl", console)
             try:
-                return _Execution(plan, log, stop, stages or known, others).run()
+                return _Execution(plan, log, stop, stages or known, others).run(siblings)
             finally:
                 log.close()
 
@@ -200,9 +208,10 @@ class _Execution:
         self.chosen = set(chosen)
         self.left = {stage.id for stage in plan.stages} - self.chosen  # to other runs
 
-    def run(self) -> Run:
+    def run(self, siblings: Collection[Path]) -> Run:
         started = time.monotonic()
         pin(self.plan)
+        share(self.plan, siblings)
         self._check_needs()
         self._check_room()
         self._begin()

@@ -6,9 +6,11 @@ a key inside an inline table is at the line where its statement begins.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 Path = tuple[str | int, ...]
 
@@ -71,6 +73,21 @@ def comments(text: str) -> dict[int, str]:
         written = False if token == "\n" else written or not token.isspace()
         line += token.count("\n")
     return found
+
+
+def inline(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, dict):
+        return (
+            "{ " + ", ".join(f"{_key(key)} = {inline(inner)}" for key, inner in value.items()) + " }" if value else "{}"
+        )
+    if isinstance(value, list):
+        return f"[{', '.join(map(inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _statements(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -5,7 +5,6 @@ Every word follows from the plan, the run's state and its rows.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langadapt import artifacts
+from langadapt import artifacts, toml_lines
 from langadapt.evaluation import ENOUGH, arrow
 from langadapt.evaluation.preferences import METRICS
 from langadapt.evaluation.verdicts import LEVEL, Tone
@@ -515,7 +514,9 @@ def commands(plan: Plan, state: Mapping[str, Any]) -> list[str]:
     install = " ".join(shlex.quote(f"{n}=={versions[n]}" if n in versions else n) for n in names)
     if not plan.recipe.rehearsal:
         return [f"pip install {install}", "mkdir again && cp lock.json again/", "langadapt run recipe.toml --out again"]
-    overrides = [f"--set {shlex.quote(f'{c.key}={_toml(c.after)}')}" for c in plan.recipe.changes if c.why == "--set"]
+    overrides = [
+        f"--set {shlex.quote(f'{c.key}={_toml(c.after)}')}" for c in plan.recipe.changes if c.why != "rehearsal"
+    ]
     return [
         f"pip install {install}",
         " ".join(["langadapt run", shlex.quote(plan.recipe.source), "--rehearse", *overrides]),
@@ -523,7 +524,7 @@ def commands(plan: Plan, state: Mapping[str, Any]) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else toml_lines.inline(value)
 
 
 # --- all of it ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,9 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
     )
 
 
+@cache
 def environment() -> Environment:
-    """What pages are made with: the templates beside this file, and the words for figures as filters."""
+    """What pages are made with: the templates beside this file, compiled once, and the words for figures as filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

@@ -105,8 +105,11 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
 def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -> list[Measure]:
     """Without the tasks that the model did not learn from; those are asked of the base model, which shows that they work.
 
-    The few items of a rehearsal measure nothing, and asking every model every task would take most of its minutes.
+    The few items of a rehearsal measure nothing, and asking every model every task would take most of its minutes. What a
+    stage names itself is asked.
     """
+    if getattr(stage.options, "suites", None):
+        return measures
     stages = {s.id: s for s in planner.recipe.stages}
     learnt = [ref.name for id in _road(stage.parent, stages) for ref in stages[id].options.refs]
     known = planner.registry.corpora

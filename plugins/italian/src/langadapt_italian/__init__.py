@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from langadapt import Corpus, Evaluation, Filter, Language, PromptFormat, RecipeSource, hookimpl
-from langadapt_italian import choosing, cleaning, corpora, evalita, evaluations, language, prompts, recipes, spelling
+from langadapt import Corpus, Evaluation, ExperimentSource, Filter, Language, PromptFormat, RecipeSource, hookimpl
+from langadapt_italian import (
+    choosing,
+    cleaning,
+    corpora,
+    evalita,
+    evaluations,
+    experiments,
+    language,
+    prompts,
+    recipes,
+    spelling,
+)
 
 
 @hookimpl
@@ -42,3 +53,9 @@ def langadapt_evaluations() -> Iterable[Evaluation]:
 def langadapt_recipes() -> Iterable[RecipeSource]:
     """`italian/llamantino`."""
     return recipes.RECIPES
+
+
+@hookimpl
+def langadapt_experiments() -> Iterable[ExperimentSource]:
+    """The questions that LLaMAntino leaves open."""
+    return experiments.EXPERIMENTS
