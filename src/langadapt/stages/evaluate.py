@@ -221,6 +221,7 @@ def _bits(
     """The row and the items of a list of scored documents."""
     import math
 
+    from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE
     from langadapt.evaluation.statistics import ratio_of_totals
 
     if not scored:
@@ -236,6 +237,8 @@ def _bits(
         "unit": "bits/byte",
         "bytes": sum(s.bytes for _, s in scored),
         "tokens": sum(s.tokens for _, s in scored),
+        "window": LENGTH,
+        "stride": STRIDE,
         "limited": limited,
     }
     return [row], [{"id": id, "nll": s.nll, "bytes": s.bytes, "tokens": s.tokens} for id, s in scored]
