@@ -130,7 +130,10 @@ def _handles(cuda: Any, nvml: Any) -> list[ctypes.c_void_p]:
     _done(cuda.cuInit(0), nvml.nvmlInit_v2(), cuda.cuDeviceGetCount(ctypes.byref(count)))
     for index in range(count.value):
         place, handle = ctypes.create_string_buffer(32), ctypes.c_void_p()
-        _done(cuda.cuDeviceGetPCIBusId(place, 32, index), nvml.nvmlDeviceGetHandleByPciBusId_v2(place, ctypes.byref(handle)))
+        _done(
+            cuda.cuDeviceGetPCIBusId(place, 32, index),
+            nvml.nvmlDeviceGetHandleByPciBusId_v2(place, ctypes.byref(handle)),
+        )
         _nvml_joules(nvml, handle)
         handles.append(handle)
     return handles

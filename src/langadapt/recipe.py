@@ -291,7 +291,9 @@ class Compute(Table):
     processes: int = Field(0, ge=0, description="On each machine; 0: one for each GPU, one where there is none.")
     machines: int = Field(1, ge=1, description="Machines (nodes) that train together.")
     watts: float = Field(
-        0, ge=0, description="A machine draws so much at work: the report's estimate of energy where no counter tells; 0: none."
+        0,
+        ge=0,
+        description="A machine draws so much at work: the report's estimate of energy where no counter tells; 0: none.",
     )
     options: dict[str, Any] = Field(
         {}, description="Of the backend, by its own names: keys of fsdp_config, or a configuration of DeepSpeed."

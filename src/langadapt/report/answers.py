@@ -164,7 +164,9 @@ def confusions(items: Asked) -> dict[str, list[Confusion]]:
     for task, by_model in items.items():
         models = list(by_model)
         if classes := _classes({item["id"]: item["gold"] for answered in by_model.values() for item in answered}):
-            found[task] = [_confusion(model, by_model[model], classes) for model in dict.fromkeys((models[0], models[-1]))]
+            found[task] = [
+                _confusion(model, by_model[model], classes) for model in dict.fromkeys((models[0], models[-1]))
+            ]
     return found
 
 
