@@ -83,7 +83,7 @@ def environment() -> Environment:
 
 
 def frontier(plan: Plan, rows: Sequence[Row]) -> tuple[Markup, list[str]] | None:
-    """Gain in the target language against loss in the source language: a figure, and the same in words, model by model.
+    """Gain in the target language against loss in the source language: a figure, and what it shows, model by model.
 
     Each language is that of the text which most models were measured on; None where no model was measured on both.
     """
@@ -99,7 +99,7 @@ def frontier(plan: Plan, rows: Sequence[Row]) -> tuple[Markup, list[str]] | None
     gained, lost = (findings.text_of(plan, found[both[0]]) for found in (gains, losses))
     said = [f"{model}: {gained} {_moved(gains[model])}, {lost} {_moved(losses[model])}" for model in both]
     places = [figures.Place(label=m, x=_percent(gains[m], sign=-1), y=_percent(losses[m], sign=1)) for m in both]
-    axes = (f"% fewer bits per byte of {gained}", f"% more of {lost}")
+    axes = (f"% fewer bits per byte of {gained}", "% more of source-language text")
     return figures.frontier("frontier", "Gain and forgetting. " + "; ".join(said), places, axes), said
 
 

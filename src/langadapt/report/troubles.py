@@ -35,15 +35,16 @@ def _met(plan: Plan, state: Mapping[str, Any]) -> Iterable[str]:
 
 def _since_begun(events: Iterable[Mapping[str, Any]], stage: Mapping[str, Any]) -> tuple[int, list[str]]:
     """How often a stage was started as what it is now, and what it warned of since then."""
-    starts: int = 0
+    starts, digest = 0, ""
     warnings: dict[str, None] = {}
     for event in events:
         if event["event"] == "stage" and event.get("id") == stage["id"] and event.get("status") == "running":
-            same = event.get("digest") == stage["digest"]
-            starts, warnings = (starts + 1, warnings) if same else (0, {})
+            if event.get("digest") != digest:
+                starts, digest, warnings = 0, event.get("digest"), {}
+            starts += 1
         elif event["event"] == "warning" and event["stage"] == stage["id"]:
             warnings[event["message"]] = None
-    return starts, list(warnings)
+    return (starts, list(warnings)) if digest == stage["digest"] else (0, [])
 
 
 def _skipped(state: Mapping[str, Any]) -> Iterable[str]:
