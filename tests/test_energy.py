@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from langadapt import energy
 from langadapt.energy import Counter, gpus, metered, processors
 
 
@@ -39,11 +38,12 @@ def test_a_counter_that_goes_round_while_it_is_watched_is_followed():
 
 
 def test_a_counter_that_is_lost_is_not_told_of():
-    def read(readings=iter([1.0])):
-        try:
-            return next(readings)
-        except StopIteration:
-            raise OSError("the device is gone") from None
+    left = [1.0]
+
+    def read():
+        if not left:
+            raise OSError("the device is gone")
+        return left.pop()
 
     with metered([Counter(part="gpus", read=read)]) as used:
         pass

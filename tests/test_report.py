@@ -657,11 +657,41 @@ def test_everyone_can_read_the_page_in_a_browser(plan, state, rows):
 def test_card_metadata_is_what_the_hub_reads(plan, state, rows):
     data = ModelCard(card.model_card(plan, state, rows)).data
     assert data.language == ["it", "en"]
-    assert data.license == "other"  # nobody knows the licence of a local folder
+    assert data.license == "unknown"  # nobody knows the licence of a local folder
     assert data.base_model is None and data.datasets == ["gsarti/clean_mc4_it"]
     assert {"langadapt", "cpt", "sft", "merge"} <= set(data.tags) and "rehearsal" not in data.tags
     measured = {(r.metric_type, r.metric_value) for r in data.eval_results}
     assert measured == {(r["metric"], r["value"]) for r in rows if r["stage"] != "base" and r["suite"] != "merge"}
+
+
+def test_card_metadata_comes_back_from_the_hub_library_as_it_was_written(plan, state, rows):
+    """The rules of `ModelCard.validate` that need no network: what is required is there, and nothing is lost."""
+    twice = [*rows, row("adapt", "quiz", 0.5, metric="macro_f1", suite="other", limited=True)]
+    text = card.model_card(plan, state, twice)
+    data = ModelCard(text).data
+    index = data.to_dict()["model-index"]
+    assert [model["name"] for model in index] == ["trial"]
+    for result in index[0]["results"]:
+        assert result["task"]["type"] and result["dataset"]["type"] and result["dataset"]["name"]
+        assert all(isinstance(m["value"], float) and m["type"] for m in result["metrics"])
+    again = ModelCard(f"---\n{data.to_yaml()}\n---\n").data
+    assert again.to_dict() == data.to_dict()
+    told = {
+        (r.dataset_name, r.dataset_config, r.metric_type, r.metric_value, r.metric_args["ci_low"])
+        for r in data.eval_results
+    }
+    measured = [r for r in twice if r["stage"] != "base" and r["suite"] != "merge"]
+    assert told == {(r["task"].rpartition("/")[2], r["suite"], r["metric"], r["value"], r["ci_low"]) for r in measured}
+    assert sum(r.metric_name.endswith(", of a part") for r in data.eval_results) == 1
+
+
+def test_card_tells_cost_conditions_and_the_recipe(plan, state, rows):
+    state["stages"][1]["joules"] = {"gpus": 7.2e6}
+    text = card.model_card(plan, state, [r | WINDOWS for r in rows])
+    assert "120 tokens trained on, 2.00 kWh, on a machine. Energy was counted by the GPUs" in text
+    assert "Bits per byte (L 1,024, S 512)" in text
+    code = re.search(r"```toml\n(.*?)\n```", text, flags=re.DOTALL)[1]
+    assert 'base_model = "model"' in code and "/" not in re.search(r'path = "(.*text.*)"', code)[1]
 
 
 def test_card_carries_the_licence_and_id_of_a_hub_model_along(plan, state, rows):
