@@ -120,7 +120,7 @@ def gpus(cuda: Any = None, nvml: Any = None) -> list[Counter]:
     try:
         cuda, nvml = cuda or ctypes.CDLL("libcuda.so.1"), nvml or ctypes.CDLL("libnvidia-ml.so.1")
         return [Counter(part="gpus", read=partial(_nvml_joules, nvml, handle)) for handle in _handles(cuda, nvml)]
-    except OSError:
+    except (OSError, AttributeError):  # no such library, device or, in old ones, function
         return []
 
 
