@@ -27,7 +27,7 @@ async function look(browser, file, view, screenshots) {
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: view.scheme }]);
   await page.goto(pathToFileURL(file).href);
   if (screenshots) {
-    await page.screenshot({ path: path.join(screenshots, `${path.parse(file).name}-${view.name}.png`), fullPage: true });
+    await page.screenshot({ path: path.join(screenshots, `${path.parse(file).name}-${view.name}.png`) });
   }
   await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
   const beyond = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);

@@ -94,6 +94,7 @@ def _shown(model: str, item: Item, expected: str) -> Shown:
     text, prediction = item["text"], item["prediction"]
     lines = [line for line in text.splitlines() if line.strip()]
     language = language_of(text)
+    fits = language == expected if language and expected and knows(expected) else None
     return Shown(
         model=model,
         text="\n".join(lines[:LINES])[:LONGEST],
@@ -101,23 +102,25 @@ def _shown(model: str, item: Item, expected: str) -> Shown:
         read=None if prediction is None else _text(prediction),
         right=prediction is not None and prediction == item["gold"],
         language=language,
-        badge=_badge(text, language, expected),
-        fits=language == expected if language and expected and knows(expected) else None,
+        badge=_badge(text, language) + (f", not {expected}" if fits is False else ""),
+        fits=fits,
     )
 
 
 def language_of(text: str) -> str:
     """Tag of the language that a text is surely in; "" where that cannot be told."""
-    if sum(map(str.isalpha, text)) < LETTERS:
-        return ""
-    found = identify(text)
-    return found.tag if found.reliable else ""
+    found = identify(text) if _long_enough(text) else None
+    return found.tag if found and found.reliable else ""
 
 
-def _badge(text: str, language: str, expected: str) -> str:
-    if not language:
-        return "language unclear" if sum(map(str.isalpha, text)) >= LETTERS else "too short to tell its language"
-    return f"in {language}" + (f", not {expected}" if expected and knows(expected) and language != expected else "")
+def _badge(text: str, language: str) -> str:
+    if language:
+        return f"in {language}"
+    return "language unclear" if _long_enough(text) else "too short to tell its language"
+
+
+def _long_enough(text: str) -> bool:
+    return sum(map(str.isalpha, text)) >= LETTERS
 
 
 def _text(value: Any) -> str:
