@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import socket
+import subprocess
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +20,8 @@ from huggingface_hub import ModelCard
 
 from langadapt import Recipe, artifacts
 from langadapt.report import card, figures, findings, write_report
-from langadapt.report.page import flows, page
+from langadapt.report.answers import OTHER, UNREAD, asked, confusions
+from langadapt.report.page import flows, frontier, page
 
 EVIL = "<script>alert(1)</script>"
 RECIPE = """
@@ -60,6 +66,7 @@ TRAINED = {
     "peak_gpu_memory": 0,
     "trainable_parameters": 77,
 }
+WINDOWS = {"window": 1024, "stride": 512, "bytes": 900, "tokens": 300}  # of a row of bits per byte
 CERTIFICATE = {
     "adapters": 1, "bits_per_byte_merged": 2.5, "bits_per_byte_sixteen_bit": 2.25, "bits_per_byte_as_trained": 2.75,
     "kl_sixteen_bit": 0.001, "kl_max_sixteen_bit": 0.02, "same_top_sixteen_bit": 0.99,
@@ -443,7 +450,233 @@ def test_answers_stand_side_by_side(read, plan):
     answers(plan, "evaluate-adapt", item | {"text": "due", "prediction": item["gold"]})
     text = read().text
     assert "Gold answer: tokens: Oreste dipinge; tags: B-PER O" in text
-    assert "base una riga no answer can be read in it adapt due read as: tokens:" in text and "✓" in text
+    assert "base too short to tell its language una riga no answer can be read in it" in text
+    assert "adapt too short to tell its language due read as: tokens:" in text and "✓" in text
+
+
+ENGLISH = "The harbour wakes up long before the city, and the fishermen are already on their way home."
+ITALIAN = "Il porto si sveglia molto prima della città, e i pescatori sono già sulla via di casa."
+
+
+def test_answers_bear_the_language_that_they_are_in(read, plan, rows):
+    item = {"id": "q1", "gold": "sì", "prediction": None}
+    answers(plan, "evaluate-base", item | {"text": ENGLISH})
+    answers(plan, "evaluate-adapt", item | {"text": ITALIAN})
+    answers(plan, "evaluate-chat", item | {"text": "12 + 30 = 42; 5 × 7 = 35; 1 + 2 + 3 = 6; 100 − 1 = 99"})
+    found = read()
+    for said in (f"base in en, not it {ENGLISH}", f"adapt in it {ITALIAN}", "chat too short to tell its language"):
+        assert said in found.text
+    shown = [a.get("lang") for tag, a in found.tags if tag == "dd" and a.get("class") == "text"]
+    assert shown == ["en", "it", "it"]  # a screen reader reads an English answer as English
+
+
+def test_what_was_taken_for_what_is_counted_for_the_first_and_the_last_model(plan):
+    golds, written = ["sì", "sì", "no", "no", "no"], ["sì", "no", "no", None, "forse"]
+    before = [{"id": str(i), "gold": gold, "text": "", "prediction": None} for i, gold in enumerate(golds)]
+    after = [item | {"prediction": answer} for item, answer in zip(before, written, strict=True)]
+    for stage, items in (("base", before), ("adapt", before), ("chat", after)):
+        answers(plan, f"evaluate-{stage}", *items)
+    first, last = confusions(asked(plan))["quiz"]
+    assert (first.model, first.columns, first.counts) == (
+        "base",
+        ["no", "sì", UNREAD],
+        {"no": [0, 0, 3], "sì": [0, 0, 2]},
+    )
+    assert (last.model, last.columns) == ("chat", ["no", "sì", OTHER, UNREAD])
+    assert last.counts == {"no": [1, 0, 1, 1], "sì": [1, 1, 0, 0]}
+    assert (first.right, last.right, last.total) == (0, 2, 5)
+
+
+@pytest.mark.parametrize("golds", [["sì"] * 9, list("abcdef"), [{"a": 1}, {"a": 2}] * 9, [0.5, 1.5] * 9, range(40)])
+def test_tasks_without_a_few_classes_have_no_table_of_them(plan, golds):
+    items = [{"id": str(i), "gold": gold, "text": "", "prediction": gold} for i, gold in enumerate(golds)]
+    answers(plan, "evaluate-base", *items)
+    assert confusions(asked(plan)) == {}
+
+
+# --- what it cost, and what went wrong ----------------------------------------------------------------------------------
+
+
+def test_energy_is_counted_or_estimated_or_not_known(read, plan, state):
+    assert "Energy is not known: no counter of the machine could be read" in read().text
+    plan.recipe = Recipe.load(plan.recipe.source, ["compute.watts=3600"])
+    done = len(state["stages"])
+    estimated = read().text
+    assert "Energy is an estimate: time × the 3600 W that the recipe states." in estimated
+    assert "5.5 Wh" in estimated and f"{5.5 * done:.1f} Wh" in estimated
+    state["stages"][1]["joules"] = {"processors": 3600.0, "gpus": 7200.0}
+    counted = read().text
+    assert "Energy was counted by the processors and the GPUs, with whatever else ran on them" in counted
+    assert (
+        counted.count("3.0 Wh") == 2 and "5.5 Wh" not in counted
+    )  # the stage and the sum; nothing is guessed beside it
+
+
+def test_the_sum_of_stages_is_what_they_took(read, state):
+    for number, stage in enumerate(state["stages"]):
+        stage["seconds"] = 70 if number < 3 else None
+    assert state["stages"][1]["id"] == "adapt"  # the only one of these three that learns
+    assert "All stages, also those from earlier 4 min 60 " in read(state=state).text
+
+
+def test_troubles_of_a_run_are_told_on_top(read, plan, state, rows):
+    plan.warnings = ["memory is short"]
+    state["stages"][0]["metrics"] = {"skipped": {"quiz: no items": 1}}
+    state["stages"][2]["metrics"] = {"skipped": {"quiz: no items": 1}}
+    begin = {"event": "stage", "stage": "", "id": "adapt", "status": "running"}
+    warn = {"event": "warning", "stage": "adapt"}
+    digest = next(s["digest"] for s in state["stages"] if s["id"] == "adapt")
+    log(
+        plan,
+        begin | {"digest": "another"},
+        warn | {"message": "of another adapt"},
+        begin | {"digest": digest},
+        begin | {"digest": digest},
+        warn | {"message": "checkpoint-10 cannot be used: it was cut short"},
+    )
+    text = read(state=state, rows=[r | {"value": float("nan")} for r in rows if r["task"] == "quiz"]).text
+    first, third = (state["stages"][place]["id"] for place in (0, 2))
+    for said in (
+        "Warnings memory is short adapt: checkpoint-10 cannot be used: it was cut short.",
+        "adapt was started 2 times before it was done",
+        f"Not measured: quiz: no items (1 in {first}, {third}).",
+        "macro f1 of base on quiz is not a number.",
+    ):
+        assert said in text
+    assert "of another adapt" not in text
+
+
+def test_figures_come_with_what_they_may_be_compared_with(read, plan, rows):
+    plan.recipe = Recipe.load(plan.recipe.source, ["evaluation.max_items=40"])
+    measured = [r | WINDOWS for r in rows]
+    found = read(rows=measured)
+    assert "Bits per byte (L 1,024, S 512): a model read windows" in found.text
+    assert "bits per byte (L 1,024, S 512), lower is better" in found.text  # on the figures' axes
+    assert "without examples (0 shots), and answers are greedy" in found.text
+    assert "At most 40 items of a task were measured" in found.text
+    assert f"trained once, with seed {plan.recipe.table.seed}" in found.text
+    assert "Italian text (clean-mc4-it) 900 300 3.00" in found.text
+    assert "L 1,024" not in read().text  # rows of earlier versions do not say
+
+
+def test_gain_stands_against_forgetting_with_the_signs_that_are_drawn(plan, rows):
+    figure, said = frontier(plan, rows)
+    assert said == [
+        "adapt: Italian text (clean-mc4-it) −31.0\u00a0% (−31.4 to −30.5\u00a0%), "
+        "source-language text (english, en) +3.3\u00a0% (+2.9 to +3.6\u00a0%)"
+    ]
+    assert all(words in figure for words in ("% fewer bits per byte of Italian text", "% more of source-language text"))
+    assert frontier(plan, [r for r in rows if r["language"] != "en"]) is None
+
+
+def test_names_beside_a_figure_keep_apart_and_in_order():
+    heights = figures._apart([0.9, 0.9, 0.9, 0.5, -0.2, -0.2], 0.08)
+    assert all(above - below >= 0.08 - 1e-9 for above, below in pairwise(heights))
+    assert heights[0] == 0.9 and min(heights) >= 0
+    assert figures._apart([0.8, 0.3], 0.08) == [0.8, 0.3]
+
+
+def test_the_recipe_stands_in_the_page_and_runs_as_it_stands(read, plan, write):
+    code = next(text for text in read().texts if "schema = 1" in text)
+    assert Recipe.load(write("again.toml", code)).filled() == plan.recipe.filled()
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def browser_lacks():
+    """Why pages cannot be looked at here, or ""; CONTRIBUTING.md says how to get what is needed."""
+    modules = os.environ.get("LANGADAPT_NODE_MODULES", "")
+    if not modules:
+        return "LANGADAPT_NODE_MODULES names no folder with axe-core and puppeteer-core"
+    lacking = [m for m in ("axe-core", "puppeteer-core") if not (Path(modules) / m).is_dir()]
+    lacking += [] if shutil.which("node") else ["node"]
+    lacking += [] if shutil.which("chromium") else ["chromium"]
+    return f"not installed: {', '.join(lacking)}" if lacking else ""
+
+
+def of_everything(plan, state, rows, *, models=2, tasks=2):
+    """A plan, a state and rows of a run that shows all that a page can show, with so many more models and tasks."""
+    models = [f"adapt-{number}" for number in range(models)]
+    many = [
+        row(model, f"task-{task}", 0.4 + 0.01 * task, metric="macro_f1", suite="exams", undecoded=2, n=80, **moved)
+        for task in range(tasks)
+        for model, moved in [("base", {}), *((m, {"change": 0.02, "interval": (0.01, 0.03)}) for m in models)]
+    ]
+    moved = [(n, sign * 0.01 * n) for n in range(len(models)) for sign in (-1, 1)]
+    texts = [
+        row(
+            models[n],
+            task,
+            0.8 + change,
+            suite="english" if tag == "en" else "held-out",
+            language=tag,
+            change=change,
+            interval=(change - 0.02, change + 0.02),
+        )
+        for n, change in moved
+        for task, tag in [("english", "en") if moved.index((n, change)) % 2 else ("clean-mc4-it", "it")]
+    ]
+    stage = plan.stage("adapt")
+    plan.stages += [replace(stage, id=model) for model in models]
+    entry = next(s for s in state["stages"] if s["id"] == "adapt")
+    row_found = {
+        "items": 9,
+        "found": 1,
+        "documents": 1,
+        "longest": 20,
+        "example": {"text": "a b", "item": "q", "document": "d"},
+    }
+    given = {
+        "corpus": "clean-mc4-it",
+        "share": 0.5,
+        "drawn": 50,
+        "documents": 5,
+        "tokens": 50,
+        "repeated": 1,
+        "ran_out": True,
+    }
+    more = {
+        "contamination": {"action": "report", "documents": 1, "evaluations": {"quiz": row_found}},
+        "mix": [given, given | {"corpus": "english"}],
+    }
+    state["stages"] += [entry | {"id": m, "accounting": ACCOUNTING | more, "joules": {"gpus": 1e6}} for m in models]
+    state["stages"][-1] |= {"status": "failed", "reason": "the loss became nan"}
+    state["changes"] = [{"key": "adapt.training.max_steps", "before": 25000, "after": 6, "why": "--set"}]
+    plan.warnings = ["memory is short"]
+    for number, model in enumerate(["base", *models]):
+        told = ITALIAN if number else ENGLISH
+        golds = [{"id": str(i), "gold": "sì" if i % 3 else "no", "text": told, "prediction": "no"} for i in range(30)]
+        evaluation = plan.stage("evaluate-base")
+        plan.stages += [replace(evaluation, id=f"evaluate-{model}", parent=model)] if number else []
+        answers(plan, f"evaluate-{model}", *({"task": f"task-{t}"} | g for t in range(tasks) for g in golds))
+    log(plan, *(step(n, 4 - n / 300, stage=m) for m in models for n in range(1, 500)))
+    return (
+        plan,
+        state,
+        [r | {"window": 1024, "stride": 512, "bytes": 900, "tokens": 300} for r in [*rows, *texts, *many]],
+    )
+
+
+def test_page_of_many_models_and_tasks_stays_under_three_megabytes(plan, state, rows):
+    text = page(*of_everything(plan, state, rows, models=11, tasks=30))
+    assert len(text.encode("utf-8")) < 3_000_000
+    assert all(f'id="{name}"' in text for name in ("gain", "results", "answers", "confusion", "training", "data"))
+
+
+@pytest.mark.skipif(bool(browser_lacks()), reason=browser_lacks() or "all is there")
+def test_everyone_can_read_the_page_in_a_browser(plan, state, rows):
+    file = plan.folder / "report.html"
+    file.write_text(page(*of_everything(plan, state, rows)), encoding="utf-8")
+    command = ["node", str(Path(__file__).parent / "browser/look.cjs"), shutil.which("chromium"), str(file)]
+    environment = os.environ | {"NODE_PATH": os.environ["LANGADAPT_NODE_MODULES"]}
+    looked = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
+    views = json.loads(looked.stdout)
+    assert [view["view"] for view in views] == ["light", "dark", "phone", "phone-dark"]
+    for view in views:
+        assert view["passes"] > 20, view
+        assert not view["violations"] and not view["errors"] and not view["requests"], view
+        assert view["beyond"] <= 0, "the page is wider than its window"
 
 
 # --- the card ---------------------------------------------------------------------------------------------------------
@@ -452,11 +685,41 @@ def test_answers_stand_side_by_side(read, plan):
 def test_card_metadata_is_what_the_hub_reads(plan, state, rows):
     data = ModelCard(card.model_card(plan, state, rows)).data
     assert data.language == ["it", "en"]
-    assert data.license == "other"  # nobody knows the licence of a local folder
+    assert data.license == "unknown"  # nobody knows the licence of a local folder
     assert data.base_model is None and data.datasets == ["gsarti/clean_mc4_it"]
     assert {"langadapt", "cpt", "sft", "merge"} <= set(data.tags) and "rehearsal" not in data.tags
     measured = {(r.metric_type, r.metric_value) for r in data.eval_results}
     assert measured == {(r["metric"], r["value"]) for r in rows if r["stage"] != "base" and r["suite"] != "merge"}
+
+
+def test_card_metadata_comes_back_from_the_hub_library_as_it_was_written(plan, state, rows):
+    """The rules of `ModelCard.validate` that need no network: what is required is there, and nothing is lost."""
+    twice = [*rows, row("adapt", "quiz", 0.5, metric="macro_f1", suite="other", limited=True)]
+    text = card.model_card(plan, state, twice)
+    data = ModelCard(text).data
+    index = data.to_dict()["model-index"]
+    assert [model["name"] for model in index] == ["trial"]
+    for result in index[0]["results"]:
+        assert result["task"]["type"] and result["dataset"]["type"] and result["dataset"]["name"]
+        assert all(isinstance(m["value"], float) and m["type"] for m in result["metrics"])
+    again = ModelCard(f"---\n{data.to_yaml()}\n---\n").data
+    assert again.to_dict() == data.to_dict()
+    told = {
+        (r.dataset_name, r.dataset_config, r.metric_type, r.metric_value, r.metric_args["ci_low"])
+        for r in data.eval_results
+    }
+    measured = [r for r in twice if r["stage"] != "base" and r["suite"] != "merge"]
+    assert told == {(r["task"].rpartition("/")[2], r["suite"], r["metric"], r["value"], r["ci_low"]) for r in measured}
+    assert sum(r.metric_name.endswith(", of a part") for r in data.eval_results) == 1
+
+
+def test_card_tells_cost_conditions_and_the_recipe(plan, state, rows):
+    state["stages"][1]["joules"] = {"gpus": 7.2e6}
+    text = card.model_card(plan, state, [r | WINDOWS for r in rows])
+    assert "120 tokens trained on, 2.00 kWh, on a machine. Energy was counted by the GPUs" in text
+    assert "Bits per byte (L 1,024, S 512)" in text
+    code = re.search(r"```toml\n(.*?)\n```", text, flags=re.DOTALL)[1]
+    assert 'base_model = "model"' in code and "/" not in re.search(r'path = "(.*text.*)"', code)[1]
 
 
 def test_card_carries_the_licence_and_id_of_a_hub_model_along(plan, state, rows):

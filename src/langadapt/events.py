@@ -48,6 +48,11 @@ class EventLog:
         self.event("info", message=message)
         self.console.print(f"  {message}", highlight=False, markup=False)
 
+    def warning(self, message: str) -> None:
+        """Something that went wrong and did not stop the run; the report tells it too."""
+        self.event("warning", message=message)
+        self.console.print(f"  {message}", highlight=False, markup=False, style="yellow")
+
     def step(self, *, step: int, steps: int, loss: float, tokens: int, **fields: Any) -> None:
         """A training step."""
         self.event("step", step=step, steps=steps, loss=loss, tokens=tokens, **fields)

@@ -305,6 +305,11 @@ class Compute(Table):
     )
     processes: int = Field(0, ge=0, description="On each machine; 0: one for each GPU, one where there is none.")
     machines: int = Field(1, ge=1, description="Machines (nodes) that train together.")
+    watts: float = Field(
+        0,
+        ge=0,
+        description="A machine draws so much at work: the report's estimate of energy where no counter tells; 0: none.",
+    )
     options: dict[str, Any] = Field(
         {}, description="Of the backend, by its own names: keys of fsdp_config, or a configuration of DeepSpeed."
     )
@@ -461,7 +466,7 @@ class Recipe:
                 "revision": "main",
                 "rehearsed": True,
                 "preparation": Preparation(),
-                "compute": Compute(slurm=self.table.compute.slurm),
+                "compute": Compute(slurm=self.table.compute.slurm, watts=self.table.compute.watts),
                 "evaluation": evaluation.model_copy(
                     update={
                         "max_documents": min(evaluation.max_documents or most_documents, most_documents),

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langadapt import artifacts, compute, machines, preparation, run_state, trackers
+from langadapt import artifacts, compute, energy, machines, preparation, run_state, trackers
 from langadapt.artifacts import ModelRef
 from langadapt.errors import Interrupted, RunError, UserError, nearest
 from langadapt.events import EventLog
@@ -316,7 +316,7 @@ class _Execution:
         try:
             if self.stop.is_set():
                 raise Interrupted(f"stopped before stage {stage.id}")
-            with self.log.stage(stage.id), trackers.kept_in(self.plan, stage):
+            with self.log.stage(stage.id), trackers.kept_in(self.plan, stage), energy.metered() as joules:
                 preparation.by_engine(self.plan, stage, self.log.info, self.stop.is_set)
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))
         except BaseException as error:
@@ -336,6 +336,7 @@ class _Execution:
             "digest": stage.digest,
             "ingredients": stage.ingredients,
             "seconds": seconds,
+            "joules": joules,
             "accounting": result.accounting,
             "metrics": result.metrics,
             "rows": result.rows,
@@ -346,6 +347,7 @@ class _Execution:
         entry.update(
             status="done",
             seconds=seconds,
+            joules=joules,
             accounting=result.accounting,
             metrics=result.metrics,
             artifact=f"stages/{stage.id}",

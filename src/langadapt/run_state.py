@@ -43,6 +43,7 @@ def _entry(folder: Path, stage: PlannedStage) -> dict[str, Any]:
         "status": "pending",
         "digest": stage.digest,
         "seconds": None,
+        "joules": {},
         "reason": stage.reason,
         "accounting": {},
         "metrics": {},
@@ -51,7 +52,7 @@ def _entry(folder: Path, stage: PlannedStage) -> dict[str, Any]:
     if stage.status == "pending":
         return entry
     about = artifacts.read_json(folder / "stages" / stage.id / "stage.json")
-    kept = {key: about[key] for key in ("seconds", "accounting", "metrics")}
+    kept = {key: about[key] for key in ("seconds", "joules", "accounting", "metrics") if key in about}
     return entry | kept | {"status": "cached", "artifact": f"stages/{stage.id}"}
 
 

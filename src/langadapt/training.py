@@ -209,7 +209,7 @@ def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progres
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(progress)
     with trainer.accelerator.main_process_first():  # which takes those away that are no good
-        checkpoint = checkpoints.newest(Path(trainer.args.output_dir), context.log.info)
+        checkpoint = checkpoints.newest(Path(trainer.args.output_dir), context.log.warning)
     if checkpoint:
         context.log.info(f"goes on from {checkpoint.name}")
     if trainer.args.process_index:  # dropout is another in every process; the first one's is that of a single one
@@ -235,7 +235,7 @@ def _check_patterns(context: StageContext, trainer: SeededTrainer) -> None:
                 problem = f'stage {context.stage.id}: training.{key}: no weight that learns matches "{pattern}"'
                 if not context.plan.recipe.rehearsal:
                     raise UserError(f"{problem}; there are {len(names)}, such as {names[0]} and {names[-1]}")
-                context.log.info(problem)
+                context.log.warning(problem)
 
 
 def account(context: StageContext, packed: Packed, trainer: SeededTrainer) -> None:
@@ -481,7 +481,7 @@ def make_arguments(context: StageContext, stage: TrainedOptions, kind: type[Argu
     options |= shared.share(stage.training) | compute.arguments(context.plan.recipe.table.compute, shared)
     options["optim"], note = optimizer(str(options["optim"]), cuda=machine.cuda)
     if note:
-        context.log.info(note)
+        context.log.warning(note)
     own: dict[str, Any] = {
         "output_dir": str(context.folder / "checkpoints"),
         "report_to": [],

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langadapt.recipe import BASE
-from langadapt.report import findings
+from langadapt.report import comparability, findings
+from langadapt.report.cost import cost, energy
 from langadapt.report.findings import Row
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan
+
+
+# Keys of a row that say how its value came about and how sure it is.
+_ARGS = ("n", "ci_low", "ci_high", "change", "change_ci_low", "change_ci_high", "window", "stride", "limited")
 
 
 def model_card(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -25,8 +31,14 @@ def model_card(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str
         lstrip_blocks=True,
         autoescape=False,
     )
-    environment.filters |= {f.__name__: f for f in findings.FILTERS} | {"plain": _plain, "code": _code}
-    text = environment.get_template("card.md.jinja").render(**findings.words(plan, state, rows), cell=_cell)
+    environment.filters |= {f.__name__: f for f in (*findings.FILTERS, energy)} | {"plain": _plain, "code": _code}
+    text = environment.get_template("card.md.jinja").render(
+        **findings.words(plan, state, rows),
+        cell=_cell,
+        conditions=comparability.conditions(plan, rows),
+        cost=cost(plan, state["stages"]),
+        recipe=_without_folders(plan.recipe.to_toml()),
+    )
     return f"---\n{_metadata(plan, state, rows)}\n---\n\n{text.strip()}\n"
 
 
@@ -39,7 +51,7 @@ def _metadata(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
     data = [source.repo for source in findings.sources(plan) if source.trained and source.repo]
     return ModelCardData(
         language=list(dict.fromkeys(languages)),
-        license="other" if licence in ("", "unknown") else licence,
+        license=licence or "unknown",
         base_model=plan.base.reference if plan.base.kind == "hub" else None,
         datasets=list(dict.fromkeys(data)) or None,
         pipeline_tag="text-generation",
@@ -51,22 +63,34 @@ def _metadata(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _results(plan: Plan, rows: Sequence[Row]) -> list[Any]:
-    """Measured values of all models but the base; the metric's name says of which."""
+    """Measured values of all models but the base; the metric's name says of which.
+
+    The hub keeps what belongs to a data set once for all its metrics, so the model and the interval are in the metric.
+    """
     from huggingface_hub import EvalResult
 
+    repos = {source.label: source for source in findings.sources(plan) if source.repo and source.commit}
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=findings.name(row["task"]),
-            dataset_name=f"{findings.name(row['task'])} ({row['suite']}{', part' if row.get('limited') else ''})",
+            dataset_type=repos[row["task"]].repo if row["task"] in repos else findings.name(row["task"]),
+            dataset_name=findings.name(row["task"]),
+            dataset_config=row["suite"],
             dataset_split=row["split"],
+            dataset_revision=repos[row["task"]].commit if row["task"] in repos else None,
             metric_type=row["metric"],
-            metric_name=f"{row['metric']} of {row['stage']}, n = {row['n']}",
+            metric_name=f"{row['metric']} of {row['stage']}, n = {row['n']}{', of a part' if row.get('limited') else ''}",
             metric_value=row["value"],
+            metric_args={key: row[key] for key in _ARGS if isinstance(row.get(key), int | float)},
         )
         for row in findings.compared(rows)
         if row["stage"] != BASE and row["value"] is not None and math.isfinite(row["value"])
     ]
+
+
+def _without_folders(toml: str) -> str:
+    """A recipe without the folders of somebody's machine: of every path in it the last part."""
+    return re.sub(r'(["\'])(?:[/~]|[A-Za-z]:\\)[^"\'\n]*[/\\]([^"\'\n]+)\1', r"\1\2\1", toml)
 
 
 def _cell(row: Row) -> str:

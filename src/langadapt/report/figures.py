@@ -93,6 +93,72 @@ def _point(axes: Any, row: int, point: Point) -> None:
     axes.text(1.03, row, point.note, transform=axes.get_yaxis_transform(), va="center", fontsize=10)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A model in a plane: a value and its interval in each direction."""
+
+    label: str
+    x: tuple[float, float, float]  # value, low, high
+    y: tuple[float, float, float]
+
+
+def frontier(name: str, label: str, places: Sequence[Place], axes_are: tuple[str, str]) -> Markup:
+    """Models in a plane whose origin is the base model; their names stand beside it, so that none covers another.
+
+    Args:
+        name: of the figure, unique on the page.
+        label: what a person who cannot see it is told.
+        places: of all models but the base.
+        axes_are: what goes to the right and what goes up.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, max(3.3, 1.0 + 0.26 * len(places))), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axhline(0, color=LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        axes.axvline(0, color=LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        axes.plot([0], [0], "o", color=PAPER, markersize=6.5, markeredgecolor=QUIET, markeredgewidth=1.6)
+        axes.annotate("base", (0, 0), (5, -5), textcoords="offset points", va="top", fontsize=9, color=QUIET)
+        for place in places:
+            (x, *across), (y, *along) = place.x, place.y
+            axes.plot(across, [y, y], color=ACCENT, linewidth=1.4, solid_capstyle="round", alpha=0.6)
+            axes.plot([x, x], along, color=ACCENT, linewidth=1.4, solid_capstyle="round", alpha=0.6)
+            axes.plot([x], [y], "o", color=ACCENT, markersize=6.5, markeredgecolor=PAPER, markeredgewidth=1.2)
+        axes.margins(0.12)
+        _name_beside(axes, places)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(axes_are[0])
+        axes.set_ylabel(axes_are[1])
+        return _inline(figure, name, label)
+
+
+def _name_beside(axes: Any, places: Sequence[Place]) -> None:
+    """Names to the right of the axes, from top to bottom as the points are, each with a line to its point."""
+    bottom, top = axes.get_ylim()
+    ordered = sorted(places, key=lambda place: -place.y[0])
+    wanted = [(place.y[0] - bottom) / (top - bottom) for place in ordered]
+    for place, height in zip(ordered, _apart(wanted, 0.9 / max(len(places), 12)), strict=True):
+        axes.annotate(
+            _short(place.label),
+            (place.x[0], place.y[0]),
+            (1.04, height),
+            textcoords=axes.transAxes,
+            va="center",
+            fontsize=10,
+            arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.9, "shrinkA": 2, "shrinkB": 5},
+        )
+
+
+def _apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Falling heights between 0 and 1, at least a gap from one another and near the wanted ones."""
+    heights: list[float] = []
+    for number, height in enumerate(wanted):
+        lowest = (len(wanted) - 1 - number) * gap  # leaves room for those below
+        highest = heights[-1] - gap if heights else 1.0
+        heights.append(min(highest, max(lowest, height)))
+    return heights
+
+
 def histogram(name: str, label: str, bars: Sequence[tuple[float, int]], axis: str) -> Markup:
     """How figures are spread.
 
@@ -207,7 +273,7 @@ def read_steps(events: Path) -> dict[str, list[dict[str, Any]]]:
     """
     steps: dict[str, dict[int, dict[str, Any]]] = {}
     digests: dict[str, str] = {}
-    for event in _events(events):
+    for event in read_events(events):
         if event["event"] == "step":
             steps.setdefault(event["stage"], {})[event["step"]] = event
         elif event["event"] == "stage" and event.get("status") == "running":
@@ -218,7 +284,8 @@ def read_steps(events: Path) -> dict[str, list[dict[str, Any]]]:
     return {stage: found for stage, found in curves.items() if any(finite(s.get("loss")) for s in found)}
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """All events of a run; none where there is no file."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langadapt import artifacts
+from langadapt.plugins import registry
 from langadapt.recipe import BASE
-from langadapt.report import findings
+from langadapt.report import answers, comparability, findings, troubles
+from langadapt.report.cost import cost, energy
 from langadapt.translation.checking import SAYS
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from langadapt.plan import Plan, PlannedStage
 
 Row = Mapping[str, Any]
-EXAMPLES = 2  # items shown of each task
-LONGEST, LINES = 320, 7  # characters and lines shown of an answer
 
 
 def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -33,6 +30,7 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
         state: what `run.json` says.
         rows: what `report.json` says.
     """
+    items, languages = answers.asked(plan), {row["task"]: row.get("language") or "" for row in rows}
     return (
         environment()
         .get_template("page.html.jinja")
@@ -45,6 +43,10 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
             cached=sum(stage["status"] == "cached" for stage in state["stages"]),
             notes=[(stage.id, note) for stage in plan.stages if stage.kind != "evaluate" for note in stage.notes],
             certificate_rows=[row for row in rows if row["suite"] == findings.MERGE],
+            troubles=troubles.troubles(plan, state, rows),
+            conditions=comparability.conditions(plan, rows),
+            tokenised=comparability.tokenised(plan, rows),
+            frontier=frontier(plan, rows),
             forests=forests(plan, rows),
             spreads=spreads(plan),
             signal_words=SAYS,
@@ -52,9 +54,12 @@ def page(plan: Plan, state: Mapping[str, Any], rows: Sequence[Row]) -> str:
             flows=flows(state),
             mixes=mixes(state),
             screened=screened(state),
-            examples=examples(plan),
+            examples=answers.examples(items, languages),
+            confusions=answers.confusions(items),
             tree=list(tree(plan, state)),
-            languages={row["task"]: row.get("language") or "" for row in rows},
+            cost=cost(plan, state["stages"]),
+            recipe=plan.recipe.to_toml(),
+            languages=languages,
         )
     )
 
@@ -71,13 +76,55 @@ def environment() -> Environment:
         lstrip_blocks=True,
         autoescape=True,
     )
-    made.filters |= {
-        f.__name__: f for f in (*findings.FILTERS, findings.change, findings.change_interval, findings.tone)
-    }
+    words = (findings.change, findings.change_interval, findings.tone, energy, comparability.windows)
+    made.filters |= {f.__name__: f for f in (*findings.FILTERS, *words)}
     return made
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def frontier(plan: Plan, rows: Sequence[Row]) -> tuple[Markup, list[str]] | None:
+    """Gain in the target language against loss in the source language: a figure, and what it shows, model by model.
+
+    Each language is that of the text which most models were measured on; None where no model was measured on both.
+    """
+    from langadapt.report import figures
+
+    target = plan.recipe.table.language
+    language = registry().languages.get(target)
+    gains = _most_measured(rows, target, target)
+    losses = _most_measured(rows, language.source_language, target) if language else {}
+    both = [model for model in findings.models_of(plan, gains.values()) if model in losses]
+    if not both:
+        return None
+    gained, lost = (findings.text_of(plan, found[both[0]]) for found in (gains, losses))
+    said = [f"{model}: {gained} {_moved(gains[model])}, {lost} {_moved(losses[model])}" for model in both]
+    places = [figures.Place(label=m, x=_percent(gains[m], sign=-1), y=_percent(losses[m], sign=1)) for m in both]
+    axes = (f"% fewer bits per byte of {gained}", "% more of source-language text")
+    return figures.frontier("frontier", "Gain and forgetting. " + "; ".join(said), places, axes), said
+
+
+def _most_measured(rows: Sequence[Row], tag: str, target: str) -> dict[str, Row]:
+    """Rows by model of the text in a language that most models were compared with the base on."""
+    texts: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        compared = row["metric"] == findings.TEXT and row.get("change") is not None
+        if compared and (row.get("language") or target) == tag:
+            texts.setdefault((row["suite"], row["task"]), {})[row["stage"]] = row
+    return max(texts.values(), key=len, default={})
+
+
+def _percent(row: Row, *, sign: int) -> tuple[float, float, float]:
+    """A relative change with its interval in percent; -1 turns a change of bits per byte into what is gained."""
+    change, *bounds = (row[key] for key in ("change", "change_ci_low", "change_ci_high"))
+    low, high = sorted(sign * 100 * (change if bound is None else bound) for bound in bounds)
+    return sign * 100 * change, low, high
+
+
+def _moved(row: Row) -> str:
+    interval = findings.change_interval(row)
+    return findings.change(row) + (f" ({interval})" if interval else "")
 
 
 def forests(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, Markup]]:
@@ -94,10 +141,12 @@ def forests(plan: Plan, rows: Sequence[Row]) -> list[tuple[str, Markup]]:
         text = findings.text_of(plan, found[0])
         label = f"Bits per byte of {text}: " + "; ".join(_said(row) for row in found)
         points = [_point(row) for row in found]
+        window = comparability.windows(found[0])
+        axis = f"bits per byte{f' ({window})' if window else ''}, lower is better"
         made.append(
             (
                 text[0].upper() + text[1:],
-                figures.forest(f"forest-{len(made)}", label, points, "bits per byte, lower is better"),
+                figures.forest(f"forest-{len(made)}", label, points, axis),
             )
         )
     return made
@@ -215,55 +264,6 @@ def _flow(unit: str, counts: Mapping[str, Any]) -> Flow:
     parts[:1] = [(parts[0][0] + "".join(more), *parts[0][1:])]
     parts += [(reason, count, "dropped") for reason, count in counts.get("dropped", {}).items()]
     return Flow(unit=unit, read=counts["read"], parts=parts)
-
-
-# --- answers side by side ---------------------------------------------------------------------------------------------
-
-
-def examples(plan: Plan) -> dict[str, list[dict[str, Any]]]:
-    """A few items of each task with every model's answer; chosen by hash, so that nobody chose them."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for stage in plan.stages:
-        for item in _task_items(plan.folder / "stages" / stage.id / "items.jsonl"):
-            asked = found.setdefault(item["task"], {}).setdefault(
-                item["id"],
-                {"id": item["id"], "asked": item.get("asked", ""), "gold": _text(item["gold"]), "answers": []},
-            )
-            asked["answers"].append(_answer(stage.parent, item))
-    return {
-        task: sorted(items.values(), key=lambda item: artifacts.digest(item["id"]))[:EXAMPLES]
-        for task, items in found.items()
-    }
-
-
-def _task_items(file: Path) -> Iterable[dict[str, Any]]:
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
-        item = json.loads(line)
-        if item["method"] == "task":
-            yield item
-
-
-def _answer(model: str, item: Row) -> dict[str, Any]:
-    text, prediction = item["text"], item["prediction"]
-    lines = [line for line in text.splitlines() if line.strip()]
-    shown = "\n".join(lines[:LINES])[:LONGEST]
-    return {
-        "model": model,
-        "text": shown,
-        "cut": len(lines) > LINES or len("\n".join(lines)) > LONGEST,
-        "read": None if prediction is None else _text(prediction),
-        "as_it_is": prediction == text,
-        "right": prediction is not None and prediction == item["gold"],
-    }
-
-
-def _text(value: Any) -> str:
-    """A gold answer or a prediction of any shape on one line."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        return " ".join(map(_text, value)) if all(isinstance(v, str) for v in value) else ", ".join(map(_text, value))
-    return str(value)
 
 
 # --- the tree ---------------------------------------------------------------------------------------------------------
