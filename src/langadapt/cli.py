@@ -12,6 +12,7 @@ import click
 from langadapt.commands import json_option, print_json
 from langadapt.commands.cache import cache
 from langadapt.commands.corpus import corpus
+from langadapt.commands.export import export
 
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
@@ -195,6 +196,7 @@ def show(folder: Path, as_json: bool) -> None:
 
 cli.add_command(corpus)
 cli.add_command(cache)
+cli.add_command(export)
 
 
 @cli.command()
