@@ -50,7 +50,7 @@ def export(
     if repo_id:
         from langadapt.export.upload import check_access
 
-        check_access(repo_id)
+        check_access(repo_id, public=public)
     from langadapt.export.writing import export as write
 
     sizes = write(source, formats, out, say=lambda line: click.echo(line, err=True))
@@ -82,12 +82,10 @@ def _push(upload: Upload, *, yes: bool) -> str:
     """Uploads after a look at what would be uploaded; "" when that is declined."""
     from langadapt.export.upload import push
 
-    kind = "private" if upload.private else "PUBLIC"
+    kind = "private" if upload.private else "public"
     for name, file in upload.files.items():
         click.echo(f"  {file.stat().st_size:>15,}  {name}", err=True)
-    click.echo(
-        f"{len(upload.files)} files, {upload.bytes / 1e6:.1f} MB, to {upload.repo_id}, {kind} if it is new", err=True
-    )
+    click.echo(f"{len(upload.files)} files, {upload.bytes / 1e6:.1f} MB, to {upload.repo_id}, {kind}", err=True)
     if yes or click.confirm("Upload them?", default=False, err=True):
         return push(upload)
     return ""

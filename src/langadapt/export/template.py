@@ -140,17 +140,18 @@ def _agrees(frame: Frame, render: Render, dialogue: Sequence[Message]) -> bool:
 
 def jinja(frame: Frame) -> str:
     """The frame as a chat template of transformers and llama.cpp."""
-    first = f"{{% if loop.first %}}{_jinja(frame.opening)}"
-    second = "{% elif loop.index0 == 1 and messages[0]['role'] == 'system' %}"
-    if frame.system:
-        second += f"{_jinja(frame.system[0])}{{{{ messages[0]['content'] }}}}{_jinja(frame.system[1])}"
-    else:
-        second += _jinja(frame.opening)
-    content = "{{ message['content'] }}"
+    before, after = map(_jinja, frame.system or ("", ""))
+    opening, answer, lead, end, again = map(_jinja, (frame.opening, frame.answer, frame.lead, frame.end, frame.again))
+    second = f"{before}{{{{ messages[0]['content'] }}}}{after}" if frame.system else opening
     return (
         "{% for message in messages %}{% if message['role'] == 'user' %}"
-        f"{first}{second}{{% else %}}{_jinja(frame.again)}{{% endif %}}{content}{_jinja(frame.answer)}"
-        f"{{% elif message['role'] == 'assistant' %}}{_jinja(frame.lead)}{content}{_jinja(frame.end)}{{% endif %}}{{% endfor %}}"
+        f"{{% if loop.first %}}{opening}"
+        f"{{% elif loop.index0 == 1 and messages[0]['role'] == 'system' %}}{second}"
+        f"{{% else %}}{again}{{% endif %}}"
+        f"{{{{ message['content'] }}}}{answer}"
+        "{% elif message['role'] == 'assistant' %}"
+        f"{lead}{{{{ message['content'] }}}}{end}"
+        "{% endif %}{% endfor %}"
     )
 
 
@@ -161,16 +162,18 @@ def _jinja(text: str) -> str:
 
 def go(frame: Frame) -> str:
     """The frame as a template of Ollama's (Go's `text/template`, https://docs.ollama.com/template)."""
-    first = f"{{{{ if eq $i 0 }}}}{_go(frame.opening)}"
-    second = "{{ else if and (eq $i 1) $.System }}"
-    if frame.system:
-        second += f"{_go(frame.system[0])}{{{{ $.System }}}}{_go(frame.system[1])}"
-    else:
-        second += _go(frame.opening)
+    before, after = map(_go, frame.system or ("", ""))
+    opening, answer, lead, end, again = map(_go, (frame.opening, frame.answer, frame.lead, frame.end, frame.again))
+    second = f"{before}{{{{ $.System }}}}{after}" if frame.system else opening
     return (
         '{{ range $i, $message := .Messages }}{{ if eq $message.Role "user" }}'
-        f"{first}{second}{{{{ else }}}}{_go(frame.again)}{{{{ end }}}}{{{{ $message.Content }}}}{_go(frame.answer)}"
-        f'{{{{ else if eq $message.Role "assistant" }}}}{_go(frame.lead)}{{{{ $message.Content }}}}{_go(frame.end)}{{{{ end }}}}{{{{ end }}}}'
+        f"{{{{ if eq $i 0 }}}}{opening}"
+        f"{{{{ else if and (eq $i 1) $.System }}}}{second}"
+        f"{{{{ else }}}}{again}{{{{ end }}}}"
+        f"{{{{ $message.Content }}}}{answer}"
+        '{{ else if eq $message.Role "assistant" }}'
+        f"{lead}{{{{ $message.Content }}}}{end}"
+        "{{ end }}{{ end }}"
     )
 
 

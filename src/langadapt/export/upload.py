@@ -47,20 +47,30 @@ def prepare(repo_id: str, out: Path, formats: Sequence[str], *, card: Path | Non
     return Upload(repo_id=repo_id, private=not public, files=files)
 
 
-def check_access(repo_id: str) -> str:
-    """The name of the user whose token this is.
+def check_access(repo_id: str, *, public: bool) -> None:
+    """Asks the hub whether this user is known to it, and what is there already.
 
     Raises:
-        UserError: nobody is logged in, or the hub cannot be reached.
+        UserError: nobody is logged in, the hub cannot be reached, or the repository is there and public.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     from langadapt.models import hub_token
 
     if hub_token() is None:
         raise UserError(f"{repo_id}: to upload, log in with: hf auth login (or set HF_TOKEN)")
+    api = HfApi()
     with hub.in_words(repo_id, upload=True):
-        return str(HfApi().whoami()["name"])
+        api.whoami()
+        try:
+            private = api.model_info(repo_id).private
+        except RepositoryNotFoundError:
+            return
+    if not private and not public:
+        raise UserError(
+            f"{repo_id} is on the hub already and everyone sees it; to upload into it all the same: --public"
+        )
 
 
 def push(upload: Upload) -> str:
@@ -78,5 +88,8 @@ def push(upload: Upload) -> str:
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in upload.files.items()]
     with hub.in_words(upload.repo_id, upload=True):
         api.create_repo(upload.repo_id, private=upload.private, exist_ok=True)
-        commit = api.create_commit(upload.repo_id, operations, commit_message="Upload by langadapt")
-    return commit.commit_url
+        try:
+            commit = api.create_commit(upload.repo_id, operations, commit_message="Upload by langadapt")
+        except RuntimeError as error:  # that a large file could not be put into storage
+            raise UserError(f"{upload.repo_id}: {error} Nothing is committed; the same command tries again") from None
+    return str(commit.commit_url)
