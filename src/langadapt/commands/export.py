@@ -71,11 +71,15 @@ def _check(out: Path, formats: tuple[str, ...], *, repo_id: str | None, public: 
 
     if (public or yes) and not repo_id:
         raise click.UsageError("--public and --yes are of an upload: say where to with --push-to-hub OWNER/NAME")
-    if repo_id and not yes and not sys.stdin.isatty():
+    if repo_id and not yes and not _can_ask():
         raise UserError(f"{repo_id}: nobody can be asked here whether to upload; to do it all the same, add --yes")
     there = [name for name in formats if (out / name).exists()]
     if there and not force:
         raise UserError(f"{out / there[0]} is there already; choose another folder, or replace it with --force")
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
 
 
 def _push(upload: Upload, *, yes: bool) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 from langadapt import estimates
 from langadapt.errors import nearest
 from langadapt.export import FORMATS
+from langadapt.export.architecture import problems
 from langadapt.models import WINDOW, snapshot
 from langadapt.recipe import BASE, StageOptions
 from langadapt.records import StageKind
@@ -37,8 +38,6 @@ class ExportOptions(StageOptions):
 
 def plan(stage: PlannedStage, planner: Planner) -> None:
     """Sizes the formats, and refuses what can be known now to be impossible."""
-    from langadapt.export.architecture import problems
-
     options = stage.options
     assert isinstance(options, ExportOptions)
     if any(FORMATS[name].quantisation for name in options.formats):
