@@ -103,7 +103,7 @@ def _marks(words: Vocabulary) -> dict[int, str]:
 
 def _chat_template(source: Source, frame: Frame | None, tokenizer: Any) -> str:
     if source.format is None:
-        return str(tokenizer.chat_template)
+        return str(tokenizer.get_chat_template())
     return template.jinja(frame) if frame else ""
 
 

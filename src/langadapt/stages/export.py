@@ -41,7 +41,8 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     options = stage.options
     assert isinstance(options, ExportOptions)
     if any(FORMATS[name].quantisation for name in options.formats):
-        stage.problems += [f"stage {stage.id}: {said}" for said in problems(_config(planner.base, planner))]
+        config = _config(planner.base, planner)
+        stage.problems += [f"stage {stage.id}: {said}" for said in (problems(config) if config else ())]
     if "adapter" in options.formats and (why := _no_adapter(stage.parent, planner)):
         stage.problems.append(f"stage {stage.id}: {why}")
     if planner.shape:
@@ -52,12 +53,12 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
 
 
 def _config(base: BaseModel, planner: Planner) -> Mapping[str, Any]:
-    """The model's configuration as far as it is on this machine."""
+    """The model's configuration as far as it is on this machine; empty when nothing is known before the run."""
     folder = snapshot(base.reference, planner.recipe.table.revision) if base.kind == "hub" else base.path
     if folder and (folder / "config.json").is_file():
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return config
-    return {"model_type": base.shape.model_type if base.shape else ""}
+    return {"model_type": base.shape.model_type} if base.shape and base.shape.model_type else {}
 
 
 def _no_adapter(id: str, planner: Planner) -> str:
