@@ -1,12 +1,14 @@
-"""A stand-in for the Hugging Face Hub: a small HTTP server with the parts of its API that langadapt's runs use.
+"""A stand-in for the Hugging Face Hub: a small HTTP server with the parts of its API that langadapt uses.
 
 It answers as the hub does (headers and error codes by hub documentation and `huggingface_hub`'s own error handling):
 what is gated shows its description to everyone and its files only to those who were let in; an unknown repository is
-401 to strangers and 404 to those who are logged in; weights and archives are redirected to a "CDN".
+401 to strangers and 404 to those who are logged in; weights and archives are redirected to a "CDN". Members make
+repositories and commit to them; large files are first put into storage, by their digests.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 MEMBER, STRANGER = "hf_member", "hf_stranger"  # tokens: one whose owner accepted the terms, one whose owner did not
-BIG = (".safetensors", ".bin", ".gz", ".parquet")  # kept in large-file storage, hence behind a redirect
+BIG = (".safetensors", ".bin", ".gz", ".parquet", ".gguf")  # kept in large-file storage, hence behind a redirect
 
 
 @dataclass
@@ -30,11 +32,13 @@ class Repo:
     Attributes:
         files: contents by path.
         gated: whether its files are only for those who accepted its terms.
+        private: whether only its owner may see it.
         names: what the commit may be called: branches and tags.
     """
 
     files: dict[str, bytes]
     gated: bool = False
+    private: bool = False
     names: tuple[str, ...] = ("main",)
 
     @property
@@ -52,6 +56,7 @@ class HubStandIn:
         models: by `owner/name`.
         datasets: by `owner/name`.
         asked: method and path of every request, in order.
+        stored: large files that were uploaded, by SHA-256.
         broken: status that every request whose path holds the key is answered with, such as `{"/resolve/": 503}`.
         url: where it listens; what HF_ENDPOINT is set to.
     """
@@ -59,6 +64,7 @@ class HubStandIn:
     models: dict[str, Repo] = field(default_factory=dict)
     datasets: dict[str, Repo] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    stored: dict[str, bytes] = field(default_factory=dict)
     broken: dict[str, int] = field(default_factory=dict)
     url: str = ""
 
@@ -122,17 +128,27 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: the tests read `asked`."""
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
         self.hub.asked.append((self.command, path))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
             for part, status in self.hub.broken.items():
                 if part in path:
                     raise _Refusal(status, message="broken on purpose")
-            self._route(path)
+            if self.command in ("POST", "PUT"):
+                self._write(path)
+            else:
+                self._route(path)
         except _Refusal as refusal:
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": refusal.message}
             body = json.dumps({"error": refusal.message}).encode()
@@ -141,7 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def _route(self, path: str) -> None:
-        if match := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(.*))?", path):
+        if path == "/api/whoami-v2":
+            self._member()
+            self._json({"type": "user", "name": "acme", "orgs": []})
+        elif match := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(.*))?", path):
             kind, name, rest = match.group(1), unquote(match.group(2)), match.group(3) or ""
             self._api(kind, name, self._repo(kind, name), rest)
         elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -166,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             found: object = {
                 "id": name,
                 "sha": repo.commit,
-                "private": False,
+                "private": repo.private,
                 "gated": "auto" if repo.gated else False,
                 "tags": [],
                 "downloads": 0,
@@ -196,6 +215,53 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, content, headers | {"ETag": f'"{_sha1(content)}"'})
 
+    # --- uploads -----------------------------------------------------------------------------------------------------
+
+    def _write(self, path: str) -> None:
+        if match := re.fullmatch(r"/storage/([0-9a-f]{64})", path):
+            self.hub.stored[match.group(1)] = self.body
+            self._send(200, b"", {"ETag": '"stored"'})
+            return
+        self._member()
+        if path == "/api/repos/create":
+            wanted = json.loads(self.body)
+            name = f"{wanted['organization'] or 'acme'}/{wanted['name']}"
+            if name in self.hub.models:
+                raise _Refusal(409, message="You already created this model repo")
+            self.hub.models[name] = Repo({}, private=wanted.get("visibility") == "private")
+            self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path):
+            repo = self._repo("model", match.group(1))
+            self._preupload() if match.group(2) == "preupload" else self._commit(match.group(1), repo)
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = json.loads(self.body)["objects"]
+            actions = [{"upload": {"href": f"{self.hub.cdn}/storage/{o['oid']}"}} for o in objects]
+            told = [o | {"actions": action} for o, action in zip(objects, actions, strict=True)]
+            self._json({"transfer": "basic", "objects": told})
+        else:
+            raise _Refusal(404, message="no such page")
+
+    def _preupload(self) -> None:
+        paths = [file["path"] for file in json.loads(self.body)["files"]]
+        modes = [
+            {"path": p, "uploadMode": "lfs" if p.endswith(BIG) else "regular", "shouldIgnore": False} for p in paths
+        ]
+        self._json({"files": modes})
+
+    def _commit(self, name: str, repo: Repo) -> None:
+        for line in map(json.loads, self.body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                repo.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                repo.files[value["path"]] = self.hub.stored[value["oid"]]
+        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{repo.commit}", "commitOid": repo.commit})
+
+    def _json(self, value: object) -> None:
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
     # --- who may see what --------------------------------------------------------------------------------------------
 
     @property
@@ -204,6 +270,10 @@ class _Handler(BaseHTTPRequestHandler):
         if token and token not in (MEMBER, STRANGER):
             raise _Refusal(401, message="Invalid credentials in Authorization header")
         return token
+
+    def _member(self) -> None:
+        if self._token != MEMBER:
+            raise _Refusal(401 if not self._token else 403, message="You have no right to write here")
 
     def _repo(self, kind: str, name: str) -> Repo:
         repos = self.hub.models if kind == "model" else self.hub.datasets

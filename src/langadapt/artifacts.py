@@ -34,6 +34,12 @@ class ModelRef:
     def with_adapter(self, folder: Path) -> ModelRef:
         return ModelRef(weights=self.weights, revision=self.revision, adapters=(*self.adapters, folder))
 
+    def after(self, artifact: Path) -> ModelRef:
+        """The model after a stage that starts from this one, by what the stage's folder holds."""
+        if (artifact / "model").is_dir():
+            return ModelRef(weights=str(artifact / "model"))
+        return self.with_adapter(artifact / "adapter") if (artifact / "adapter").is_dir() else self
+
 
 def digest(value: Any) -> str:
     """SHA-256 of a value as canonical JSON."""

@@ -14,6 +14,7 @@ from langadapt.commands.cache import cache
 from langadapt.commands.chat import chat
 from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
+from langadapt.commands.export import export
 from langadapt.commands.serve import serve
 from langadapt.commands.sweep import sweep
 
@@ -203,6 +204,7 @@ cli.add_command(compare)
 cli.add_command(chat)
 cli.add_command(serve)
 cli.add_command(sweep)
+cli.add_command(export)
 
 
 @cli.command()

@@ -11,14 +11,15 @@ from langadapt.errors import UserError
 
 
 @contextmanager
-def in_words(repo_id: str, *, revision: str = "", dataset: bool = False) -> Iterator[None]:
-    """Turns the hub library's exceptions into messages that say what to do."""
+def in_words(repo_id: str, *, revision: str = "", dataset: bool = False, upload: bool = False) -> Iterator[None]:
+    """Turns the hub library's exceptions into messages that say what to do, of a fetch or an `upload`."""
     from huggingface_hub import errors
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     # The HTTP library's own base class; which library that is depends on the hub library's version.
     transport: type[Exception] = getattr(errors, "HTTPError", OSError)
 
+    done = "uploaded" if upload else "fetched"
     page = f"https://huggingface.co/{'datasets/' if dataset else ''}{repo_id}"
     try:
         validate_repo_id(repo_id)  # not all calls check it before they ask
@@ -39,12 +40,14 @@ def in_words(repo_id: str, *, revision: str = "", dataset: bool = False) -> Iter
     except errors.HfHubHTTPError as error:
         if error.response.status_code == 401:
             raise UserError(
-                f"the hub does not accept your token, so {repo_id} cannot be fetched; log in anew with: hf auth login "
+                f"the hub does not accept your token, so {repo_id} cannot be {done}; log in anew with: hf auth login "
                 "(or mend HF_TOKEN)"
             ) from None
         raise UserError(f"the hub refused {repo_id}: {str(error).splitlines()[0]}") from None
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, transport, ConnectionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if upload:
+            raise UserError(f"{repo_id}: the hub cannot be reached, so nothing is uploaded ({first})") from None
         raise UserError(
             f"{repo_id} is not on this machine and the hub cannot be reached ({first}); connect, or fetch it on another "
             "machine and give its folder instead"

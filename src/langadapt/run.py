@@ -299,7 +299,7 @@ class _Execution:
             self.log.console.print(f"[dim]{stage.id}[/dim]  cached")
         else:
             self._run_stage(stage, entry, final)
-        self.models[stage.id] = self._model_of(stage, final)
+        self.models[stage.id] = self.models[stage.parent].after(final)
 
     def _run_stage(self, stage: PlannedStage, entry: dict[str, Any], final: Path) -> None:
         from rich.markup import escape
@@ -397,13 +397,6 @@ class _Execution:
             stop=self.stop,
             others=self.machines,
         )
-
-    def _model_of(self, stage: PlannedStage, folder: Path) -> ModelRef:
-        if (folder / "model").is_dir():
-            return ModelRef(weights=str(folder / "model"))
-        if (folder / "adapter").is_dir():
-            return self.models[stage.parent].with_adapter(folder / "adapter")
-        return self.models[stage.parent]
 
     # --- what is left behind -----------------------------------------------------------------------------------------
 
