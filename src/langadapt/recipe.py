@@ -775,12 +775,17 @@ def read_stages(stage: Stage) -> list[str]:
     return [ref.stage for ref in stage.options.refs if ref.stage]
 
 
+def suite_names(known: Registry) -> set[str]:
+    """Names of the plugins' suites and evaluations."""
+    evaluations = known.evaluations.values()
+    return {suite for e in evaluations for suite in e.suites} | {e.name for e in evaluations}
+
+
 def unknown_suite(name: str, known: Registry) -> tuple[str, str] | None:
     """What is wrong with a name in `suites`, and a hint; None for suites and evaluations of plugins or of the harness."""
     if harness.is_named(name):
         return harness.unknown(name)
-    evaluations = known.evaluations.values()
-    names = {suite for e in evaluations for suite in e.suites} | {e.name for e in evaluations}
+    names = suite_names(known)
     return None if name in names else (f'no plugin offers the suite or evaluation "{name}"', nearest(name, names))
 
 

@@ -205,7 +205,9 @@ def _unmeasured(experiment: Experiment, trials: Iterable[PlannedTrial]) -> Itera
     for planned in trials:
         for stage in planned.plan.stages:
             for measure in stage.work if stage.kind == "evaluate" else ():
-                known |= {measure.suite, measure.task, *method(measure.method).metrics(measure.task)}
+                if measure.harness:  # whose metrics show in the run alone
+                    return
+                known |= {measure.suite, measure.task, *method(measure.method).figures.metrics((), measure.task)}
     for name in experiment.table.measures:
         if name not in known:
             hint = nearest(name, known)
