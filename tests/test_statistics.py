@@ -76,7 +76,7 @@ def test_intervals_are_those_of_scipys_percentile_bootstrap() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("bottom", ["bytes", "ones"])
 def test_intervals_of_ratios_and_means_cover_the_truth_as_often_as_they_say(bottom: str) -> None:
-    rng, trials, hits = np.random.default_rng(1), 300, 0
+    rng, trials, hits = np.random.default_rng(1), 200, 0
     for trial in range(trials):
         sizes = rng.integers(100, 1000, 100) if bottom == "bytes" else np.ones(100)
         bits = rng.gamma(16, 1 / 8, 100) * sizes  # mean 2, skewed as losses are
@@ -87,7 +87,7 @@ def test_intervals_of_ratios_and_means_cover_the_truth_as_often_as_they_say(bott
 
 @pytest.mark.slow
 def test_intervals_of_scores_that_are_computed_anew_cover_the_truth_as_often_as_they_say() -> None:
-    rng, trials, hits = np.random.default_rng(2), 200, 0
+    rng, trials, hits = np.random.default_rng(2), 150, 0
     # Of all items that there could be: 0.4 are of one class, 0.7 of each are right.
     truth = np.mean([2 * 0.7 * share / (2 * 0.7 * share + 0.3) for share in (0.4, 0.6)])
     for trial in range(trials):
@@ -187,7 +187,7 @@ def test_no_p_value_is_zero() -> None:
 
 @pytest.mark.slow
 def test_systems_that_differ_by_chance_alone_are_told_apart_as_rarely_as_the_level_says() -> None:
-    rng, trials = np.random.default_rng(6), 400
+    rng, trials = np.random.default_rng(6), 300
     p_values = []
     for trial in range(trials):
         item = rng.uniform(50, 150, 30)  # what both systems find hard
@@ -199,7 +199,7 @@ def test_systems_that_differ_by_chance_alone_are_told_apart_as_rarely_as_the_lev
 
 @pytest.mark.slow
 def test_scores_that_differ_by_chance_alone_are_told_apart_no_more_often_than_the_level_says() -> None:
-    rng, trials, found = np.random.default_rng(7), 120, 0
+    rng, trials, found = np.random.default_rng(7), 100, 0
     for trial in range(trials):
         before = answers(rng, 60, right=0.7)
         after = [item if rng.random() < 0.5 else item ^ int(rng.random() < 0.42) for item in before]
@@ -242,7 +242,7 @@ def test_three_points_need_as_many_items_as_the_textbook_says(items: int, disagr
 
 @pytest.mark.slow
 def test_what_is_detectable_is_detected_four_times_out_of_five() -> None:
-    rng, trials = np.random.default_rng(9), 200
+    rng, trials = np.random.default_rng(9), 120
     found = []
     for trial in range(trials):
         before = (rng.random(200) < 0.5) + 1.0
