@@ -39,8 +39,8 @@ def _since_begun(events: Iterable[Mapping[str, Any]], stage: Mapping[str, Any]) 
     warnings: dict[str, None] = {}
     for event in events:
         if event["event"] == "stage" and event.get("id") == stage["id"] and event.get("status") == "running":
-            if event.get("digest") != digest:
-                starts, digest, warnings = 0, event.get("digest", ""), {}
+            if event["digest"] != digest:
+                starts, digest, warnings = 0, event["digest"], {}
             starts += 1
         elif event["event"] == "warning" and event["stage"] == stage["id"]:
             warnings[event["message"]] = None
