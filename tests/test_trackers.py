@@ -122,8 +122,9 @@ def test_trackers_are_told_of_the_runs_folder_unless_the_user_has_said_otherwise
 
 
 def test_the_next_stage_does_not_go_on_in_the_wandb_run_of_the_one_before(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, installed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     finished = []
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(finish=lambda: finished.append(os.environ["WANDB_MODE"])))
     (tmp_path / "run").mkdir()
