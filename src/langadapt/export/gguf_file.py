@@ -37,7 +37,7 @@ class _Tensor:
     def size(self) -> int:
         """Bytes."""
         block, size = gguf.GGML_QUANT_SIZES[self.type]
-        return math.prod(self.shape) // block * size
+        return int(math.prod(self.shape) // block * size)
 
 
 def write(
