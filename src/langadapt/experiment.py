@@ -157,10 +157,11 @@ class _Reading:
         except RecipeError as error:
             self.problems += error.problems
             return ()
+        seeds: list[int | None] = [*self.table.seeds] or [None]
         trials = [
             trial
             for name, own in self._variants().items()
-            for seed in self.table.seeds or [None]
+            for seed in seeds
             if (trial := self._trial(recipe, name, seed, common, own))
         ]
         if not self.problems:
