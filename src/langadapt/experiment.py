@@ -157,7 +157,7 @@ class _Reading:
         except RecipeError as error:
             self.problems += error.problems
             return ()
-        seeds: Sequence[int | None] = self.table.seeds or [None]
+        seeds: list[int | None] = [*self.table.seeds] or [None]
         trials = [
             trial
             for name, own in self._variants().items()
