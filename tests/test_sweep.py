@@ -207,7 +207,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     checkpoints = out / "other/stages/.adapt.partial/checkpoints"
     deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("checkpoint-*")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not list(checkpoints.glob("checkpoint-*/seal.json")) and time.monotonic() < deadline and process.poll() is None
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
