@@ -19,6 +19,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from langadapt import Recipe, artifacts
+from langadapt.evaluation import pairing
 from langadapt.report import card, figures, findings, write_report
 from langadapt.report.answers import OTHER, UNREAD, asked, confusions
 from langadapt.report.page import flows, frontier, page
@@ -275,6 +276,23 @@ def test_figures_of_one_suite_are_corrected_together_and_page_and_card_say_how(p
     for file in ("report.html", "MODEL_CARD.md"):
         text = (plan.folder / file).read_text(encoding="utf-8")
         assert "permutation test" in text and "Holm" in text
+
+
+def test_a_second_report_compares_nothing_anew_unless_a_scorer_changed(plan, state, monkeypatch):
+    for model, nats in (("base", 50), ("adapt", 40)):
+        folder = plan.folder / "stages" / f"evaluate-{model}"
+        folder.mkdir(parents=True)
+        artifacts.write_json(folder / "stage.json", {"rows": [row(model, "text", 1.0, n=8)]})
+        about = {"suite": "held-out", "task": "text", "method": "text", "bytes": 60, "tokens": 20}
+        items = [about | {"id": str(i), "nll": nats + i} for i in range(8)]
+        (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+    first = write_report(plan, state)
+    assert first[-1]["change"] < 0
+    compared = []
+    monkeypatch.setattr(pairing, "changes", lambda key, before, after: compared.append(key) or {})
+    assert write_report(plan, state) == first and not compared
+    monkeypatch.setattr(pairing, "values", lambda key, items: {"bits_per_byte": 7.0})
+    assert "change" not in write_report(plan, state)[-1] and compared
 
 
 def test_a_base_model_that_was_not_measured_is_not_compared_with(read, rows):

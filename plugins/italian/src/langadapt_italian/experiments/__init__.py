@@ -13,6 +13,7 @@ DESCRIPTIONS = {
     "quantisation": "The same adaptation in NF4, FP4, 8 bits and 16 bits: bits per byte, KL, memory, speed.",
     "held-out-tasks": "Instruction tuning on EVALITA 2023 without one task, which is then asked all the same.",
     "scale": "The same adaptation of Llama 2 with 7, 13 and 70 billion weights.",
+    "bias": "Stereotypes before and after adaptation, with and without English text beside the Italian.",
     "italian-models": "Other Italian models, and what they were made from, under the same evaluations.",
 }
 
