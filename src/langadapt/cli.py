@@ -14,6 +14,7 @@ from langadapt.commands.cache import cache
 from langadapt.commands.chat import chat
 from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
+from langadapt.commands.evaluate import evaluate
 from langadapt.commands.export import export
 from langadapt.commands.serve import serve
 from langadapt.commands.sweep import sweep
@@ -201,6 +202,7 @@ def show(folder: Path, as_json: bool) -> None:
 cli.add_command(corpus)
 cli.add_command(cache)
 cli.add_command(compare)
+cli.add_command(evaluate)
 cli.add_command(chat)
 cli.add_command(serve)
 cli.add_command(sweep)

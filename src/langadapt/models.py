@@ -120,6 +120,7 @@ class BaseModel:
         gated: whether its terms must be accepted on the hub first.
         download: bytes still to fetch; None when nobody said how many.
         problem: why it cannot be used as it is; "" when it can.
+        adapters: on its weights, where what is measured is no base but what a run has left.
     """
 
     reference: str
@@ -130,6 +131,7 @@ class BaseModel:
     gated: bool = False
     download: int | None = 0
     problem: str = ""
+    adapters: tuple[Path, ...] = ()
 
 
 def find_model(reference: str, revision: str = "main") -> BaseModel:

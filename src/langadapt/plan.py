@@ -188,7 +188,8 @@ class Plan:
             "machine": dataclasses.asdict(self.machine),
             "preparation": self.recipe.table.preparation.model_dump(),
             "compute": self.recipe.table.compute.model_dump(),
-            "base_model": base | {"path": str(self.base.path) if self.base.path else None},
+            "base_model": base
+            | {"path": str(self.base.path) if self.base.path else None, "adapters": list(map(str, self.base.adapters))},
             "stages": [s.to_json() for s in self.stages],
             "changes": [dataclasses.asdict(c) for c in self.recipe.changes],
             "disk": self.disk,
@@ -382,7 +383,8 @@ def base_fingerprint(plan: Plan) -> str:
         if plan.base.path.is_file()
         else sorted(p for p in plan.base.path.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
     )
-    return artifacts.digest_files(files)
+    adapters = [file for folder in plan.base.adapters for file in sorted(folder.iterdir()) if file.is_file()]
+    return artifacts.digest_files([*files, *adapters])
 
 
 def _input_fingerprint(found: Input) -> str:

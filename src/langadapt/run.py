@@ -216,7 +216,7 @@ class _Execution:
         self._check_room()
         self._begin()
         try:
-            self.models[BASE] = ModelRef(weights=self._base_folder())
+            self.models[BASE] = ModelRef(weights=self._base_folder(), adapters=self.plan.base.adapters)
             for stage, entry in zip(self.plan.stages, self.state["stages"], strict=True):
                 if stage.id in self.chosen or stage.status == "cached":
                     self._stage(stage, entry)

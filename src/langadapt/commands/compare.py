@@ -34,12 +34,13 @@ def compare(runs: tuple[str, ...], seeds: bool, fail_if_worse: bool, as_json: bo
     else:
         from rich.console import Console
 
-        _show(found, Console())
+        show(found, Console())
     if fail_if_worse and found.worse:
         sys.exit(1)
 
 
-def _show(found: Comparison, console: Console) -> None:
+def show(found: Comparison, console: Console) -> None:
+    """The table, what differs beside the models, and what could not be compared."""
     from langadapt.report.findings import name
 
     for number, label in enumerate(found.systems, start=1):
@@ -72,13 +73,14 @@ def _table(found: Comparison) -> Table:
 
 def _line(row: dict[str, Any], second: bool) -> list[str]:
     """What the table says of a row; the measure's name stands beside the first two."""
+    from langadapt.evaluation import arrow
     from langadapt.evaluation.verdicts import tone
     from langadapt.report.findings import change, change_interval, name, number
 
     system, value = str(row["system"] + 1), number(row["value"]) + (f" ± {number(row['sd'])}" if "sd" in row else "")
     if "change" not in row:
         return [f"{name(row['task'])}, n = {row['n']:,}", system, value]
-    metric = f"  {row['metric']} {'↑' if row['higher_is_better'] else '↓'}" if second else ""
+    metric = f"  {row['metric']} {arrow(row['higher_is_better'])}" if second else ""
     sure = f"{row['p_value']:.2g} ({row['p_adjusted']:.2g})"
     return [metric, system, value, change(row), change_interval(row), sure, tone(row)]
 

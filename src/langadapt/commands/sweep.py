@@ -125,13 +125,14 @@ def _compared(done: Sweep, console: Console) -> None:
     """The table, what each variant took, and where the page is."""
     from rich.text import Text
 
+    from langadapt.evaluation import arrow
+
     state = done.state
     variants = list(dict.fromkeys(trial["variant"] for trial in state["trials"]))
     if state["table"]:
         table = _table("", *variants)
         for row in state["table"]:
-            arrow = "↑" if row["higher_is_better"] else "↓"
-            label = f"{row['model']}: {row['task']}\n{row['metric']} {arrow}"
+            label = f"{row['model']}: {row['task']}\n{row['metric']} {arrow(row['higher_is_better'])}"
             table.add_row(Text(label), *(Text(_cell(row["cells"].get(variant))) for variant in variants))
         console.print(table)
         console.print(

@@ -1,0 +1,71 @@
+"""`langadapt evaluate`: any models under the same evaluations. A thin layer over `langadapt.evaluating`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from langadapt.commands import json_option, print_json
+
+OUT = Path("runs/evaluate")
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL…")
+@click.option("--language", default="", metavar="TAG", help="Needed where plugins of several languages are installed.")
+@click.option("--suite", "suites", multiple=True, metavar="NAME", help="Suite or evaluation; may be repeated.")
+@click.option("--data", multiple=True, metavar="NAME=PATH", help="Where a copy of a corpus lies; may be repeated.")
+@click.option(
+    "--max-items", type=click.IntRange(0), default=0, metavar="N", help="Items of a task, at most; 0 for all."
+)
+@click.option("--max-documents", type=click.IntRange(0), default=0, metavar="N", help="Documents of a text; 0 for all.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, help=f"Folder of the runs (default: {OUT}).")
+@json_option
+def evaluate(
+    models: tuple[str, ...],
+    language: str,
+    suites: tuple[str, ...],
+    data: tuple[str, ...],
+    max_items: int,
+    max_documents: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Measure models alike, and compare them with the first.
+
+    MODEL is a run's folder, RUN:STAGE, a stage's folder, an adapter, a model's folder, a hub id, a .gguf file or
+    package:NAME/FILE.
+    """
+    copies = dict(_copy(entry) for entry in data)
+    from rich.console import Console
+
+    from langadapt.evaluating import evaluate
+
+    found = evaluate(
+        models,
+        out,
+        language=language,
+        suites=suites or None,
+        settings={"max_items": max_items, "max_documents": max_documents},
+        data=copies,
+        console=Console(stderr=True, quiet=as_json),
+    )
+    if as_json:
+        runs = [{"folder": str(run.folder), "report": run.rows} for run in found.runs]
+        print_json({"runs": runs, "comparison": found.comparison.to_json() if found.comparison else None})
+    elif found.comparison:
+        from langadapt.commands.compare import show
+
+        show(found.comparison, Console())
+    else:
+        from langadapt.show import results
+
+        results(found.runs[0], Console())
+
+
+def _copy(entry: str) -> tuple[str, str]:
+    name, equals, path = entry.partition("=")
+    if not (name and equals and path):
+        raise click.UsageError(f"--data takes NAME=PATH, not {entry!r}")
+    return name, path
