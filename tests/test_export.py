@@ -32,12 +32,13 @@ from langadapt import Message, Recipe, loading
 from langadapt.cli import cli
 from langadapt.commands import export as commands
 from langadapt.errors import UserError
-from langadapt.export import FORMATS, template, upload
+from langadapt.export import FORMATS, upload
 from langadapt.export.source import Source, find
 from langadapt.export.vocabulary import vocabulary
 from langadapt.export.writing import export
 from langadapt.models import find_model
 from langadapt.plugins import registry
+from langadapt.prompts import templates
 from langadapt.prompts.rendering import encode
 from langadapt.testing import TEXTS, tiny_model
 
@@ -413,12 +414,12 @@ def chat(template_text: str, messages: list[Message], tokenizer: Any) -> str:
 @pytest.mark.parametrize("name", sorted(registry().prompts))
 def test_a_prompt_format_becomes_a_chat_template_that_gives_the_same(name: str) -> None:
     tokenizer = PRE["gpt-2"]()
-    render = template.of_format(registry().prompts[name], tokenizer)
-    frame = template.learn(render)
+    render = templates.of_format(registry().prompts[name], tokenizer)
+    frame = templates.learn(render)
     assert frame
     system = Message(role="system", content="Rispondi in rima.")
     for dialogue in (DIALOGUE[:1], DIALOGUE, [system, *DIALOGUE]):
-        assert chat(template.jinja(frame), dialogue, tokenizer) == render(dialogue)
+        assert chat(frame.jinja(), dialogue, tokenizer) == render(dialogue)
     assert frame.stop(["<s>", "</s>"]) in ("</s>", "<|im_end|>", "<|eot_id|>")
 
 
@@ -429,7 +430,7 @@ def test_a_format_that_is_more_than_text_around_messages_has_no_template() -> No
     def broken(messages: list[Message]) -> str:
         raise RuntimeError("no such dialogue")
 
-    assert template.learn(counting) is None and template.learn(broken) is None  # type: ignore[arg-type]
+    assert templates.learn(counting) is None and templates.learn(broken) is None  # type: ignore[arg-type]
 
 
 @needs_runtime
