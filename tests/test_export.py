@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from langadapt import Message, Recipe, loading
+from langadapt import Message, Recipe, loading, named_models
 from langadapt.cli import cli
 from langadapt.commands import export as commands
 from langadapt.errors import UserError
@@ -75,10 +75,7 @@ def file_in(folder: Path) -> Path:
 
 
 def exported(model: Path, out: Path, *formats: str, **more: Any) -> Path:
-    source = Source(
-        **{"name": "tiny", "tokenizer": str(model), "base": "someone/model"} | more | {"model": find(str(model)).model}
-    )
-    export(source, formats, out)
+    export(Source(name="tiny", named=named_models.find(str(model)), **more), formats, out)
     return out
 
 
@@ -554,9 +551,24 @@ def test_the_command_writes_what_the_stage_writes(run: Path, tmp_path: Path) -> 
     assert same_files(tmp_path / "gguf-q8_0", run / "stages/ship/gguf-q8_0")
 
 
+def test_an_adapter_that_has_left_its_run_is_exported_on_the_base_that_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "stages/chat/adapter", tmp_path / "lone")
+    shutil.copytree(run.parent / "model", tmp_path / "base")
+    words = ["export", str(tmp_path / "lone"), str(tmp_path / "out"), "--base", str(tmp_path / "base")]
+    result = CliRunner().invoke(cli, [*words, "--format", "adapter", "--format", "safetensors"])
+    assert result.exit_code == 0, result.output
+    assert same_files_of_weights(tmp_path / "out/safetensors", run / "stages/parts/safetensors")
+    config = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "base")
+
+
 @pytest.mark.parametrize(
     ("model", "word"),
-    [("{run}:ship", 'did you mean "chat"|no stage "ship" makes a model'), ("{run}/nothing", "no such folder")],
+    [
+        ("{run}:ship", 'stage "ship" makes no model'),
+        ("{run}/nothing", "no such folder"),
+        ("{run}/stages/ship/gguf-q8_0/tiny-release-q8_0.gguf", "in a GGUF file"),
+    ],
 )
 def test_what_is_no_model_is_refused(run: Path, model: str, word: str) -> None:
     with pytest.raises(UserError, match=word):
@@ -564,7 +576,7 @@ def test_what_is_no_model_is_refused(run: Path, model: str, word: str) -> None:
 
 
 def test_the_last_model_of_a_run_is_meant_when_no_stage_is_named(run: Path) -> None:
-    assert find(str(run)).name == "tiny-release" and find(f"{run}:base").model.adapters == ()
+    assert find(str(run)).name == "tiny-release" and find(f"{run}:base").named.model.adapters == ()
 
 
 @pytest.mark.parametrize(

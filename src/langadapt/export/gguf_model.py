@@ -78,7 +78,7 @@ def prepare(source: Source, tokenizer: Any, config: Any, say: Callable[[str], No
     if source.format is None and not tokenizer.chat_template:
         return GgufModel(source=source, config=config, vocabulary=words, chat_template="", frame=None, stops=[eos])
     if source.format:
-        frame = templates.learn(templates.of_format(source.format, tokenizer, source.system_prompt))
+        frame = templates.learn(templates.of_format(source.format, tokenizer, source.named.system_prompt))
     else:
         frame = templates.learn(templates.of_tokenizer(tokenizer))
     if frame is None:
