@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from langadapt.evaluation.bits_per_byte import Scored, reversible, score_answers, score_ids, score_text, windows
-from langadapt.evaluation.methods.text import bits, columns, kept
+from langadapt.evaluation.methods.text import METHOD, columns, kept
 from langadapt.loading import load_tokenizer
 from langadapt.plugins import registry
 from langadapt.prompts.rendering import encode
@@ -92,7 +92,7 @@ def test_two_documents_need_the_bits_of_both_over_the_bytes_of_both(folder: Path
     tokenizer = load_tokenizer(folder)
     texts = ["Il porto si sveglia.", "La barca torna piena di pesce, e nessuno sa perché. " * 4]
     parts = [score_text(model, tokenizer, text, length=16, stride=8) for text in texts]
-    found = bits([kept(str(n), part) for n, part in enumerate(parts)]).value
+    (found,) = METHOD.figures.values([kept(str(n), part) for n, part in enumerate(parts)], "text").values()
     whole = sum(p.nll for p in parts) / math.log(2) / sum(len(t.encode()) for t in texts)
     mean = sum(p.nll / math.log(2) / p.bytes for p in parts) / 2
     assert found == pytest.approx(whole, rel=1e-12) and found != pytest.approx(mean, rel=1e-4)

@@ -220,7 +220,7 @@ def test_what_cannot_fit_is_refused_unless_it_is_tried_anyway(
     with pytest.raises(UserError, match=r"(?s)adapt is estimated at .* smaller: .* --try-anyway"):
         plan.execute()
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr("langadapt.run._Execution.run", lambda self: "begun")
+    monkeypatch.setattr("langadapt.run._Execution.run", lambda self, siblings: "begun")
     assert plan.execute(try_anyway=True) == "begun"  # type: ignore[comparison-overlap]
 
 

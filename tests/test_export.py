@@ -28,16 +28,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from langadapt import Message, Recipe, loading
+from langadapt import Message, Recipe, loading, named_models
 from langadapt.cli import cli
 from langadapt.commands import export as commands
 from langadapt.errors import UserError
-from langadapt.export import FORMATS, template, upload
+from langadapt.export import FORMATS, upload
 from langadapt.export.source import Source, find
 from langadapt.export.vocabulary import vocabulary
 from langadapt.export.writing import export
 from langadapt.models import find_model
 from langadapt.plugins import registry
+from langadapt.prompts import templates
 from langadapt.prompts.rendering import encode
 from langadapt.testing import TEXTS, tiny_model
 
@@ -74,10 +75,7 @@ def file_in(folder: Path) -> Path:
 
 
 def exported(model: Path, out: Path, *formats: str, **more: Any) -> Path:
-    source = Source(
-        **{"name": "tiny", "tokenizer": str(model), "base": "someone/model"} | more | {"model": find(str(model)).model}
-    )
-    export(source, formats, out)
+    export(Source(name="tiny", named=named_models.find(str(model)), **more), formats, out)
     return out
 
 
@@ -413,12 +411,12 @@ def chat(template_text: str, messages: list[Message], tokenizer: Any) -> str:
 @pytest.mark.parametrize("name", sorted(registry().prompts))
 def test_a_prompt_format_becomes_a_chat_template_that_gives_the_same(name: str) -> None:
     tokenizer = PRE["gpt-2"]()
-    render = template.of_format(registry().prompts[name], tokenizer)
-    frame = template.learn(render)
+    render = templates.of_format(registry().prompts[name], tokenizer)
+    frame = templates.learn(render)
     assert frame
     system = Message(role="system", content="Rispondi in rima.")
     for dialogue in (DIALOGUE[:1], DIALOGUE, [system, *DIALOGUE]):
-        assert chat(template.jinja(frame), dialogue, tokenizer) == render(dialogue)
+        assert chat(frame.jinja(), dialogue, tokenizer) == render(dialogue)
     assert frame.stop(["<s>", "</s>"]) in ("</s>", "<|im_end|>", "<|eot_id|>")
 
 
@@ -429,7 +427,7 @@ def test_a_format_that_is_more_than_text_around_messages_has_no_template() -> No
     def broken(messages: list[Message]) -> str:
         raise RuntimeError("no such dialogue")
 
-    assert template.learn(counting) is None and template.learn(broken) is None  # type: ignore[arg-type]
+    assert templates.learn(counting) is None and templates.learn(broken) is None  # type: ignore[arg-type]
 
 
 @needs_runtime
@@ -553,9 +551,24 @@ def test_the_command_writes_what_the_stage_writes(run: Path, tmp_path: Path) -> 
     assert same_files(tmp_path / "gguf-q8_0", run / "stages/ship/gguf-q8_0")
 
 
+def test_an_adapter_that_has_left_its_run_is_exported_on_the_base_that_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "stages/chat/adapter", tmp_path / "lone")
+    shutil.copytree(run.parent / "model", tmp_path / "base")
+    words = ["export", str(tmp_path / "lone"), str(tmp_path / "out"), "--base", str(tmp_path / "base")]
+    result = CliRunner().invoke(cli, [*words, "--format", "adapter", "--format", "safetensors"])
+    assert result.exit_code == 0, result.output
+    assert same_files_of_weights(tmp_path / "out/safetensors", run / "stages/parts/safetensors")
+    config = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "base")
+
+
 @pytest.mark.parametrize(
     ("model", "word"),
-    [("{run}:ship", 'did you mean "chat"|no stage "ship" makes a model'), ("{run}/nothing", "no such folder")],
+    [
+        ("{run}:ship", 'stage "ship" makes no model'),
+        ("{run}/nothing", "no such folder"),
+        ("{run}/stages/ship/gguf-q8_0/tiny-release-q8_0.gguf", "in a GGUF file"),
+    ],
 )
 def test_what_is_no_model_is_refused(run: Path, model: str, word: str) -> None:
     with pytest.raises(UserError, match=word):
@@ -563,7 +576,7 @@ def test_what_is_no_model_is_refused(run: Path, model: str, word: str) -> None:
 
 
 def test_the_last_model_of_a_run_is_meant_when_no_stage_is_named(run: Path) -> None:
-    assert find(str(run)).name == "tiny-release" and find(f"{run}:base").model.adapters == ()
+    assert find(str(run)).name == "tiny-release" and find(f"{run}:base").named.model.adapters == ()
 
 
 @pytest.mark.parametrize(

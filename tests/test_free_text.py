@@ -351,7 +351,7 @@ class Measured:
             prompts=registry().prompts,
         )
         self.skipped = subject.skipped
-        made = task.measure(subject, measure)
+        made = task.prepare(subject, measure).take()
         self.items = [json.loads(json.dumps(item)) for item in made.items]
         self.rows = {row["metric"]: row for row in rows(measure, made)}
 

@@ -89,7 +89,9 @@ class Place:
 
     def run(self, *arguments: str, url: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         """`langadapt run` in a process that knows no hub but the one at `url`."""
-        command = [sys.executable, "-m", "langadapt", "run", str(self.recipe), "--out", str(self.out), *arguments]
+        # The shards here are smaller than what the rows of a few steps are chosen from.
+        start = "from langadapt import cli; from langadapt.corpus import tokenising; tokenising.POOL = 0; cli.main()"
+        command = [sys.executable, "-c", start, "run", str(self.recipe), "--out", str(self.out), *arguments]
         # A tiny model is slower on more threads, much so on a busy machine.
         env = environment(url or self.url, self.home, OMP_NUM_THREADS="1", **variables)
         return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)

@@ -337,7 +337,7 @@ def measured(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Cal
         measure = methods.Measure(
             method="choose", evaluation=evaluation, input=input, task="t", suite="s", prompt=prompt, split="test"
         )
-        made = methods.method("choose").measure(subject, measure)
+        made = methods.method("choose").prepare(subject, measure).take()
         return subject, made.items, {row["metric"]: row for row in methods.rows(measure, made)}
 
     return run

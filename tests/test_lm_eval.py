@@ -368,7 +368,7 @@ def measured(tmp_path: Path, index: None, monkeypatch: pytest.MonkeyPatch) -> Ca
             method="lm_eval", task=task.name, suite="lm-eval", split=task.evaluated, input=data, harness=task
         )
         subject = Subject(model=model, tokenizer=tokenizer, settings=EvaluationTable(), prompts={})
-        made = lm_eval.measure(subject, measure)
+        made = lm_eval.prepare(subject, measure).take()
         return Measured(model, tokenizer, rows(measure, made), made.items)
 
     return done

@@ -36,9 +36,15 @@ class ModelRef:
 
     def after(self, artifact: Path) -> ModelRef:
         """The model after a stage that starts from this one, by what the stage's folder holds."""
-        if (artifact / "model").is_dir():
-            return ModelRef(weights=str(artifact / "model"))
-        return self.with_adapter(artifact / "adapter") if (artifact / "adapter").is_dir() else self
+        made = left_in(artifact)
+        if made is None:
+            return self
+        return self.with_adapter(made) if made.name == "adapter" else ModelRef(weights=str(made))
+
+
+def left_in(stage: Path) -> Path | None:
+    """Whole weights or the adapter in a stage's folder; None where the stage makes neither."""
+    return next((stage / kind for kind in ("model", "adapter") if (stage / kind).is_dir()), None)
 
 
 def digest(value: Any) -> str:

@@ -38,7 +38,14 @@ rehearse_option = click.option(
 out_option = click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
 
 
-@click.group(context_settings=CONTEXT)
+class _InOrder(click.Group):
+    """Lists the commands in the order in which they stand here, and not by the alphabet."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings=CONTEXT)
 @click.version_option(package_name="langadapt")
 def cli() -> None:
     """Take a base language model to a new language, by one recipe.
@@ -81,7 +88,7 @@ def run(
         show.results(done, Console())
 
 
-@cli.command()
+@cli.command(short_help="Submit a Slurm job for every stage that is not done.")
 @recipe_argument
 @rehearse_option
 @set_option
@@ -162,7 +169,7 @@ def fill(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool)
         click.echo(loaded.to_toml(), nl=False)
 
 
-@cli.command()
+@cli.command(short_help="List the installed plugins and what they offer.")
 @json_option
 def plugins(as_json: bool) -> None:
     """List the installed plugins, what they offer, and why one could not be loaded."""
@@ -199,14 +206,8 @@ def show(folder: Path, as_json: bool) -> None:
         screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
 
 
-cli.add_command(corpus)
-cli.add_command(cache)
-cli.add_command(compare)
-cli.add_command(evaluate)
-cli.add_command(chat)
-cli.add_command(serve)
-cli.add_command(sweep)
-cli.add_command(export)
+for command in (sweep, compare, evaluate, chat, serve, export, corpus, cache):
+    cli.add_command(command)
 
 
 @cli.command()

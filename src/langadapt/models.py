@@ -140,8 +140,7 @@ def find_model(reference: str, revision: str = "main") -> BaseModel:
     Raises:
         UserError: the reference names a package, file or folder that is not there.
     """
-    known = known_models().get(reference, {})
-    licence = known.get("licence", "unknown")
+    known, licence = known_models().get(reference, {}), licence_of(reference)
     if reference.startswith("package:"):
         path = _in_package(reference)
         return BaseModel(reference=reference, kind="gguf", path=path, shape=_gguf_shape(path, known), licence=licence)
@@ -167,6 +166,11 @@ def find_model(reference: str, revision: str = "main") -> BaseModel:
             "a file is written with its ending .gguf"
         )
     return _hub_model(reference, revision, known, licence)
+
+
+def licence_of(reference: str) -> str:
+    """The licence of a model that recipes often name; "unknown" of any other."""
+    return str(known_models().get(reference, {}).get("licence", "unknown"))
 
 
 def hub_token() -> str | None:

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from langadapt import artifacts
-from langadapt.artifacts import ModelRef
+from langadapt.artifacts import ModelRef, left_in
 from langadapt.errors import UserError, nearest
 from langadapt.models import find_model
+from langadapt.plugins import registry
 from langadapt.recipe import BASE
+from langadapt.run_state import FILE
 
 ADAPTER = "adapter_config.json"  # what makes a folder an adapter of PEFT's
 
@@ -34,6 +36,9 @@ class NamedModel:
         name: as its user named it, with the stage where a run's folder was named.
         model: weights and adapters, all on this machine.
         tokenizer: folder or GGUF file that holds the tokenizer.
+        base: how a recipe or an adapter names the weights; the folder of those that a stage has left.
+        revision: of them, on the hub.
+        stage: folder of the stage that left the model; None for any other.
         prompt: prompt format of the stage that tuned it last; "" when none did.
         system_prompt: of that stage.
         rendering: what that format made of a fixed dialogue then, as `prompt_ingredient` has it.
@@ -42,17 +47,21 @@ class NamedModel:
     name: str
     model: ModelRef
     tokenizer: str
+    base: str
+    revision: str = "main"
+    stage: Path | None = None
     prompt: str = ""
     system_prompt: str = ""
     rendering: str = ""
 
 
-def find(reference: str, *, base: str = "") -> NamedModel:
+def find(reference: str, *, base: str = "", revision: str = "main") -> NamedModel:
     """The model that a reference names; one on the hub is fetched.
 
     Args:
         reference: see the module.
         base: what an adapter is put on, in place of what its configuration names.
+        revision: of a model on the hub.
 
     Raises:
         UserError: there is no such model, it is not done, or a part of it is missing.
@@ -60,7 +69,7 @@ def find(reference: str, *, base: str = "") -> NamedModel:
     named = None if base else _in_run(reference)
     if named is None:
         folder = Path(reference).expanduser()
-        named = _in_folder(folder, base, name=reference) if folder.is_dir() else _elsewhere(reference, base)
+        named = _in_folder(folder, base, name=reference) if folder.is_dir() else _elsewhere(reference, base, revision)
     if base and not named.model.adapters:
         raise UserError(f"{reference} is no adapter, so there is nothing to put on a base; leave --base out")
     return named
@@ -79,13 +88,13 @@ def _in_run(reference: str) -> NamedModel | None:
         last = _last(folder)
         return _of_run(folder, last, name=f"{reference}:{last}")
     stage_folder = _stage_folder(folder)
-    if stage_folder and _is_run(stage_folder.parents[1]):
-        return _of_run(stage_folder.parents[1], stage_folder.name, name=reference)
+    if stage_folder and _is_run(stage_folder.parent.parent):
+        return _of_run(stage_folder.parent.parent, stage_folder.name, name=reference)
     return None
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "run.json").is_file()
+    return (folder / FILE).is_file()
 
 
 def _stage_folder(folder: Path) -> Path | None:
@@ -98,44 +107,56 @@ def _about(folder: Path) -> Mapping[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _artifact(folder: Path) -> Path | None:
-    """Whole weights or the adapter that a stage has left."""
-    return next((folder / kind for kind in ("model", "adapter") if (folder / kind).is_dir()), None)
-
-
 def _parents(folder: Path) -> dict[str, str]:
     """What each stage of a run starts from, in the order of the run."""
-    state = artifacts.read_json(folder / "run.json") or {}
+    state = artifacts.read_json(folder / FILE) or {}
     return {stage["id"]: stage["from"] for stage in state.get("stages", [])}
 
 
+def _with_models(folder: Path) -> list[str]:
+    """The stages of a run that have left a model, in the order of the run; an `adapter` that was exported is none."""
+    kinds, stages = registry().stages, (artifacts.read_json(folder / FILE) or {}).get("stages", [])
+    makers = [stage["id"] for stage in stages if stage["kind"] not in kinds or kinds[stage["kind"]].makes == "model"]
+    return [id for id in makers if left_in(folder / "stages" / id)]
+
+
 def _last(folder: Path) -> str:
-    made = [id for id in _parents(folder) if _artifact(folder / "stages" / id)]
+    made = _with_models(folder)
     if not made:
         raise UserError(f"{folder}: no stage of this run has left a model yet; {folder}:{BASE} is what it starts from")
     return made[-1]
 
 
 def _of_run(folder: Path, stage: str, *, name: str) -> NamedModel:
-    """The model of a stage, its adapters on what the stages before it have left."""
+    """The model of a stage, or the base that the run starts from."""
     parents = _parents(folder)
-    road = list(_road(stage, parents))
     if stage != BASE and stage not in parents:
         raise UserError(f'{folder}: there is no stage "{stage}"; {nearest(stage, [BASE, *parents])}')
-    adapters: list[Path] = []
-    weights = None
-    for id in road:
-        place = folder / "stages" / id
-        if not _about(place):
-            raise UserError(f"{folder}: stage {id} is not done; run it first")
-        made = _artifact(place)
-        if made and made.name == "model":
-            weights = made
-            break
-        adapters += [made] if made else []
-    source = str(weights) if weights else _base_of_run(folder)
-    model = ModelRef(weights=source, adapters=tuple(reversed(adapters)))
-    return _tuned(NamedModel(name=name, model=model, tokenizer=source), [_about(folder / "stages" / id) for id in road])
+    place = None if stage == BASE else folder / "stages" / stage
+    made = _with_models(folder)
+    if place and _about(place) and stage not in made:
+        raise UserError(f'{folder}: the stage "{stage}" makes no model; {nearest(stage, made)}')
+    below = _below(folder, stage, parents)
+    return _tuned(
+        replace(below, name=name, stage=place), [_about(folder / "stages" / id) for id in _road(stage, parents)]
+    )
+
+
+def _below(folder: Path, stage: str, parents: Mapping[str, str]) -> NamedModel:
+    """What a stage has left, an adapter on what the stages before it have."""
+    if stage == BASE:
+        base, revision = base_of_run(folder)
+        unpacked = folder / "base"  # of a GGUF file
+        weights = str(unpacked) if (unpacked / "config.json").is_file() else _local(base, revision)
+        return NamedModel(name=base, model=ModelRef(weights=weights), tokenizer=weights, base=base, revision=revision)
+    place = folder / "stages" / stage
+    if not _about(place):
+        raise UserError(f"{folder}: stage {stage} is not done; run it first")
+    made = left_in(place)
+    if made and made.name == "model":
+        return _plain(made)
+    below = _below(folder, parents[stage], parents)
+    return replace(below, model=below.model.after(place))
 
 
 def _road(stage: str, parents: Mapping[str, str]) -> Iterator[str]:
@@ -145,16 +166,19 @@ def _road(stage: str, parents: Mapping[str, str]) -> Iterator[str]:
         stage = parents[stage]
 
 
-def _base_of_run(folder: Path) -> str:
-    if (folder / "base" / "config.json").is_file():
-        return str(folder / "base")
+def base_of_run(folder: Path) -> tuple[str, str]:
+    """The base model as a run's recipe names it, and its revision: on the hub the commit that the run has read.
+
+    Raises:
+        UserError: the run's folder holds no recipe.
+    """
     try:
         recipe = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
         reference, revision = str(recipe["base_model"]), str(recipe["revision"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}/recipe.toml does not say what the run starts from ({error})") from None
     pinned = (artifacts.read_json(folder / "lock.json") or {}).get("model", {})
-    return _local(reference, pinned.get(f"{reference}@{revision}", revision))
+    return reference, pinned.get(f"{reference}@{revision}", revision)
 
 
 def _tuned(named: NamedModel, road: list[Mapping[str, Any]]) -> NamedModel:
@@ -178,12 +202,14 @@ def _tuned(named: NamedModel, road: list[Mapping[str, Any]]) -> NamedModel:
 # --- everything else -------------------------------------------------------------------------------------------------
 
 
-def _elsewhere(reference: str, base: str) -> NamedModel:
+def _elsewhere(reference: str, base: str, revision: str) -> NamedModel:
     """A model of the hub or in a GGUF file; what the hub has may be an adapter."""
-    source = _local(reference)
+    source = _local(reference, revision)
     if (Path(source) / ADAPTER).is_file():
         return _adapter(Path(source), base, name=reference)
-    return NamedModel(name=reference, model=ModelRef(weights=source), tokenizer=source)
+    return NamedModel(
+        name=reference, model=ModelRef(weights=source), tokenizer=source, base=reference, revision=revision
+    )
 
 
 def _in_folder(folder: Path, base: str, *, name: str) -> NamedModel:
@@ -191,13 +217,13 @@ def _in_folder(folder: Path, base: str, *, name: str) -> NamedModel:
     stage = _stage_folder(folder)
     if stage is None:
         return _whole(folder, base, name=name)
-    about, made = _about(stage), _artifact(stage) or folder
+    about, made = _about(stage), left_in(stage) or folder
     if made.name == "adapter" and about.get("from") != BASE and not base:
         raise UserError(
             f"{name} was trained on what the stage {about.get('from')} of its run has left, and the run is not here; say "
             "with --base what it is put on"
         )
-    return _tuned(_whole(made, base, name=name), [about])
+    return _tuned(replace(_whole(made, base, name=name), stage=stage), [about])
 
 
 def _whole(folder: Path, base: str, *, name: str) -> NamedModel:
@@ -205,25 +231,31 @@ def _whole(folder: Path, base: str, *, name: str) -> NamedModel:
         return _adapter(folder, base, name=name)
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{folder} is no run, stage, adapter or model: it holds no run.json, stage.json, {ADAPTER} or config.json"
+            f"{folder} is no run, stage, adapter or model: it holds no {FILE}, stage.json, {ADAPTER} or config.json"
         )
-    return NamedModel(name=name, model=ModelRef(weights=str(folder)), tokenizer=str(folder))
+    return replace(_plain(folder), name=name)
+
+
+def _plain(folder: Path) -> NamedModel:
+    """A folder of whole weights."""
+    return NamedModel(name=str(folder), model=ModelRef(weights=str(folder)), tokenizer=str(folder), base=str(folder))
 
 
 def _adapter(folder: Path, base: str, *, name: str) -> NamedModel:
-    config = artifacts.read_json(folder / ADAPTER)
-    named = base or (config.get("base_model_name_or_path") if isinstance(config, dict) else "") or ""
+    read = artifacts.read_json(folder / ADAPTER)
+    config = read if isinstance(read, dict) else {}
+    named = base or config.get("base_model_name_or_path") or ""
     if not named:
         raise UserError(f"{folder}/{ADAPTER} does not say of which model it is an adapter; say it with --base")
     try:
-        below = find(named)
+        below = find(named, revision=(not base and config.get("revision")) or "main")
     except UserError as error:
         raise UserError(f"{name} is an adapter of {named}: {error}; to name another place: --base") from None
     tokenizer = str(folder) if (folder / "tokenizer_config.json").is_file() else below.tokenizer
-    return replace(below, name=name, model=below.model.with_adapter(folder), tokenizer=tokenizer)
+    return replace(below, name=name, model=below.model.with_adapter(folder), tokenizer=tokenizer, stage=None)
 
 
-def _local(reference: str, revision: str = "main") -> str:
+def _local(reference: str, revision: str) -> str:
     """A base model's folder or file; fetched when the hub has it."""
     try:
         found = find_model(reference, revision)

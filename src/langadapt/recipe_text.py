@@ -138,7 +138,7 @@ def find(source: str | Path, word: Literal["recipe", "experiment"] = "recipe") -
     if str(source) in known:
         return Path(known[str(source)].path)
     if path.is_dir():
-        raise UserError(f"{source} is a folder; give the path of a file, the {word}")
+        raise UserError(f"{source} is a folder; give the path of a file: the {word} itself")
     beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     raise UserError(f"there is no {word} {source}; {nearest(str(source), [*known, *beside])}")
 

@@ -137,13 +137,14 @@ def test_the_report_says_which_split_was_measured(tmp_path, monkeypatch, test, s
     filled(tmp_path, dev="due|0", test=test)
     evaluation = replace(TASK, score=lambda answers: {"n": float(len(answers))}, metrics={"n": True}).evaluation()
     monkeypatch.setattr(task, "ask", ask)
+    monkeypatch.setattr(task, "encode", lambda *_: SimpleNamespace(size=0))
     monkeypatch.setattr(registry(), "evaluations", {"t": evaluation})
     subject = methods.Subject(model=None, tokenizer=None, settings=EvaluationTable(), prompts={"p": None})
     found = SimpleNamespace(path=tmp_path)
     measure = methods.Measure(
         method="task", evaluation=evaluation, input=found, task="t", suite="s", prompt="p", split="test"
     )
-    rows = methods.rows(measure, methods.method("task").measure(subject, measure))
+    rows = methods.rows(measure, methods.method("task").prepare(subject, measure).take())
     assert [row["split"] for row in rows] == [split]
 
 

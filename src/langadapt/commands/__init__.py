@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+base_option = click.option(
+    "--base", default="", metavar="MODEL", help="What an adapter is put on, in place of what it names."
+)
+prompt_option = click.option(
+    "--prompt", default="", metavar="NAME", help="Another prompt format, or template, or plain."
+)
+
+_MODEL = """\
+MODEL is a run's folder (its last model), RUN:STAGE, a stage's folder, an adapter, a model's folder, a hub id, a .gguf
+file or package:NAME/FILE."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def explains_model(command: Function) -> Function:
+    """Says at the end of a command's help what MODEL may be: all that `langadapt.named_models.find` takes."""
+    command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{_MODEL}"
+    return command
 
 
 def print_json(value: Any) -> None:

@@ -26,7 +26,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> flo
 
 @click.group()
 def cache() -> None:
-    """What is kept over runs: prepared corpora, packed rows, translations."""
+    """Look at what is kept over runs, and remove what is unused."""
 
 
 @cache.command("list")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from langadapt.commands import json_option, print_json
+from langadapt.commands import base_option, explains_model, json_option, print_json, prompt_option
 from langadapt.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ Ctrl-C stops an answer."""
 @click.argument("models", metavar="MODEL [MODEL]", nargs=-1, required=True)
 @click.option("--once", metavar="TEXT", help="Ask this and end; - reads the question from standard input.")
 @click.option("--system", "system_prompt", default="", metavar="TEXT", help="System prompt, in place of the format's.")
-@click.option("--prompt", default="", metavar="NAME", help="Another prompt format, or template, or plain.")
-@click.option("--base", default="", metavar="MODEL", help="What an adapter is put on, in place of what it names.")
+@prompt_option
+@base_option
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -44,12 +44,9 @@ Ctrl-C stops an answer."""
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help="Sample from the likeliest P.")
 @click.option("--seed", type=int, metavar="N", help="Sample the same answers again.")
 @json_option
+@explains_model
 def chat(models: tuple[str, ...], once: str | None, as_json: bool, **options: Any) -> None:
-    """Talk with a model, or with two side by side.
-
-    MODEL is a run's folder, RUN:STAGE, a stage's folder, an adapter, a model's folder, a hub id, a .gguf file or
-    package:NAME/FILE.
-    """
+    """Talk with a model, or with two side by side."""
     if len(models) > 2:
         raise click.UsageError("two models at most can be asked side by side")
     if as_json and once is None:

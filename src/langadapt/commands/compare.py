@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langadapt.comparing import Comparison
 
 
-@click.command()
+@click.command(short_help="Compare the models of several runs on the same items.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…")
 @click.option("--seeds", is_flag=True, help="Take runs that differ in nothing but the seed as one: mean ± deviation.")
 @click.option("--fail-if-worse", is_flag=True, help="Exit code 1 when anything is significantly worse.")

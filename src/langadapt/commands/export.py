@@ -9,28 +9,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from langadapt.commands import json_option, print_json
+from langadapt.commands import base_option, explains_model, json_option, print_json
 from langadapt.export import FORMATS
 
 if TYPE_CHECKING:
     from langadapt.export.upload import Upload
 
 
-@click.command()
+@click.command(short_help="Write a model as safetensors, adapter or GGUF; upload it.")
 @click.argument("model", metavar="MODEL")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
 @click.option(
     "--format", "formats", multiple=True, required=True, type=click.Choice(list(FORMATS)), help="May be repeated."
 )
+@base_option
 @click.option("--push-to-hub", "repo_id", metavar="OWNER/NAME", help="Then upload it, after asking.")
 @click.option("--public", is_flag=True, help="Make the repository public; without it, it is private.")
 @click.option("--yes", is_flag=True, help="Upload without asking.")
 @click.option("--force", is_flag=True, help="Replace formats that are in OUT.")
 @json_option
+@explains_model
 def export(
     model: str,
     out: Path,
     formats: tuple[str, ...],
+    base: str,
     repo_id: str | None,
     public: bool,
     yes: bool,
@@ -39,14 +42,14 @@ def export(
 ) -> None:
     """Write a model as safetensors, adapter or GGUF, each into a folder of OUT.
 
-    MODEL is the folder of a run (its last model), RUN:STAGE, the folder of a stage, or one of safetensors.
+    Weights that are in a GGUF file already are not written again.
     """
     formats = tuple(dict.fromkeys(formats))
     _check(out, formats, repo_id=repo_id, public=public, yes=yes, force=force)
 
     from langadapt.export.source import find
 
-    source = find(model)
+    source = find(model, base=base)
     if repo_id:
         from langadapt.export.upload import check_access
 

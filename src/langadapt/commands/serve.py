@@ -8,21 +8,24 @@ from pathlib import Path
 
 import click
 
+from langadapt.commands import base_option, explains_model, prompt_option
 
-@click.command()
+
+@click.command(short_help="Serve a model to OpenAI clients, by vLLM or transformers.")
 @click.argument("model", metavar="MODEL")
 @click.argument("extra", metavar="[-- OPTIONS OF THE SERVER]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--with", "server", type=click.Choice(["vllm", "transformers"]), help="Which; else the first installed.")
 @click.option("--host", default="localhost", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen at.")
-@click.option("--prompt", default="", metavar="NAME", help="Another prompt format, or template, or plain.")
-@click.option("--base", default="", metavar="MODEL", help="What an adapter is put on, in place of what it names.")
+@prompt_option
+@base_option
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
     help="New folder for a model that must be made ready (default: in the cache).",
 )
 @click.option("--no-start", is_flag=True, help="Prepare, print the command, and do not run it.")
+@explains_model
 def serve(
     model: str,
     extra: tuple[str, ...],
@@ -34,11 +37,7 @@ def serve(
     folder: Path | None,
     no_start: bool,
 ) -> None:
-    """Serve a model with an OpenAI-compatible interface, by vLLM or transformers.
-
-    MODEL is a run's folder, RUN:STAGE, a stage's folder, an adapter, a model's folder, a hub id, a .gguf file or
-    package:NAME/FILE.
-    """
+    """Serve a model with an OpenAI-compatible interface, by vLLM or transformers."""
     from langadapt import serving
     from langadapt.named_models import find
 

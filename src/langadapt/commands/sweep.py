@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from langadapt.sweep import Sweep, SweepPlan
 
 
-@click.command()
+@click.command(short_help="Run the variants of an experiment, and compare them.")
 @click.argument("experiment", metavar="EXPERIMENT")
 @click.option("--rehearse", is_flag=True, help="Every variant at the scale of a laptop.")
 @click.option(

@@ -11,12 +11,13 @@ from gguf import TokenType
 
 from langadapt import artifacts
 from langadapt.errors import UserError
-from langadapt.export import gguf_file, template
+from langadapt.export import gguf_file
 from langadapt.export.architecture import problems
 from langadapt.export.modelfile import modelfile
 from langadapt.export.source import Source
-from langadapt.export.template import Frame
 from langadapt.export.vocabulary import Vocabulary, vocabulary
+from langadapt.prompts import templates
+from langadapt.prompts.templates import Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,9 @@ def prepare(source: Source, tokenizer: Any, config: Any, say: Callable[[str], No
     if source.format is None and not tokenizer.chat_template:
         return GgufModel(source=source, config=config, vocabulary=words, chat_template="", frame=None, stops=[eos])
     if source.format:
-        frame = template.learn(template.of_format(source.format, tokenizer, source.system_prompt))
+        frame = templates.learn(templates.of_format(source.format, tokenizer, source.named.system_prompt))
     else:
-        frame = template.learn(template.of_tokenizer(tokenizer))
+        frame = templates.learn(templates.of_tokenizer(tokenizer))
     if frame is None:
         say("the prompt format is not the same text around all messages, so no template of it can be written")
     stops = [frame.stop(list(_marks(words).values())), eos] if frame else [eos]
@@ -104,7 +105,7 @@ def _marks(words: Vocabulary) -> dict[int, str]:
 def _chat_template(source: Source, frame: Frame | None, tokenizer: Any) -> str:
     if source.format is None:
         return str(tokenizer.get_chat_template())
-    return template.jinja(frame) if frame else ""
+    return frame.jinja() if frame else ""
 
 
 def _as_trained(frame: Frame, words: Vocabulary, tokenizer: Any) -> Frame:

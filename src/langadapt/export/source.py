@@ -1,4 +1,4 @@
-"""What is exported: a model with all that has to go along with it, of a stage while it runs or of a run's folder."""
+"""What is exported: a model that is named, and what goes along with it into other programs' files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langadapt import artifacts
-from langadapt.artifacts import ModelRef
-from langadapt.errors import UserError, nearest
-from langadapt.models import BaseModel, find_model
+from langadapt import artifacts, named_models
+from langadapt.errors import UserError
+from langadapt.models import licence_of
+from langadapt.named_models import NamedModel, base_of_run
 from langadapt.plugins import registry
-from langadapt.recipe import BASE, Recipe
+from langadapt.prompts.framing import offered
 from langadapt.records import PromptFormat
+from langadapt.run_state import FILE
 
 CERTIFICATE = "kl_sixteen_bit"  # the figure that a merge's metrics have when it wrote a certificate
 
@@ -23,129 +24,53 @@ class Source:
     """A model to be exported.
 
     Attributes:
+        named: the model.
         name: of its files.
-        model: its weights and the adapters on them.
-        tokenizer: folder of its tokenizer.
-        base: the base model as the recipe names it.
-        revision: of that, on the hub.
         licence: of the base model; "unknown" where it is.
         format: the prompt format that it was tuned with; None for none.
-        system_prompt: that the recipe gave to it.
         certificate: figures of the merge that made it; None for another artifact.
         card: the run's model card; None where there is none yet.
     """
 
+    named: NamedModel
     name: str
-    model: ModelRef
-    tokenizer: str
-    base: str
-    revision: str = "main"
     licence: str = "unknown"
     format: PromptFormat | None = None
-    system_prompt: str = ""
     certificate: Mapping[str, Any] | None = None
     card: Path | None = None
 
 
-def of_stage(
-    id: str, recipe: Recipe, folder: Path, base: BaseModel, *, model: ModelRef, tokenizer: str, commit: str = "main"
-) -> Source:
-    """The model of a stage in a run's folder.
+def find(reference: str, *, base: str = "") -> Source:
+    """The model that a reference names, with all that goes along with it.
 
     Args:
-        id: of the stage; `base` for the base model.
-        recipe: of the run.
-        folder: of the run.
-        base: its base model.
-        model: what the stage left, on what it started from.
-        tokenizer: folder of the tokenizer.
-        commit: of a base model of the hub.
-    """
-    made = artifacts.read_json(folder / "stages" / id / "stage.json") or {}
-    metrics = made.get("metrics", {})
-    name, system_prompt = tuned_with(recipe, id)
-    card = folder / "MODEL_CARD.md"
-    return Source(
-        name=f"{recipe.table.name}-{id}",
-        model=model,
-        tokenizer=tokenizer,
-        base=recipe.table.base_model,
-        revision=commit,
-        licence=base.licence,
-        format=registry().prompts[name] if name else None,
-        system_prompt=system_prompt,
-        certificate=metrics if CERTIFICATE in metrics else None,
-        card=card if card.is_file() else None,
-    )
-
-
-def tuned_with(recipe: Recipe, id: str) -> tuple[str, str]:
-    """Prompt format and system prompt of the last stage, up to this one, that learnt answers; "" for none."""
-    stages = {stage.id: stage for stage in recipe.stages}
-    while id != BASE:
-        options = stages[id].options
-        if prompt := getattr(options, "prompt", ""):
-            return prompt, getattr(options, "system_prompt", "")
-        id = stages[id].parent
-    return "", ""
-
-
-def find(reference: str) -> Source:
-    """What `RUN`, `RUN:STAGE`, a stage's folder or a folder of safetensors stands for.
+        reference: as of `langadapt.named_models.find`.
+        base: the same.
 
     Raises:
-        UserError: it is none of these, or the stage is not done.
+        UserError: there is no such model, it is in a GGUF file, or no plugin offers its prompt format.
     """
-    path, id = Path(reference), ""
-    if not path.is_dir():
-        place, colon, id = reference.rpartition(":")
-        path = Path(place)
-        if not colon or not path.is_dir():
-            raise UserError(f"{reference}: there is no such folder; give that of a run, RUN:STAGE, or that of a model")
-    if (path / "run.json").is_file():
-        return _of_run(path, id)
-    if (path / "stage.json").is_file() and path.resolve().parent.name == "stages":
-        return _of_run(path.resolve().parents[1], path.resolve().name)
-    base = find_model(str(path))
-    model = ModelRef(weights=str(path))
-    return Source(name=path.resolve().name, model=model, tokenizer=str(path), base=str(path), licence=base.licence)
-
-
-def _of_run(folder: Path, id: str) -> Source:
-    recipe = Recipe.load(str(folder / "recipe.toml"))
-    id = _chosen(folder, recipe, id)
-    base = find_model(recipe.table.base_model, recipe.table.revision)
-    key = f"{recipe.table.base_model}@{recipe.table.revision}"
-    commit = (artifacts.read_json(folder / "lock.json") or {}).get("model", {}).get(key, recipe.table.revision)
-    weights = _base_folder(folder, base, commit)
-    parents = {stage.id: stage.parent for stage in recipe.stages}
-    way = [id]
-    while way[0] != BASE:
-        way.insert(0, parents[way[0]])
-    model = ModelRef(weights=weights)
-    for step in way[1:]:
-        model = model.after(folder / "stages" / step)
-    return of_stage(id, recipe, folder, base, model=model, tokenizer=weights, commit=commit)
-
-
-def _chosen(folder: Path, recipe: Recipe, id: str) -> str:
-    """The stage that is meant; without a word of it, the last one that made a model."""
-    makers = [stage.id for stage in recipe.stages if registry().stages[stage.kind].makes == "model"]
-    done = [maker for maker in makers if (folder / "stages" / maker / "stage.json").is_file()]
-    if id and id not in (*makers, BASE):
-        raise UserError(f'{folder}: no stage "{id}" makes a model; {nearest(id, makers)}')
-    if (id and id not in (*done, BASE)) or not done:
+    named = named_models.find(reference, base=base)
+    if Path(named.model.weights).suffix == ".gguf":
         raise UserError(
-            f"{folder}: stage {id or makers[-1] if makers else '?'} is not done; run it first: langadapt run"
+            f"{reference}: the weights are in a GGUF file, and all formats are written from safetensors; a run with it as "
+            "its base_model unpacks it, and RUN:base can be exported"
         )
-    return id or done[-1]
-
-
-def _base_folder(folder: Path, base: BaseModel, commit: str) -> str:
-    if base.kind == "hub":
-        from langadapt.hub import fetch_model
-
-        return fetch_model(base.reference, commit)
-    if base.kind == "gguf":
-        return str(folder / "base")  # where the run unpacked it
-    return str(base.path)
+    format = offered(named.name, named.prompt, registry()) if named.prompt else None
+    name = Path(named.name).expanduser().resolve().name.replace(":", "-")
+    if named.stage is None:
+        return Source(named=named, name=name, licence=licence_of(named.base), format=format)
+    run, metrics = named.stage.parent.parent, artifacts.read_json(named.stage / "stage.json").get("metrics", {})
+    certificate = metrics if CERTIFICATE in metrics else None
+    state = artifacts.read_json(run / FILE)
+    if state is None:
+        return Source(named=named, name=name, licence=licence_of(named.base), format=format, certificate=certificate)
+    card = run / "MODEL_CARD.md"
+    return Source(
+        named=named,
+        name=f"{state['name']}-{named.stage.name}",
+        licence=licence_of(base_of_run(run)[0]),
+        format=format,
+        certificate=certificate,
+        card=card if card.is_file() else None,
+    )

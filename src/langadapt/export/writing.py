@@ -40,10 +40,10 @@ def export(
     """
     if "adapter" in formats:
         _check_adapter(source)
-    tokenizer = loading.load_tokenizer(source.tokenizer)
+    tokenizer = loading.load_tokenizer(source.named.tokenizer)
     gguf = None
     if any(FORMATS[name].quantisation for name in formats):
-        gguf = gguf_model.prepare(source, tokenizer, AutoConfig.from_pretrained(source.model.weights), say)
+        gguf = gguf_model.prepare(source, tokenizer, AutoConfig.from_pretrained(source.named.model.weights), say)
     out.mkdir(parents=True, exist_ok=True)
     with _whole_weights(source, formats, out, say) as weights:
         for name in formats:
@@ -60,7 +60,7 @@ def export(
 
 
 def _check_adapter(source: Source) -> None:
-    adapters = source.model.adapters
+    adapters = source.named.model.adapters
     if not adapters:
         raise UserError(f"{source.name} has no adapter: its weights are whole; export safetensors")
     if len(adapters) > 1:
@@ -73,14 +73,14 @@ def _check_adapter(source: Source) -> None:
 @contextmanager
 def _whole_weights(source: Source, formats: Collection[str], out: Path, say: Callable[[str], None]) -> Iterator[Path]:
     """A folder of safetensors: the model's own, or one with its adapters merged that is gone after the block."""
-    if not source.model.adapters or set(formats) <= {"adapter"}:
-        yield Path(source.model.weights)
+    if not source.named.model.adapters or set(formats) <= {"adapter"}:
+        yield Path(source.named.model.weights)
         return
-    say(f"merging adapters: {len(source.model.adapters)}")
+    say(f"merging adapters: {len(source.named.model.adapters)}")
     merged = out / ".merged.partial"
     try:
         # As a merge stage does it: added in what this machine computes in, kept in 16 bits.
-        round_model(loading.load_model(source.model), torch.bfloat16).save_pretrained(merged)
+        round_model(loading.load_model(source.named.model), torch.bfloat16).save_pretrained(merged)
         yield merged
     finally:
         shutil.rmtree(merged, ignore_errors=True)
@@ -110,8 +110,8 @@ def _write_safetensors(source: Source, tokenizer: Any, weights: Path, folder: Pa
 
 def _write_adapter(source: Source, folder: Path) -> None:
     """A copy that names the base model as the recipe does, and not a folder of this machine."""
-    (adapter,) = source.model.adapters
+    (adapter,) = source.named.model.adapters
     shutil.copytree(adapter, folder, dirs_exist_ok=True)
     config = artifacts.read_json(folder / "adapter_config.json")
-    named = {"base_model_name_or_path": source.base, "revision": source.revision}
+    named = {"base_model_name_or_path": source.named.base, "revision": source.named.revision}
     artifacts.write_json(folder / "adapter_config.json", config | named)

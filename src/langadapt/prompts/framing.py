@@ -52,12 +52,30 @@ def framing(named: NamedModel, tokenizer: Any, known: Registry, *, prompt: str =
         return Framing(name=TEMPLATE, why="its tokenizer's chat template", encode=_by_template(named.name, tokenizer))
     if chosen == PLAIN:
         return Framing(name=PLAIN, why="none: it continues the text", encode=_as_text(tokenizer))
-    if chosen not in known.prompts:
+    return _by_format(
+        named, offered(named.name, chosen, known, otherwise=", or choose another with --prompt"), tokenizer, known
+    )
+
+
+def offered(model: str, name: str, known: Registry, *, otherwise: str = "") -> PromptFormat:
+    """The prompt format of a name.
+
+    Args:
+        model: whose format it is, for the message.
+        name: of the format.
+        known: where it is looked up.
+        otherwise: what else can be done when it is missing.
+
+    Raises:
+        UserError: no plugin offers it.
+    """
+    if name not in known.prompts:
         raise UserError(
-            f'{named.name}: no plugin offers the prompt format "{chosen}"; {known.prompts.missing(chosen)}; install the '
-            "plugin, or choose another with --prompt"
+            f'{model}: no plugin offers the prompt format "{name}"; {known.prompts.missing(name)}; install the '
+            f"plugin{otherwise}"
         )
-    return _by_format(named, known.prompts[chosen], tokenizer, known)
+    format: PromptFormat = known.prompts[name]
+    return format
 
 
 def _by_format(named: NamedModel, format: PromptFormat, tokenizer: Any, known: Registry) -> Framing:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from langadapt import estimates, harness
 from langadapt.evaluation import harness_measures, methods
-from langadapt.evaluation.methods import Measure, Subject, method, rows
+from langadapt.evaluation.methods import Measure, Subject, Work, method, rows
 from langadapt.models import WINDOW
 from langadapt.plugins import Registry
 from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, unknown_suite
@@ -18,6 +18,7 @@ from langadapt.records import StageKind
 from langadapt.stages.trained import prompt_ingredient
 
 if TYPE_CHECKING:
+    from langadapt.evaluation.pace import Pace
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
 
@@ -171,8 +172,9 @@ def _road(id: str, stages: dict[str, Stage]) -> set[str]:
 
 
 def run(context: StageContext) -> StageResult:
-    """Loads the model once and measures one thing after the other; every item's result is kept in `items.jsonl`."""
+    """Loads the model once and measures one suite after the other; every item's result is kept in `items.jsonl`."""
     from langadapt import loading
+    from langadapt.evaluation.pace import pace
     from langadapt.run import StageResult
 
     measures: list[Measure] = context.stage.work
@@ -184,17 +186,34 @@ def run(context: StageContext) -> StageResult:
         stop=context.stop,
     )
     found: list[dict[str, Any]] = []
+    done, speed = 0, pace(subject)
     with (context.folder / "items.jsonl").open("w", encoding="utf-8") as items_file:
-        for number, measure in enumerate(measures):
-            subject.go_on(measure)
-            context.log.advance(number, len(measures), measure.task)
-            made = method(measure.method).measure(subject, measure)
-            found += [_row(context, measure) | row for row in rows(measure, made)]
-            for item in made.items:
-                key = {"suite": measure.suite, "task": measure.task, "method": measure.method}
-                items_file.write(json.dumps({**key, **item}, ensure_ascii=False) + "\n")
-        context.log.advance(len(measures), len(measures), "measured")
+        for suite in dict.fromkeys(measure.suite for measure in measures):
+            of_suite = [measure for measure in measures if measure.suite == suite]
+            works = [method(measure.method).prepare(subject, measure) for measure in of_suite]
+            context.log.info(f"{suite}: {_cost(works, speed)}")
+            for measure, work in zip(of_suite, works, strict=True):
+                subject.go_on(measure)
+                context.log.advance(done, len(measures), measure.task)
+                made = work.take()
+                found += [_row(context, measure) | row for row in rows(measure, made)]
+                for item in made.items:
+                    key = {"suite": measure.suite, "task": measure.task, "method": measure.method}
+                    items_file.write(json.dumps({**key, **item}, ensure_ascii=False) + "\n")
+                done += 1
+        context.log.advance(done, len(measures), "measured")
     return StageResult(metrics={"rows": len(found), "skipped": dict(subject.skipped)}, rows=found)
+
+
+def _cost(works: Sequence[Work], speed: Pace) -> str:
+    """What a suite is going to cost, in words."""
+    from langadapt.report.findings import duration
+
+    known = [work for work in works if work.known]
+    items, read, written = (sum(getattr(work, kind) for work in known) for kind in ("items", "read", "written"))
+    more = "" if len(known) == len(works) else f", and {len(works) - len(known)} tasks of unknown size"
+    writing = f", at most {written:,} to write" if written else ""
+    return f"{items:,} items, {read:,} tokens to read{writing}: about {duration(speed.seconds(known))}{more}"
 
 
 def _row(context: StageContext, measure: Measure) -> dict[str, Any]:

@@ -83,22 +83,13 @@ def _no_adapter(id: str, planner: Planner) -> str:
 
 def run(context: StageContext) -> StageResult:
     """Writes every format into a folder of its name."""
-    from langadapt.export.source import of_stage
+    from langadapt.export.source import find
     from langadapt.export.writing import export
     from langadapt.run import StageResult
 
-    options, recipe = context.stage.options, context.plan.recipe
+    options = context.stage.options
     assert isinstance(options, ExportOptions)
-    pinned = context.plan.lock["model"].get(f"{recipe.table.base_model}@{recipe.table.revision}")
-    source = of_stage(
-        context.stage.parent,
-        recipe,
-        context.plan.folder,
-        context.plan.base,
-        model=context.model,
-        tokenizer=context.tokenizer_folder,
-        commit=pinned or recipe.table.revision,
-    )
+    source = find(f"{context.plan.folder}:{context.stage.parent}")
     sizes = export(source, options.formats, context.folder, say=context.log.info)
     return StageResult(metrics={f"bytes_{name}": size for name, size in sizes.items()})
 

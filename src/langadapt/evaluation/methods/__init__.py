@@ -104,17 +104,36 @@ class Items:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """A measure that can be taken.
+
+    Attributes:
+        items: how many.
+        read: tokens that go through the model.
+        written: tokens that it writes, at most.
+        take: does it.
+        known: whether all of that is known before.
+    """
+
+    items: int
+    read: int
+    take: Callable[[], Items]
+    written: int = 0
+    known: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """A way of measuring.
 
     Attributes:
-        measure: subject and measure in, items out.
+        prepare: subject and measure in, what is to be done out; data is read and nothing is asked of the model.
         figures: what follows from items.
         columns: items in, further columns of their rows out.
         beside: items and the evaluation's name in; by metric, further columns of its row out.
     """
 
-    measure: Callable[[Subject, Measure], Items]
+    prepare: Callable[[Subject, Measure], Work]
     figures: Figures
     columns: Callable[[Sequence[Kept]], Mapping[str, Any]] = lambda items: {}
     beside: Callable[[Sequence[Kept], str], Mapping[str, Mapping[str, Any]]] = lambda items, name: {}

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from langadapt.evaluation.bits_per_byte import score_answers
 from langadapt.evaluation.figures import BitsPerByte
-from langadapt.evaluation.methods import Items, Measure, Method, Subject, documents
+from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work, documents
 from langadapt.evaluation.methods.text import columns, kept
 from langadapt.prompts.rendering import encode
 
 
-def measure(subject: Subject, measure: Measure) -> Items:
+def prepare(subject: Subject, measure: Measure) -> Work:
     """The tokens that the prompt format has learnt."""
     read, limited = documents(measure, subject.most_dialogues)
     format = subject.prompts[measure.prompt]
-    items = []
-    for document in read:
-        subject.go_on(measure)
-        sequence = encode(format, document.messages, subject.tokenizer, measure.system_prompt)
-        answers = "".join(m.content for m in document.messages if m.role == "assistant")
-        items.append(kept(document.id, score_answers(subject.model, sequence, answers)))
-    return Items(items=items, limited=limited)
+    encoded = [
+        (document, encode(format, document.messages, subject.tokenizer, measure.system_prompt)) for document in read
+    ]
+
+    def take() -> Items:
+        items = []
+        for document, sequence in encoded:
+            subject.go_on(measure)
+            answers = "".join(m.content for m in document.messages if m.role == "assistant")
+            items.append(kept(document.id, score_answers(subject.model, sequence, answers)))
+        return Items(items=items, limited=limited)
+
+    return Work(items=len(encoded), read=sum(sequence.size for _, sequence in encoded), take=take)
 
 
-METHOD = Method(measure=measure, figures=BitsPerByte("answer_bits_per_byte"), columns=columns)
+METHOD = Method(prepare=prepare, figures=BitsPerByte("answer_bits_per_byte"), columns=columns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from langadapt.evaluation.choosing import encode_choices, log_likelihoods
 from langadapt.evaluation.figures import Kept, Metrics, Scores
-from langadapt.evaluation.methods import Items, Measure, Method, Subject
+from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work
 from langadapt.evaluation.methods.task import known, questions
 from langadapt.evaluation.statistics import Score
 from langadapt.likelihood import METRICS, UNITS, outcome, summary
@@ -16,7 +16,7 @@ from langadapt.records import Answer, Item
 NO_CHOICES = "no choices, or an empty one"
 
 
-def measure(subject: Subject, measure: Measure) -> Items:
+def prepare(subject: Subject, measure: Measure) -> Work:
     """The log-likelihood of every choice of every item."""
     asked, limited = questions(subject, measure)
     items = [item for item in asked if item.choices and all(item.choices)]
@@ -24,8 +24,12 @@ def measure(subject: Subject, measure: Measure) -> Items:
         subject.skip(measure, NO_CHOICES, len(asked) - len(items))
     format = subject.prompts[measure.prompt] if measure.prompt else None
     sequences = [s for item in items for s in encode_choices(item, subject.tokenizer, format)]
-    scores = iter(log_likelihoods(subject.model, sequences, lambda done: subject.go_on(measure)))
-    return Items(items=[_kept(item, [next(scores) for _ in item.choices]) for item in items], limited=limited)
+
+    def take() -> Items:
+        scores = iter(log_likelihoods(subject.model, sequences, lambda done: subject.go_on(measure)))
+        return Items(items=[_kept(item, [next(scores) for _ in item.choices]) for item in items], limited=limited)
+
+    return Work(items=len(items), read=sum(s.size for s in sequences), take=take)
 
 
 def _kept(item: Item, logprobs: list[float]) -> Kept:
@@ -69,4 +73,4 @@ def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
     return {"split": split} if split else {}
 
 
-METHOD = Method(measure=measure, figures=Scores(score=_scorer, of=metrics, read=_reader), columns=columns)
+METHOD = Method(prepare=prepare, figures=Scores(score=_scorer, of=metrics, read=_reader), columns=columns)

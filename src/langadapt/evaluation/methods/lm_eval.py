@@ -15,14 +15,19 @@ from typing import Any
 
 from langadapt.artifacts import digest
 from langadapt.evaluation.figures import Kept, Metrics, Runs, over_runs
-from langadapt.evaluation.methods import Items, Measure, Method, Subject
+from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work
 from langadapt.evaluation.statistics import Change, Interval, paired_difference, relative_change, resampled
 
 MEAN = "lm_eval.api.metrics:mean"
 BITS = "bits_per_byte"
 
 
-def measure(subject: Subject, measure: Measure) -> Items:
+def prepare(subject: Subject, measure: Measure) -> Work:
+    """The harness reads its data when it asks."""
+    return Work(items=0, read=0, known=False, take=lambda: _asked(subject, measure))
+
+
+def _asked(subject: Subject, measure: Measure) -> Items:
     """Asks the items. A metric that not every item has, or whose aggregation has no name, is left out and counted."""
     from langadapt.evaluation.harness_run import ask
 
@@ -165,4 +170,4 @@ def _nats(runs: Runs, metric: str) -> list[float]:
     return [fmean(-_value(item, metric)[0] for item in items) for items in zip(*runs, strict=True)]
 
 
-METHOD = Method(measure=measure, figures=Judged(), columns=columns)
+METHOD = Method(prepare=prepare, figures=Judged(), columns=columns)

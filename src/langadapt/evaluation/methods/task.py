@@ -10,22 +10,27 @@ from langadapt.artifacts import digest
 from langadapt.errors import UserError
 from langadapt.evaluation.figures import Kept, Metrics, Scores
 from langadapt.evaluation.generating import ask
-from langadapt.evaluation.methods import SMALL, Items, Measure, Method, Subject
+from langadapt.evaluation.methods import SMALL, Items, Measure, Method, Subject, Work
 from langadapt.evaluation.statistics import Score
 from langadapt.plugins import registry
+from langadapt.prompts.rendering import encode
 from langadapt.records import Answer, Evaluation, Item, Rejected
 
 
-def measure(subject: Subject, measure: Measure) -> Items:
+def prepare(subject: Subject, measure: Measure) -> Work:
     """Greedy answers, each with what the evaluation read in it."""
     evaluation = measure.evaluation
     assert evaluation
     items, limited = questions(subject, measure)
-    room = subject.settings.max_new_tokens or evaluation.max_new_tokens
-    asked = replace(evaluation, max_new_tokens=min(room, evaluation.max_new_tokens))
-    format = subject.prompts[measure.prompt]
-    answers = ask(subject.model, subject.tokenizer, asked, items, format, lambda done: subject.go_on(measure))
-    return Items(items=[_kept(answer) for answer in answers], limited=limited)
+    room = min(subject.settings.max_new_tokens or evaluation.max_new_tokens, evaluation.max_new_tokens)
+    asked, format = replace(evaluation, max_new_tokens=room), subject.prompts[measure.prompt]
+
+    def take() -> Items:
+        answers = ask(subject.model, subject.tokenizer, asked, items, format, lambda done: subject.go_on(measure))
+        return Items(items=[_kept(answer) for answer in answers], limited=limited)
+
+    read = sum(encode(format, item.messages, subject.tokenizer).size for item in items)
+    return Work(items=len(items), read=read, written=room * len(items), take=take)
 
 
 def questions(subject: Subject, measure: Measure) -> tuple[list[Item], bool]:
@@ -119,7 +124,7 @@ def _human(items: Sequence[Kept], name: str) -> Mapping[str, float]:
 
 
 METHOD = Method(
-    measure=measure,
+    prepare=prepare,
     figures=Scores(score=_scorer, of=_metrics, read=lambda name: _answer),
     columns=columns,
     beside=beside,

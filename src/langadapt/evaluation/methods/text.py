@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE, Scored, reversible, score_text
+from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE, Scored, reversible, score_text, windows
 from langadapt.evaluation.figures import BitsPerByte, Kept
-from langadapt.evaluation.methods import Items, Measure, Method, Subject, documents
+from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work, documents
 
 
-def measure(subject: Subject, measure: Measure) -> Items:
+def prepare(subject: Subject, measure: Measure) -> Work:
     """Documents whose tokens do not give the text back are left out: bytes would be counted that were never scored."""
     read, limited = documents(measure, subject.settings.max_documents)
-    items = []
+    texts = []
     for document in read:
         subject.go_on(measure)
         if reversible(subject.tokenizer, document.content):
-            items.append(kept(document.id, score_text(subject.model, subject.tokenizer, document.content)))
+            texts.append((document.id, document.content))
         else:
             subject.skip(measure, "tokens do not give the text back")
-    return Items(items=items, limited=limited)
+
+    def take() -> Items:
+        items = []
+        for id, text in texts:
+            subject.go_on(measure)
+            items.append(kept(id, score_text(subject.model, subject.tokenizer, text)))
+        return Items(items=items, limited=limited)
+
+    return Work(items=len(texts), read=sum(_read(subject.tokenizer, text) for _, text in texts), take=take)
+
+
+def _read(tokenizer: Any, text: str) -> int:
+    """Inputs of all windows, most tokens twice."""
+    return sum(end - first for first, _, end in windows(len(tokenizer(text, add_special_tokens=False)["input_ids"])))
 
 
 def kept(id: str, scored: Scored) -> Kept:
@@ -34,4 +47,4 @@ def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
     return {**scored, "window": LENGTH, "stride": STRIDE}
 
 
-METHOD = Method(measure=measure, figures=BitsPerByte("bits_per_byte"), columns=columns)
+METHOD = Method(prepare=prepare, figures=BitsPerByte("bits_per_byte"), columns=columns)
