@@ -162,7 +162,11 @@ def test_a_recipe_of_a_plugin_is_suggested_by_its_name(langadapt: Command) -> No
 
 
 def test_a_folder_is_no_recipe(langadapt: Command, tmp_path: Path) -> None:
-    assert_refused(langadapt("run", tmp_path, "--out", "out"), f"{tmp_path} is a folder", "is a folder; give the path of a file: the recipe itself")
+    assert_refused(
+        langadapt("run", tmp_path, "--out", "out"),
+        f"{tmp_path} is a folder",
+        "is a folder; give the path of a file: the recipe itself",
+    )
     assert not Path("out").exists()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from langadapt.commands import json_option, print_json
+from langadapt.commands import explains_model, json_option, print_json
 
 OUT = Path("runs/evaluate")
 
@@ -22,6 +22,7 @@ OUT = Path("runs/evaluate")
 @click.option("--max-documents", type=click.IntRange(0), default=0, metavar="N", help="Documents of a text; 0 for all.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help=f"Folder of the runs (default: {OUT}).")
 @json_option
+@explains_model
 def evaluate(
     models: tuple[str, ...],
     language: str,
@@ -32,11 +33,7 @@ def evaluate(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Measure models alike, and compare them with the first.
-
-    MODEL is a run's folder, RUN:STAGE, a stage's folder, an adapter, a model's folder, a hub id, a .gguf file or
-    package:NAME/FILE.
-    """
+    """Measure models alike, and compare them with the first."""
     copies = dict(_copy(entry) for entry in data)
     from rich.console import Console
 
