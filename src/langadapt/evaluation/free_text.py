@@ -25,7 +25,7 @@ def free_text(
     source_words: Collection[str] = (),
     references: bool = True,
     group: Callable[[Item], str] = lambda item: "",
-    max_new_tokens: int = 256,
+    max_new_tokens: int = 100,
 ) -> Evaluation:
     """An evaluation that asks the questions of dialogues and measures what is written in answer.
 
@@ -38,7 +38,7 @@ def free_text(
         source_words: function words of the source language, in lower case, that the language does not have.
         references: whether the dialogues end with an answer.
         group: where an item is from; values are plain means of those of the groups.
-        max_new_tokens: room for an answer.
+        max_new_tokens: room for an answer; 100 as in the Language Confusion Benchmark.
     """
     metrics = fidelity(language, source_words) | degeneration.METRICS | (overlap.METRICS if references else {})
     return Evaluation(

@@ -66,7 +66,6 @@ EVALUATIONS = (
             source_words=ENGLISH_WORDS,
             references=False,
             group=_source,
-            max_new_tokens=100,  # as the benchmark's authors did
         )
         for corpus in language_confusion.PARTS
     ),
