@@ -301,6 +301,9 @@ class _Relay:
     def info(self, message: str) -> None:
         self.tell("info", {"message": message})
 
+    def warning(self, message: str) -> None:
+        self.tell("warning", {"message": message})
+
     def step(self, **fields: Any) -> None:
         self.tell("step", fields)
 

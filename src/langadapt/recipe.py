@@ -306,7 +306,7 @@ class Compute(Table):
     processes: int = Field(0, ge=0, description="On each machine; 0: one for each GPU, one where there is none.")
     machines: int = Field(1, ge=1, description="Machines (nodes) that train together.")
     watts: float = Field(
-        0,
+        0.0,
         ge=0,
         description="A machine draws so much at work: the report's estimate of energy where no counter tells; 0: none.",
     )

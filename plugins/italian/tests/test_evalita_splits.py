@@ -136,7 +136,7 @@ def test_the_report_says_which_split_was_measured(tmp_path, monkeypatch, test, s
 
     filled(tmp_path, dev="due|0", test=test)
     evaluation = replace(TASK, score=lambda answers: {"n": float(len(answers))}, metrics={"n": True}).evaluation()
-    monkeypatch.setattr(task, "ask", ask)
+    monkeypatch.setattr("langadapt.evaluation.generating.ask", ask)
     monkeypatch.setattr(task, "encode", lambda *_: SimpleNamespace(size=0))
     monkeypatch.setattr(registry(), "evaluations", {"t": evaluation})
     subject = methods.Subject(model=None, tokenizer=None, settings=EvaluationTable(), prompts={"p": None})

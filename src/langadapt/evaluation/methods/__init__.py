@@ -2,7 +2,8 @@
 
 A method makes items of a model, one for each document, pair or question, and figures of items. What figures need is in
 the items, and items are kept, so that two models can be compared on what both were measured on without asking them
-again.
+again. Figures need no model, so what loads torch is imported where items are made and not at the head of a module: a run in
+which everything is done already stays quick.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from langadapt.evaluation.bits_per_byte import score_answers
 from langadapt.evaluation.figures import BitsPerByte
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work, documents
 from langadapt.evaluation.methods.text import columns, kept
@@ -11,6 +10,8 @@ from langadapt.prompts.rendering import encode
 
 def prepare(subject: Subject, measure: Measure) -> Work:
     """The tokens that the prompt format has learnt."""
+    from langadapt.evaluation.bits_per_byte import score_answers
+
     read, limited = documents(measure, subject.most_dialogues)
     format = subject.prompts[measure.prompt]
     encoded = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from langadapt.evaluation.choosing import encode_choices, log_likelihoods
 from langadapt.evaluation.figures import Kept, Metrics, Scores
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work
 from langadapt.evaluation.methods.task import known, questions
@@ -18,6 +17,8 @@ NO_CHOICES = "no choices, or an empty one"
 
 def prepare(subject: Subject, measure: Measure) -> Work:
     """The log-likelihood of every choice of every item."""
+    from langadapt.evaluation.choosing import encode_choices, log_likelihoods
+
     asked, limited = questions(subject, measure)
     items = [item for item in asked if item.choices and all(item.choices)]
     if len(items) < len(asked):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from langadapt.corpus.packing import Pair
-from langadapt.evaluation.bits_per_byte import score_answers
 from langadapt.evaluation.figures import Scores
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work, documents
 from langadapt.evaluation.preferences import METRICS, comparable, score_preferences
@@ -33,6 +32,8 @@ def prepare(subject: Subject, measure: Measure) -> Work:
 
 
 def _scored(model: Any, document: Document, pair: Pair) -> dict[str, Any]:
+    from langadapt.evaluation.bits_per_byte import score_answers
+
     answers = {"chosen": "".join(m.content for m in document.messages[-1:]), "rejected": document.rejected}
     item: dict[str, Any] = {"id": document.id}
     for side, answer in answers.items():

@@ -9,7 +9,6 @@ from typing import Any
 from langadapt.artifacts import digest
 from langadapt.errors import UserError
 from langadapt.evaluation.figures import Kept, Metrics, Scores
-from langadapt.evaluation.generating import ask
 from langadapt.evaluation.methods import SMALL, Items, Measure, Method, Subject, Work
 from langadapt.evaluation.statistics import Score
 from langadapt.plugins import registry
@@ -19,6 +18,8 @@ from langadapt.records import Answer, Evaluation, Item, Rejected
 
 def prepare(subject: Subject, measure: Measure) -> Work:
     """Greedy answers, each with what the evaluation read in it."""
+    from langadapt.evaluation.generating import ask
+
     evaluation = measure.evaluation
     assert evaluation
     items, limited = questions(subject, measure)

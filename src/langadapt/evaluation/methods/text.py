@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE, Scored, reversible, score_text, windows
 from langadapt.evaluation.figures import BitsPerByte, Kept
 from langadapt.evaluation.methods import Items, Measure, Method, Subject, Work, documents
+
+if TYPE_CHECKING:
+    from langadapt.evaluation.bits_per_byte import Scored
 
 
 def prepare(subject: Subject, measure: Measure) -> Work:
     """Documents whose tokens do not give the text back are left out: bytes would be counted that were never scored."""
+    from langadapt.evaluation.bits_per_byte import reversible, score_text
+
     read, limited = documents(measure, subject.settings.max_documents)
     texts = []
     for document in read:
@@ -33,6 +37,8 @@ def prepare(subject: Subject, measure: Measure) -> Work:
 
 def _read(tokenizer: Any, text: str) -> int:
     """Inputs of all windows, most tokens twice."""
+    from langadapt.evaluation.bits_per_byte import windows
+
     return sum(end - first for first, _, end in windows(len(tokenizer(text, add_special_tokens=False)["input_ids"])))
 
 
@@ -43,6 +49,8 @@ def kept(id: str, scored: Scored) -> Kept:
 
 def columns(items: Sequence[Kept]) -> Mapping[str, Any]:
     """How much was scored, in which windows."""
+    from langadapt.evaluation.bits_per_byte import LENGTH, STRIDE
+
     scored = {unit: sum(item[unit] for item in items) for unit in ("bytes", "tokens")}
     return {**scored, "window": LENGTH, "stride": STRIDE}
 
