@@ -12,7 +12,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LIMIT = 1 << 17  # pieces remembered; then all are forgotten, and the frequent ones are soon back
+# Pieces remembered; then all are forgotten, and the frequent ones are soon back. Four times as many make words found a
+# tenth faster, and every process that cleans a large corpus larger by tens of megabytes.
+LIMIT = 1 << 15
 LONGEST = 40  # characters of a piece that is worth remembering
 
 
