@@ -6,20 +6,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tomli_w
 
-from langadapt import artifacts
 from langadapt.comparing import Comparison, compare
-from langadapt.errors import UserError
+from langadapt.errors import RecipeError, UserError
 from langadapt.named_models import NamedModel, find
 from langadapt.plan import Plan
 from langadapt.plugins import registry
 from langadapt.recipe import BASE, Recipe
 from langadapt.run import Run
-
-RECIPE = "evaluate.toml"  # in the folder: what all models are asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +65,10 @@ def evaluate(
         "language": language or _only_language(),
         "base_model": named[0].model.weights,
         "evaluation": {**(settings or {}), **({} if suites is None else {"suites": list(suites)})},
-        "data": dict(data or {}),
+        "data": {name: str(Path(path).expanduser().resolve()) for name, path in (data or {}).items()},
         "stage": [{"id": "measure", "kind": "evaluate", "from": BASE, "held_out": False}],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe = folder / RECIPE
-    artifacts.write_text(recipe, tomli_w.dumps(table))
-    plans = [_plan(recipe, model, folder / place) for model, place in zip(named, _places(named), strict=True)]
+    plans = _plans(table, named, folder)
     if said := dict.fromkeys(problem for plan in plans for problem in plan.problems):
         raise UserError("\n".join(said))
     runs = [plan.execute(console=console) for plan in plans]
@@ -90,10 +85,26 @@ def _only_language() -> str:
     return known[0]
 
 
-def _plan(recipe: Path, model: NamedModel, folder: Path) -> Plan:
-    plan = Recipe.load(str(recipe), [f"base_model={model.model.weights}", f"name={folder.name}"]).plan(folder)
-    plan.base = replace(plan.base, adapters=model.model.adapters)
-    return plan
+def _plans(table: Mapping[str, Any], models: Sequence[NamedModel], folder: Path) -> list[Plan]:
+    """A plan for each model. Nothing is written to the folder before all of them are made.
+
+    Raises:
+        UserError: something that was asked for is not there; said without the lines of a recipe that nobody wrote.
+    """
+    plans = []
+    with TemporaryDirectory() as aside:
+        recipe = Path(aside, "evaluate.toml")
+        recipe.write_text(tomli_w.dumps(table), encoding="utf-8")
+        for model, place in zip(models, _places(models), strict=True):
+            try:
+                made = Recipe.load(str(recipe), [f"base_model={model.model.weights}", f"name={place}"])
+            except RecipeError as error:
+                said = [f"{p.key}: {p.message}" + (f"; {p.hint}" if p.hint else "") for p in error.problems]
+                raise UserError("\n".join(said)) from None
+            plan = made.plan(folder / place)
+            plan.base = replace(plan.base, adapters=model.model.adapters)
+            plans.append(plan)
+    return plans
 
 
 def _places(models: Iterable[NamedModel]) -> list[str]:
