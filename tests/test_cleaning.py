@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import gzip
 import json
 import re
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -637,3 +639,15 @@ def test_the_page_on_cleaning_lists_steps_options_and_sources(table: str, owner:
         assert [word.split(" = ")[0] for word in re.findall("`(.+?)`", options)] == list(known[name].options), name
         for key, value in (word.split(" = ") for word in re.findall("`(.+?)`", options) if " = " in word):
             assert value == json.dumps(known[name].options[key])
+
+
+def test_a_vocabulary_that_nobody_asks_any_more_is_gone_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(running_text, "LIMIT", 3)
+    gc.disable()
+    try:
+        vocabulary = weakref.ref(running_text.vocabulary())
+        assert len(running_text.RunningText("uno due tre quattro", running_text.words).facts) == 4
+        running_text.RunningText("cinque", running_text.words)
+        assert vocabulary() is None, "something in it refers to it"
+    finally:
+        gc.enable()

@@ -28,12 +28,8 @@ words = piecewise(_WORD.findall)
 """Words and punctuation marks of a language that no plugin knows: what stands between blanks and marks."""
 
 
-class Vocabulary(dict[str, int]):
+class _Known(dict[str, int]):
     """What is known of each word; words are numbered as they come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._of_pieces: dict[Piecewise, KnownPieces[bytes]] = {}
 
     def __missing__(self, word: str) -> int:
         letter = _LETTER.search(word) is not None
@@ -42,16 +38,35 @@ class Vocabulary(dict[str, int]):
         self[word] = fact
         return fact
 
+
+class Vocabulary:
+    """What is known of each word, and of the words of each piece between blanks.
+
+    Nothing in it refers back to it: a full one goes at once, whereas the garbage collector, which is moved by containers
+    and not by strings, would leave many of them behind.
+    """
+
+    def __init__(self) -> None:
+        self._known = _Known()
+        self._of_pieces: dict[Piecewise, KnownPieces[bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __getitem__(self, word: str) -> int:
+        return self._known[word]
+
     def facts(self, text: str, segment: Callable[[str], list[str]]) -> np.ndarray:
         """One number for each word of a text, int64."""
         import numpy as np
 
+        of_word = self._known.__getitem__
         if not isinstance(segment, Piecewise):
             found = segment(text)
-            return np.fromiter(map(self.__getitem__, found), np.int64, len(found))
+            return np.fromiter(map(of_word, found), np.int64, len(found))
         if segment not in self._of_pieces:
             self._of_pieces[segment] = KnownPieces(
-                lambda piece: array("q", map(self.__getitem__, segment.find(piece))).tobytes()
+                lambda piece: array("q", map(of_word, segment.find(piece))).tobytes()
             )
         return np.frombuffer(b"".join(map(self._of_pieces[segment].__getitem__, text.split())), np.int64)
 
