@@ -520,6 +520,13 @@ def test_a_stage_ships_the_merge_with_its_certificate_and_the_prompt_of_the_trai
     assert text.startswith("FROM ./tiny-release-q8_0.gguf\nTEMPLATE ") and "Sii breve." in text
     assert 'PARAMETER stop "<|eot_id|>"\nPARAMETER stop "</s>"\n' in text
     assert "Sii breve." in gguf.GGUFReader(file).fields["tokenizer.chat_template"].contents()
+    for folder in (ship / "safetensors", run / "stages/parts/safetensors"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Quanto fa 2 più 2?"}], tokenize=False)
+        asked = [Message(role="user", content="Quanto fa 2 più 2?")]
+        assert tokenizer(prompt, add_special_tokens=False)["input_ids"] == (
+            encode(registry().prompts["llama3-it"], asked, tokenizer, "Sii breve.").ids.tolist()
+        )
     metrics = json.loads((ship / "stage.json").read_text())["metrics"]
     assert metrics["bytes_gguf-q8_0"] == file.stat().st_size + len(text.encode())
     assert not list(run.rglob("*.partial*"))

@@ -15,6 +15,7 @@ from langadapt import artifacts, loading
 from langadapt.errors import UserError
 from langadapt.export import FORMATS, gguf_model
 from langadapt.export.source import Source
+from langadapt.prompts import templates
 from langadapt.rounding import round_model
 
 _WEIGHTS = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
@@ -44,6 +45,8 @@ def export(
     gguf = None
     if any(FORMATS[name].quantisation for name in formats):
         gguf = gguf_model.prepare(source, tokenizer, AutoConfig.from_pretrained(source.named.model.weights), say)
+    if source.format and "safetensors" in formats:
+        tokenizer.chat_template = _chat_template(source, tokenizer, say)
     out.mkdir(parents=True, exist_ok=True)
     with _whole_weights(source, formats, out, say) as weights:
         for name in formats:
@@ -68,6 +71,16 @@ def _check_adapter(source: Source) -> None:
             f"the adapter of {source.name} was trained on weights into which earlier ones are merged ({len(adapters) - 1}), "
             "so it is of no use without them; export safetensors"
         )
+
+
+def _chat_template(source: Source, tokenizer: Any, say: Callable[[str], None]) -> str | None:
+    """A chat template that gives what the model was tuned on; None where there is none: another one would mislead."""
+    assert source.format
+    try:
+        return templates.chat_template(source.format, tokenizer, source.named.system_prompt)
+    except UserError as error:
+        say(f"safetensors get no chat template: {error}")
+        return None
 
 
 @contextmanager
