@@ -97,7 +97,7 @@ def run(context: StageContext) -> StageResult:
 STAGE = StageKind(
     name="export",
     description="A model as safetensors, adapter or GGUF with an Ollama Modelfile.",
-    version=1,
+    version=2,
     options=ExportOptions,
     makes="results",
     plan=plan,
