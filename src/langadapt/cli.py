@@ -190,14 +190,11 @@ def plugins(as_json: bool) -> None:
 @json_option
 def show(folder: Path, as_json: bool) -> None:
     """Show the results of a run's folder again."""
-    from langadapt import artifacts
+    from langadapt import artifacts, run_state
     from langadapt import show as screen
-    from langadapt.errors import UserError
     from langadapt.run import Run
 
-    state, rows = artifacts.read_json(folder / "run.json"), artifacts.read_json(folder / "report.json")
-    if not isinstance(state, dict) or "stages" not in state:
-        raise UserError(f"{folder} holds no run.json, so it is not the folder of a run")
+    state, rows = run_state.read(folder), artifacts.read_json(folder / "report.json")
     if as_json:
         print_json({"run": state, "report": rows or [], "folder": str(folder)})
     else:

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langadapt import artifacts
+from langadapt import artifacts, run_state
 from langadapt.errors import UserError, nearest
 from langadapt.evaluation import pairing, statistics
 from langadapt.evaluation.figures import Kept
 from langadapt.evaluation.pairing import Key, Row
 from langadapt.evaluation.verdicts import tone
 from langadapt.recipe import BASE
-from langadapt.run_state import FILE
 
 # What of an item is data. The rest is what a model did.
 _DATA = ("asked", "gold", "bytes", "chosen_bytes", "rejected_bytes")
@@ -151,9 +150,7 @@ def compare(references: Iterable[str | Path], *, seeds: bool = False) -> Compari
 
 def _measured(reference: str) -> Measured:
     folder, stage = _parts(reference)
-    state = artifacts.read_json(folder / FILE)
-    if not isinstance(state, dict) or "stages" not in state:
-        raise UserError(f"{folder} holds no {FILE}, so it is not the folder of a run")
+    state = run_state.read(folder)
     done = [s for s in state["stages"] if s["kind"] == "evaluate" and s["status"] in ("done", "cached")]
     order = [BASE, *(s["id"] for s in state["stages"])]
     models = sorted({s["from"] for s in done}, key=order.index)

@@ -10,12 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts
+from langadapt.errors import UserError
 from langadapt.locks import is_running
 
 if TYPE_CHECKING:
     from langadapt.plan import Plan, PlannedStage
 
 FILE = "run.json"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The state of the run in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    state = artifacts.read_json(folder / FILE)
+    if not isinstance(state, dict) or "stages" not in state:
+        raise UserError(f"{folder} holds no {FILE}, so it is not the folder of a run")
+    return state
 
 
 def begin(plan: Plan) -> dict[str, Any]:
