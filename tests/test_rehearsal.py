@@ -17,7 +17,7 @@ SMALL = [
     "rehearsal.cpt_steps=16",
     "rehearsal.sft_steps=2",
     "rehearsal.evaluation_documents=4",
-    "rehearsal.evaluation_items=2",
+    "rehearsal.evaluation_items=1",
 ]
 
 
