@@ -97,11 +97,10 @@ def test_names_that_the_harness_does_not_have_are_refused_wherever_they_stand(wr
     said = problems(
         write,
         '[evaluation]\nsuites = ["lm-eval/arc_itt"]\nnum_fewshot = { "lm-eval/bot" = 1, "wic-ita" = 2 }\n'
-        '[data]\n"lm-eval/wikitxt" = "x"\n[decontamination]\nagainst = ["lm-eval/arc_it"]\n',
+        '[data]\n"lm-eval/wikitxt" = "x"\n[decontamination]\nagainst = ["lm-eval/cod"]\n',
     )
-    for wrong, right in (("arc_itt", "arc_it"), ("bot", "both"), ("wikitxt", "wikitext")):
+    for wrong, right in (("arc_itt", "arc_it"), ("bot", "both"), ("wikitxt", "wikitext"), ("cod", "code")):
         assert f'no task, group or tag "{wrong}"; did you mean "lm-eval/{right}"?' in said
-    assert "items of lm-evaluation-harness are not looked for (lm-eval/arc_it)" in said
     assert "evaluation.num_fewshot.wic-ita: examples stand before questions of lm-evaluation-harness only" in said
 
 
@@ -183,6 +182,27 @@ def test_shots_and_data_are_in_the_digest_and_the_plan_says_what_comes_from_the_
     before = asked["arc_it"].input.fingerprint
     write("arc.jsonl", lines(arc(4)))
     assert {m.task: m for m in planned().work}["arc_it"].input.fingerprint != before
+
+
+@pytest.mark.usefixtures("index")
+def test_what_is_trained_on_is_compared_with_the_items_whatever_the_shots(write, model_folder) -> None:
+    test, text = write("arc/test.jsonl", lines(arc(3))), write("text.jsonl", lines([{"text": "Uno."}] * 9))
+    write("arc/train.jsonl", lines(arc(5)))
+
+    def planned(more: str, place: Path = test.parent) -> Any:
+        table = f'[evaluation]\nsuites = ["lm-eval/arc_it"]\n{more}[data]\n"lm-eval/arc_it" = "{place}"\n'
+        training = f'[[stage]]\nid = "a"\nkind = "cpt"\ncorpus = [{{ path = "{text}" }}]\n'
+        head = HEAD.replace("someone/model", str(model_folder))
+        return Recipe.load(write("recipe.toml", head + table + training)).plan().stage("a")
+
+    plain = planned("")
+    assert "text that holds items of lm-eval/arc_it is dropped" in plain.notes
+    assert planned("", test).digest == plain.digest, "the items are the same"
+    assert planned('num_fewshot = { "lm-eval" = 2 }\n').digest == plain.digest, "examples are no items"
+    write("arc/test.jsonl", lines(arc(4)))
+    assert planned("").digest != plain.digest
+    elsewhere = planned('[decontamination]\nagainst = ["lm-eval/code"]\n')
+    assert elsewhere.notes[-1] == "items are not looked for of evaluations without a copy at hand: lm-eval/code"
 
 
 @pytest.mark.usefixtures("index")
@@ -434,3 +454,57 @@ def test_every_task_of_the_italian_suite_is_in_the_installed_harness() -> None:
     for name in ("arc_it", "evalita-mp_sa_prompt-1", "wikitext"):
         (task,) = harness.tasks([name], {})
         assert harness._index()[name] == INDEX[name] and task.path.is_file()
+
+
+@INSTALLED
+def test_items_that_are_looked_for_are_those_that_are_asked(write, index, monkeypatch, tmp_path: Path) -> None:
+    from langadapt.evaluation.harness_run import items
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    def of(name: str, file: Path) -> list[Any]:
+        (task,) = harness.tasks([name], {})
+        return list(items(task, Input(label=name, where="local", path=file, ref=CorpusRef(name=name))))
+
+    asked = of("arc_it", write("arc.jsonl", lines(arc(3))))
+    assert [i.messages[0].content for i in asked] == [f"Question: Quanto fa {n} più uno?\nAnswer:" for n in range(3)]
+    assert [(i.choices, i.gold) for i in asked] == [
+        ((str(n), str(n + 1), str(n + 2), "non si sa"), 1) for n in range(3)
+    ]
+    (page,) = of("wikitext", write("page.jsonl", lines([{"page": "Una pagina intera."}])))
+    assert page.text == "Una pagina intera."
+
+
+@INSTALLED
+def test_text_that_holds_an_item_of_the_harness_is_not_trained_on(write, index, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    question = "Quale pianta dei prati di montagna chiude i suoi fiori bianchi poco prima che arrivi il temporale?"
+    rows = [row | {"instruction": question} if row["id"] == "2" else row for row in arc(6)]
+    texts = [f"Il numero {i} viene prima di {i + 1}, e lo sanno tutti." for i in range(40)]
+    texts[7] = f"Un indovinello di paese: {question.lower()} Nessuno lo sa."
+    write("text.jsonl", lines([{"text": text} for text in texts]))
+    file = write(
+        "recipe.toml",
+        HEAD.replace("someone/model", str(tiny_model(tmp_path / "base")))
+        + f"""
+[evaluation]
+automatic = false
+[decontamination]
+against = ["lm-eval/arc_it"]
+[data]
+"lm-eval/arc_it" = "{write("arc.jsonl", lines(rows))}"
+[[stage]]
+id = "adapt"
+kind = "cpt"
+corpus = [{{ path = "{tmp_path / "text.jsonl"}", held_out = 0 }}]
+[stage.peft]
+r = 4
+[stage.training]
+max_steps = 1
+max_length = 32
+per_device_train_batch_size = 1
+""",
+    )
+    (stage,) = Recipe.load(file).execute(tmp_path / "run").state["stages"]
+    assert stage["accounting"]["documents"]["dropped"] == {"contaminated: lm-eval/arc_it": 1}
+    assert stage["accounting"]["contamination"]["evaluations"]["lm-eval/arc_it"]["found"] == 1

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langadapt import artifacts, harness
+from langadapt.evaluation import harness_measures
 from langadapt.recipe import CorpusRef, Decontamination
 
 if TYPE_CHECKING:
     from langadapt.corpus.questions import Asked
+    from langadapt.harness import HarnessTask
     from langadapt.inputs import Input
     from langadapt.plan import PlannedStage, Planner
-    from langadapt.records import Evaluation
+    from langadapt.records import Document, Evaluation, Item, Rejected
 
 VERSION = 2  # raised when an index or a verdict would come out otherwise, so that caches and digests notice
 
@@ -26,30 +28,41 @@ class Measured:
     """An evaluation whose data is at hand.
 
     Attributes:
-        evaluation: what is asked or scored.
-        input: its corpus.
-        owner: the plugin that reads it, with its version.
+        name: as a recipe calls it.
+        input: its data.
+        reader: what reads it, by versions.
+        evaluation: of a plugin; None for a task of lm-evaluation-harness.
+        task: such a task.
     """
 
-    evaluation: Evaluation
+    name: str
     input: Input
-    owner: str
+    reader: str
+    evaluation: Evaluation | None = None
+    task: HarnessTask | None = None
 
     @property
     def fingerprint(self) -> str:
         """Digest of all that its part of an index depends on; "" while the revision on the hub is not known."""
         found = self.input.fingerprint
-        return artifacts.digest([VERSION, found, self.input.reader, self.owner]) if found else ""
+        return artifacts.digest([VERSION, found, self.input.reader, self.reader]) if found else ""
 
     def asked(self) -> Asked:
         """Its items, or the text that it scores, as they are read."""
         from langadapt.corpus.questions import Asked
 
-        items = self.evaluation.items
-        if items is None:
-            return Asked(evaluation=self.evaluation.name, items=self.input.documents())
+        return Asked(evaluation=self.name, items=self._items())
+
+    def _items(self) -> Iterable[Item | Document | Rejected]:
+        if self.task:
+            from langadapt.evaluation import harness_run
+
+            return harness_run.items(self.task, self.input)
+        assert self.evaluation
+        if self.evaluation.items is None:
+            return self.input.documents()
         assert self.input.path is not None
-        return Asked(evaluation=self.evaluation.name, items=items(self.input.path))
+        return self.evaluation.items(self.input.path)
 
 
 @dataclass(kw_only=True)
@@ -65,7 +78,7 @@ class Screen:
         limits = self.options.model_dump(include={"action", "ngram", "longest", "coverage"})
         return {
             **{f"decontamination.{key}": str(value) for key, value in limits.items()},
-            **{f"decontamination against {m.evaluation.name}": m.fingerprint for m in self.measured},
+            **{f"decontamination against {m.name}": m.fingerprint for m in self.measured},
         }
 
     def index(self) -> Path:
@@ -79,7 +92,7 @@ class Screen:
 
             from langadapt.corpus import cache, questions
 
-            entry = cache.entry("evaluations", ", ".join(m.evaluation.name for m in self.measured), self.ingredients())
+            entry = cache.entry("evaluations", ", ".join(m.name for m in self.measured), self.ingredients())
             held = ExitStack()  # nobody prunes it while workers may still open it
             held.enter_context(entry.used())
             atexit.register(held.close)
@@ -102,17 +115,15 @@ def plan(stages: Iterable[PlannedStage], planner: Planner) -> None:
     for stage in training:
         for input in stage.inputs:
             input.screen = screen
-            same = tuple(m.evaluation.name for m in found if _is_same_text(m, input))
+            same = tuple(m.name for m in found if _is_same_text(m, input))
             input.preparation = replace(input.preparation, skip=same)
         stage.notes += _notes(options, found, lacking)
-        if any(harness.is_named(name) for name in _asked(planner)):
-            stage.notes.append("items of lm-evaluation-harness are not looked for in what is trained on")
 
 
 def _notes(options: Decontamination, found: list[Measured], lacking: list[str]) -> Iterator[str]:
     if found:
         what = {"drop": "dropped", "mask": "cut out of running text", "report": "reported"}[options.action]
-        which = f"{len(found)} evaluations" if len(found) > 1 else found[0].evaluation.name
+        which = f"{len(found)} evaluations" if len(found) > 1 else found[0].name
         yield f"text that holds items of {which} is {what}"
     if lacking:
         yield f"items are not looked for of evaluations without a copy at hand: {', '.join(lacking)}"
@@ -122,22 +133,28 @@ def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured
     """Evaluations whose data is at hand, and the names of the others."""
     found: list[Measured] = []
     lacking: list[str] = []
-    for evaluation in _evaluations(planner, options):
+    chosen = _asked(planner) if options.against is None else set(options.against)
+    for evaluation in planner.registry.evaluations.values():
+        if chosen.isdisjoint((evaluation.name, *evaluation.suites)):
+            continue
         input = planner.input(CorpusRef(name=evaluation.corpus, held_out=0))
         owner = planner.registry.evaluations.owner(evaluation.name)
+        reader = f"{owner.distribution} {owner.version}"
         if input.in_the_way(evaluation):
             lacking.append(evaluation.name)
         else:
-            found.append(Measured(evaluation=evaluation, input=input, owner=f"{owner.distribution} {owner.version}"))
+            found.append(Measured(name=evaluation.name, input=input, reader=reader, evaluation=evaluation))
+    names = sorted(name for name in chosen if harness.is_named(name))
+    if names and not harness.version():
+        lacking += names
+    for task, data in harness_measures.with_data(names, planner, examples=False):
+        name = task.named[0]
+        if isinstance(data, str) or data.where == "missing":
+            lacking.append(name)
+        else:
+            reader = f"{harness.PACKAGE} {harness.version()}, {task.version}"
+            found.append(Measured(name=name, input=data, reader=reader, task=task))
     return found, lacking
-
-
-def _evaluations(planner: Planner, options: Decontamination) -> Iterator[Evaluation]:
-    """The evaluations that the recipe names, or that its stages ask."""
-    chosen = _asked(planner) if options.against is None else set(options.against)
-    for evaluation in planner.registry.evaluations.values():
-        if not chosen.isdisjoint((evaluation.name, *evaluation.suites)):
-            yield evaluation
 
 
 def _asked(planner: Planner) -> set[str]:
@@ -148,7 +165,7 @@ def _asked(planner: Planner) -> set[str]:
 
 def _is_same_text(measured: Measured, input: Input) -> bool:
     """Whether an evaluation of running text scores the very corpus that is trained on: no screen can tell them apart."""
-    if measured.evaluation.method != "bits_per_byte":
+    if measured.evaluation is None or measured.evaluation.method != "bits_per_byte":
         return False
     same_record = input.record is not None and input.record is measured.input.record
     return same_record or (bool(input.fingerprint) and input.fingerprint == measured.input.fingerprint)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,24 +25,16 @@ def measures(suites: Sequence[str], stage: PlannedStage, planner: Planner) -> It
     What is in the way of one is added to the stage's problems; in a rehearsal, a task without a copy is noted and left
     out.
     """
-    table = planner.recipe.table
-    language = planner.registry.languages[table.language]
-    names = [n for s in suites for n in (language.lm_eval if s == harness.SUITE else [harness.own_name(s)])]
-    if suites and not names:
+    language = planner.registry.languages[planner.recipe.table.language]
+    if suites and not _names(suites, planner):
         stage.problems.append(f'the plugin of {language.name} chose no tasks; name them: "{harness.SUITE}/TASK"')
-    if names and not harness.version():
+    elif suites and not harness.version():
         stage.problems.append(harness.MISSING)
-        return
-    inputs: dict[tuple[str, ...], Input] = {}
     absent = []
-    for task in harness.tasks(names, table.evaluation.num_fewshot):
-        ours = any(harness.own_name(name) in language.lm_eval for name in task.named)
-        try:
-            found = _input(task, language.tag if ours else "", planner, inputs)
-        except UserError as error:
-            stage.problems.append(f"{task.named[0]}: {error}")
-            continue
-        if found.where == "missing":
+    for task, found in with_data(suites, planner):
+        if isinstance(found, str):
+            stage.problems.append(f"{task.named[0]}: {found}")
+        elif found.where == "missing":
             absent.append(task.named[0])
         else:
             yield Measure(
@@ -52,6 +45,35 @@ def measures(suites: Sequence[str], stage: PlannedStage, planner: Planner) -> It
             f"left out, because a rehearsal fetches nothing: {', '.join(absent)}; "
             f'say where copies lie: [data] "{absent[0]}" = "FOLDER"'
         )
+
+
+def with_data(
+    suites: Iterable[str], planner: Planner, *, examples: bool = True
+) -> Iterator[tuple[HarnessTask, Input | str]]:
+    """The tasks that the suites name, each with its data or with what is in the way of it; none without the harness.
+
+    Args:
+        suites: names of a recipe's.
+        planner: of the plan.
+        examples: whether the examples before each question count too.
+    """
+    if not (harness.version() and (names := _names(suites, planner))):
+        return
+    language = planner.registry.languages[planner.recipe.table.language]
+    inputs: dict[tuple[str, ...], Input] = {}
+    for task in harness.tasks(names, planner.recipe.table.evaluation.num_fewshot):
+        task = task if examples else replace(task, num_fewshot=0)
+        ours = any(harness.own_name(name) in language.lm_eval for name in task.named)
+        try:
+            yield task, _input(task, language.tag if ours else "", planner, inputs)
+        except UserError as error:
+            yield task, str(error)
+
+
+def _names(suites: Iterable[str], planner: Planner) -> list[str]:
+    """What the harness calls what the suites name."""
+    chosen = planner.registry.languages[planner.recipe.table.language].lm_eval
+    return [n for s in suites for n in (chosen if s == harness.SUITE else [harness.own_name(s)])]
 
 
 def _input(task: HarnessTask, language: str, planner: Planner, inputs: dict[tuple[str, ...], Input]) -> Input:

@@ -24,6 +24,8 @@ from langadapt.artifacts import digest
 from langadapt.errors import LangadaptError, RunError
 from langadapt.evaluation.methods import SMALL, Measure, Subject
 from langadapt.harness import HarnessTask
+from langadapt.inputs import Input
+from langadapt.records import Document, Item, Message
 
 harness.quieten()
 datasets.disable_progress_bars()
@@ -44,9 +46,37 @@ def ask(subject: Subject, measure: Measure) -> tuple[Any, list[dict[str, Any]], 
     task = measure.harness
     assert task
     with _in_words(task):
-        data = _data(measure, task)
+        data = _data(measure.input, task)
         with hub.unconnected():
             return _asked(subject, measure, task, _made(task, data))
+
+
+def items(task: HarnessTask, data: Input) -> Iterator[Item | Document]:
+    """What a task without examples asks; of a task that scores running text, its documents.
+
+    Raises:
+        RunError: the data cannot be loaded, or the harness's code fails.
+    """
+    with _in_words(task):
+        loaded = _data(data, task)
+        with hub.unconnected():
+            made = _made(task, loaded)
+            for number, doc in enumerate(made.eval_docs):
+                yield _item(made, doc, str(number))
+
+
+def _item(made: Any, doc: Any, id: str) -> Item | Document:
+    question, target = made.doc_to_text(doc), made.doc_to_target(doc)
+    if made.OUTPUT_TYPE == "loglikelihood_rolling":
+        return Document(id=id, text=str(target))
+    choices = tuple(map(str, made.doc_to_choice(doc))) if made.config.doc_to_choice is not None else ()
+    if isinstance(target, list):  # of several right answers the first
+        target = target[0] if target else ""
+    if target in choices:
+        target = choices.index(target)
+    # Where the question is a number, the choices are what is before one and the same end.
+    asked = (Message(role="user", content=question),) if isinstance(question, str) and question else ()
+    return Item(id=id, messages=asked, gold=target, choices=choices)
 
 
 def _asked(subject: Subject, measure: Measure, task: HarnessTask, made: Any) -> tuple[Any, list[dict[str, Any]], bool]:
@@ -101,9 +131,8 @@ def _model(subject: Subject, measure: Measure, made: Any) -> Any:
     )
 
 
-def _data(measure: Measure, task: HarnessTask) -> Mapping[str, Any]:
+def _data(found: Input, task: HarnessTask) -> Mapping[str, Any]:
     """The task's data set: the user's copy, or the commit on the hub that the run is pinned to."""
-    found = measure.input
     if found.where == "hub":
         with hub.in_words(task.dataset, revision=found.fingerprint, dataset=True):
             return _loaded(task.dataset, task, revision=found.fingerprint, **task.options)
