@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,15 +125,13 @@ def _compared(done: Sweep, console: Console) -> None:
     """The table, what each variant took, and where the page is."""
     from rich.text import Text
 
-    from langadapt.evaluation import arrow
-
     state = done.state
     variants = list(dict.fromkeys(trial["variant"] for trial in state["trials"]))
     if state["table"]:
-        table = _table("", *variants)
+        table = _table("measured on", "", "value", "change", "95 % interval", right=3)
         for row in state["table"]:
-            label = f"{row['model']}: {row['task']}\n{row['metric']} {arrow(row['higher_is_better'])}"
-            table.add_row(Text(label), *(Text(_cell(row["cells"].get(variant))) for variant in variants))
+            for line in _lines(row, variants):
+                table.add_row(*map(Text, line))
         console.print(table)
         console.print(
             f"  against {state['baseline']}, with 95 % intervals; ± is over seeds; ~ the change may be chance",
@@ -148,19 +146,24 @@ def _compared(done: Sweep, console: Console) -> None:
     console.print(f"  page: {done.report}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _cell(cell: Mapping[str, Any] | None) -> str:
+def _lines(row: Mapping[str, Any], variants: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """A line for each variant that was measured; the measure's names stand beside the first two."""
+    from langadapt.evaluation import arrow
     from langadapt.report.findings import change, change_interval
 
-    if cell is None:
-        return ""
-    spread = "" if cell["sd"] is None else f" ± {cell['sd']:.3f}"
-    lines = [f"{cell['value']:.3f}{spread}"]
-    if "change" in cell:
-        lines.append(f"{change(cell)}{'' if cell['tone'] in ('better', 'worse') else ' ~'}")
-        lines.append(change_interval(cell))
-    elif cell["ci_low"] is not None:
-        lines.append(f"{cell['ci_low']:.3f} to {cell['ci_high']:.3f}")
-    return "\n".join(filter(None, lines))
+    names = iter((f"{row['model']}: {row['task']}", f"  {row['metric']} {arrow(row['higher_is_better'])}"))
+    for variant in variants:
+        if (cell := row["cells"].get(variant)) is None:
+            continue
+        value = f"{cell['value']:.3f}" + ("" if cell["sd"] is None else f" ± {cell['sd']:.3f}")
+        if "change" in cell:
+            changed = f"{change(cell)}{'' if cell['tone'] in ('better', 'worse') else ' ~'}"
+            yield next(names, ""), variant, value, changed, change_interval(cell)
+        else:
+            interval = "" if cell["ci_low"] is None else f"{cell['ci_low']:.3f} to {cell['ci_high']:.3f}"
+            yield next(names, ""), variant, value, "", interval
+    for name in names:
+        yield name, "", "", "", ""
 
 
 def _costs(state: Mapping[str, Any]) -> Table:
@@ -182,11 +185,13 @@ def _costs(state: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(first: str, *others: str) -> Table:
+def _table(first: str, *others: str, right: int = 0) -> Table:
+    """A table; the last columns, as many as `right`, hold figures."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(others):
+        figures = place >= len(others) - right
+        table.add_column(name, overflow="fold", justify="right" if figures else "left", no_wrap=figures)
     return table
