@@ -45,3 +45,9 @@ def test_a_task_that_is_left_out_is_asked_in_a_rehearsal_too(tmp_path: Path) -> 
         asked = [measure.task for measure in planned.plan.stage("evaluate-evalita").work]
         assert not any(task in label for label in learnt), planned.name
         assert any(task in name for name in asked), planned.name
+
+
+def test_the_adapted_model_is_asked_for_its_preferences_in_a_rehearsal_too(tmp_path: Path) -> None:
+    for planned in one_seed("italian/bias").rehearse().plan(tmp_path).trials:
+        asked = {measure.task for measure in planned.plan.stage("evaluate-adapt").work}
+        assert {"stereotypes-gender-it", "stereotypes-origin-it"} <= asked, planned.name
