@@ -51,3 +51,9 @@ def test_the_adapted_model_is_asked_for_its_preferences_in_a_rehearsal_too(tmp_p
     for planned in one_seed("italian/bias").rehearse().plan(tmp_path).trials:
         asked = {measure.task for measure in planned.plan.stage("evaluate-adapt").work}
         assert {"stereotypes-gender-it", "stereotypes-origin-it"} <= asked, planned.name
+
+
+@pytest.mark.parametrize("name", ["italian/held-out-tasks", "italian/translation"])
+def test_variants_that_hold_other_text_out_share_the_measurement_of_the_base(name: str, tmp_path: Path) -> None:
+    plan = one_seed(name).rehearse().plan(tmp_path)
+    assert len({planned.plan.stage("evaluate-base").digest for planned in plan.trials}) == 1
