@@ -18,6 +18,7 @@ import pytest
 
 from langadapt import Experiment, RunError, UserError
 from langadapt.cli import cli
+from langadapt.commands.sweep import _lines
 from langadapt.report.variants import compare, costs
 from langadapt.sweep import SweepPlan
 from langadapt.testing import tiny_model
@@ -272,6 +273,25 @@ def test_the_table_holds_what_the_runs_measured(killed: Killed) -> None:
         rows = read(killed.out / name / "report.json")
         found = next(r for r in rows if (r["stage"], r["metric"]) == ("adapt", "bits_per_byte"))
         assert (cell["value"], cell["ci_low"], cell["n"]) == (found["value"], found["ci_low"], found["n"])
+
+
+def test_the_screen_has_a_line_for_each_variant_and_one_where_they_do_not_differ() -> None:
+    shared = {"sd": None, "n": 9, "ci_low": 1.0, "ci_high": 3.0}
+    against = shared | {"change": 0.5, "change_is_relative": False, "change_ci_low": 0.1, "change_ci_high": 0.9}
+    of = {"model": "adapt", "task": "quiz", "metric": "acc", "higher_is_better": True}
+
+    def lines(other: float) -> list[tuple[str, ...]]:
+        cells = {"plain": shared | {"value": 2.0}, "other": against | {"value": other, "tone": "better"}}
+        return list(_lines(of | {"cells": cells}, ["plain", "missing", "other"]))
+
+    assert lines(2.5) == [
+        ("adapt: quiz", "plain", "2.000", "", "1.000 to 3.000"),
+        ("  acc ↑", "other", "2.500", "+0.500", "+0.100 to +0.900"),
+    ]
+    assert lines(2.0) == [
+        ("adapt: quiz", "every variant", "2.000", "", "1.000 to 3.000"),
+        ("  acc ↑", "", "", "", ""),
+    ]
 
 
 def test_costs_are_those_of_the_runs_and_of_what_was_taken_over(killed: Killed) -> None:

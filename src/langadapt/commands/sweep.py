@@ -147,14 +147,17 @@ def _compared(done: Sweep, console: Console) -> None:
 
 
 def _lines(row: Mapping[str, Any], variants: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """A line for each variant that was measured; the measure's names stand beside the first two."""
+    """A line for each variant that was measured, or one for all where they do not differ; the measure's names stand beside
+    the first two.
+    """
     from langadapt.evaluation import arrow
     from langadapt.report.findings import change, change_interval
 
     names = iter((f"{row['model']}: {row['task']}", f"  {row['metric']} {arrow(row['higher_is_better'])}"))
-    for variant in variants:
-        if (cell := row["cells"].get(variant)) is None:
-            continue
+    cells = {variant: row["cells"][variant] for variant in variants if variant in row["cells"]}
+    if len(cells) > 1 and len({cell["value"] for cell in cells.values()}) == 1:
+        cells = {"every variant": next(iter(cells.values()))}
+    for variant, cell in cells.items():
         value = f"{cell['value']:.3f}" + ("" if cell["sd"] is None else f" ± {cell['sd']:.3f}")
         if "change" in cell:
             changed = f"{change(cell)}{'' if cell['tone'] in ('better', 'worse') else ' ~'}"
