@@ -52,6 +52,19 @@ INDEX: Mapping[str, Mapping[str, Any]] = {
     "both": {"members": ["arc_it", "evalita-mp_sa"]},
 }  # fmt: skip
 
+ADAPT = """
+[[stage]]
+id = "adapt"
+kind = "cpt"
+corpus = [{{ path = "{text}", held_out = 0 }}]
+[stage.peft]
+r = 4
+[stage.training]
+max_steps = 2
+max_length = 32
+per_device_train_batch_size = 1
+"""
+
 INSTALLED = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed: pip install 'langadapt[lm-eval]'"
 )
@@ -320,18 +333,7 @@ def run(
 
     def done(evaluation: str, data: str) -> tuple[list[Any], list[Any]]:
         base = tiny_model(tmp_path / "base")
-        stage = f"""
-[[stage]]
-id = "adapt"
-kind = "cpt"
-corpus = [{{ path = "{tmp_path / "text.jsonl"}", held_out = 0 }}]
-[stage.peft]
-r = 4
-[stage.training]
-max_steps = 2
-max_length = 32
-per_device_train_batch_size = 1
-"""
+        stage = ADAPT.format(text=tmp_path / "text.jsonl")
         head = HEAD.replace("someone/model", str(base))
         file = write(
             "recipe.toml", f"{head}[evaluation]\n{evaluation}[decontamination]\nenabled = false\n[data]\n{data}{stage}"
@@ -493,17 +495,8 @@ automatic = false
 against = ["lm-eval/arc_it"]
 [data]
 "lm-eval/arc_it" = "{write("arc.jsonl", lines(rows))}"
-[[stage]]
-id = "adapt"
-kind = "cpt"
-corpus = [{{ path = "{tmp_path / "text.jsonl"}", held_out = 0 }}]
-[stage.peft]
-r = 4
-[stage.training]
-max_steps = 1
-max_length = 32
-per_device_train_batch_size = 1
-""",
+"""
+        + ADAPT.format(text=tmp_path / "text.jsonl"),
     )
     (stage,) = Recipe.load(file).execute(tmp_path / "run").state["stages"]
     assert stage["accounting"]["documents"]["dropped"] == {"contaminated: lm-eval/arc_it": 1}

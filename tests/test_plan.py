@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,13 @@ def test_a_prompt_changes_the_stage_and_every_measure_that_uses_it(trial):
     before = trial.digests()
     assert trial.changed(before, "chat.prompt=alpaca-it") == {"chat", "evaluate-chat", "evaluate-base"}
     assert trial.changed(before, "chat.system_prompt=Parla.") == {"chat", "evaluate-chat", "evaluate-base"}
+
+
+def test_the_room_for_a_tasks_answers_changes_what_measures_it(trial, monkeypatch):
+    asked = 'evaluation.suites=["answers-it"]'
+    before, known = trial.digests(asked), registry().evaluations
+    monkeypatch.setitem(known._records, "answers-it", replace(known["answers-it"], max_new_tokens=7))
+    assert trial.changed(before, asked) == {id for id in EVERY if id.startswith("evaluate")}
 
 
 def test_content_changes_a_digest_and_a_name_does_not(trial):

@@ -51,7 +51,8 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     stage.ingredients |= table.evaluation.model_dump(include={"max_documents", "max_items", "max_new_tokens"})
     for measure in stage.work:
         asked = harness.in_words(measure.harness) if measure.harness else ""
-        what = (measure.suite, measure.method, measure.prompt, measure.system_prompt, asked)
+        room = f"{measure.evaluation.max_new_tokens} tokens" if measure.evaluation and measure.method == "task" else ""
+        what = (measure.suite, measure.method, measure.prompt, measure.system_prompt, room, asked)
         stage.ingredients[f"measure {measure.task}"] = ", ".join(filter(None, what))
         if measure.prompt:
             stage.ingredients[f"prompt rendering {measure.prompt}"] = prompt_ingredient(
