@@ -22,6 +22,7 @@ from langadapt.records import (
     Corpus,
     Document,
     EmbeddingInit,
+    EmbeddingTask,
     Evaluation,
     ExperimentSource,
     Filter,
@@ -36,6 +37,7 @@ from langadapt.records import (
     Segment,
     StageKind,
     TokenizerStrategy,
+    TokenizerTask,
     Translator,
 )
 
@@ -77,6 +79,7 @@ __all__ = [
     "Corpus",
     "Document",
     "EmbeddingInit",
+    "EmbeddingTask",
     "Evaluation",
     "Experiment",
     "ExperimentSource",
@@ -104,6 +107,7 @@ __all__ = [
     "StageResult",
     "Table",
     "TokenizerStrategy",
+    "TokenizerTask",
     "Translator",
     "UserError",
     "compare",

@@ -79,26 +79,41 @@ def langadapt_filters() -> Iterable[records.Filter]:  # type: ignore[empty-body]
 
 @hookspec
 def langadapt_tokenizers() -> Iterable[records.TokenizerStrategy]:  # type: ignore[empty-body]
-    """Ways to adapt a tokenizer. The core keeps the base model's own; a strategy here can do more.
+    """Ways to adapt a tokenizer, for `tokenizer.strategy` of a `tokenizer` stage.
 
     ```python
+    class SuffixOptions(Table):
+        file: str
+
+    def add_suffixes(task):
+        task.tokenizer.add_tokens(Path(task.options.file).read_text().split())
+        return task.tokenizer
+
     @hookimpl
     def langadapt_tokenizers():
-        yield TokenizerStrategy(name="my-extension", description="Adds suffixes.", adapt=add_suffixes)
+        yield TokenizerStrategy(
+            name="suffixes", description="Adds suffixes of a list.", options=SuffixOptions, adapt=add_suffixes,
+            tokens=lambda options, before: before,
+        )
     ```
     """
 
 
 @hookspec
 def langadapt_embedding_inits() -> Iterable[records.EmbeddingInit]:  # type: ignore[empty-body]
-    """First values of the embedding rows of new tokens.
+    """First values of the rows of new tokens, for `embeddings.init` of a `tokenizer` stage.
 
     ```python
+    def first_piece(task):
+        rows = [pieces[0] for pieces in task.pieces]
+        head = task.model.get_output_embeddings().weight
+        tied = task.model.config.tie_word_embeddings
+        return task.model.get_input_embeddings().weight[rows].clone(), None if tied else head[rows].clone()
+
     @hookimpl
     def langadapt_embedding_inits():
         yield EmbeddingInit(
-            name="first-piece", description="The row of the first old piece.",
-            initialise=lambda matrix, pieces: matrix[[ids[0] for ids in pieces]],
+            name="first-piece", description="The rows of the first old piece.", options=Table, initialise=first_piece
         )
     ```
     """

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from tokenizers import Tokenizer
+    from torch import Tensor
 
     from langadapt.machine import Machine
     from langadapt.models import ModelShape
@@ -210,24 +212,102 @@ class Filter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerStrategy:
-    """A way to get from the base model's tokenizer to the adapted one (`keep`, `extend`, `trim`, `replace`)."""
+class TokenizerTask:
+    """What a tokenizer strategy works on.
 
-    name: str
-    description: str
-    adapt: Callable[[Any, Iterable[str], Mapping[str, Any]], Any]
+    Attributes:
+        tokenizer: the base model's, of the library tokenizers; a copy, which may be changed.
+        rows: of the model's embedding matrix; never fewer than the ids of the tokenizer.
+        texts: gives an iterator over training text in the target language, each time from its beginning.
+        source_texts: the same of the source language; over nothing where no corpus of it is at hand.
+        options: the strategy's own, checked.
+        say: takes a line for the run's log.
+    """
+
+    tokenizer: Tokenizer
+    rows: int
+    texts: Callable[[], Iterator[str]]
+    source_texts: Callable[[], Iterator[str]]
+    options: Any
+    say: Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingInit:
-    """How rows of new tokens start: old embedding matrix and each new token's old ids in, new rows out.
+class TokenizerStrategy:
+    """A way to get from the base model's tokenizer to the adapted one.
 
-    `initialise(matrix[old_rows, hidden], pieces: list[list[int]]) -> matrix[len(pieces), hidden]`.
+    Attributes:
+        name: what `tokenizer.strategy` says.
+        description: one sentence.
+        options: pydantic model of the other keys of `[stage.tokenizer]`; unknown keys are refused.
+        adapt: does it. A token of the result that stands for the same bytes as one before, or is the same special token,
+            keeps that one's rows in the model's matrices; the others are new.
+        tokens: options and the number of tokens before in; the number after, as far as the options say.
+        source: paper or documentation that it follows; "" for none.
+        version: raised when the same text would give another tokenizer, so that caches notice.
     """
 
     name: str
     description: str
-    initialise: Callable[[Any, Sequence[Sequence[int]]], Any]
+    options: type[BaseModel]
+    adapt: Callable[[TokenizerTask], Tokenizer]
+    tokens: Callable[[Any, int], int]
+    source: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingTask:
+    """What an initialisation of embeddings works on.
+
+    Attributes:
+        model: the causal language model with its old matrices, in evaluation mode, on the machine's device.
+        old: the tokenizer that it was trained with.
+        new: the adapted one.
+        ids: of the new tokens, which need rows; in the adapted tokenizer.
+        pieces: for each of them, the old ids that its bytes are cut into, at least one.
+        kept: by new id, the old id whose rows it keeps; None for `ids` and for rows of padding.
+        texts: gives an iterator over training text in the target language, each time from its beginning.
+        options: the initialisation's own, checked.
+        seed: of whatever is drawn at random.
+        say: takes a line for the run's log.
+    """
+
+    model: Any
+    old: Tokenizer
+    new: Tokenizer
+    ids: Sequence[int]
+    pieces: Sequence[Sequence[int]]
+    kept: Sequence[int | None]
+    texts: Callable[[], Iterator[str]]
+    options: Any
+    seed: int
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingInit:
+    """How the rows of new tokens start.
+
+    Attributes:
+        name: what `embeddings.init` says.
+        description: one sentence.
+        options: pydantic model of the other keys of `[stage.embeddings]`; unknown keys are refused.
+        initialise: gives the rows of `ids`, in their order: of the input matrix, and of the output matrix, each of shape
+            (new tokens, hidden_size); None instead of the latter where one matrix serves for both.
+        problem: options in; why they cannot be met on this machine and what to do out, or "". Asked by the plan: quick,
+            without heavy imports.
+        source: paper or documentation that it follows; "" for none.
+        version: raised when the same would give other rows, so that caches notice.
+    """
+
+    name: str
+    description: str
+    options: type[BaseModel]
+    initialise: Callable[[EmbeddingTask], tuple[Tensor, Tensor | None]]
+    problem: Callable[[Any], str] = lambda options: ""
+    source: str = ""
+    version: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
