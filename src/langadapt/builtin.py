@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from langadapt import cleaning, hookimpl, records
 from langadapt.peft import STRATEGIES
 from langadapt.prompts import chatml
-from langadapt.stages import cpt, evaluate, export, merge, preference, sft, translate
+from langadapt.stages import cpt, evaluate, export, merge, preference, sft, tokenizer, translate
 from langadapt.translation.engines import TRANSLATORS
 
 
@@ -19,8 +19,17 @@ def langadapt_peft_strategies() -> Iterable[records.PeftStrategy]:
 
 @hookimpl
 def langadapt_stages() -> Iterable[records.StageKind]:
-    """`translate`, `cpt`, `sft`, `preference`, `merge`, `evaluate`, `export`."""
-    return (translate.STAGE, cpt.STAGE, sft.STAGE, preference.STAGE, merge.STAGE, evaluate.STAGE, export.STAGE)
+    """`tokenizer`, `translate`, `cpt`, `sft`, `preference`, `merge`, `evaluate`, `export`."""
+    return (
+        tokenizer.STAGE,
+        translate.STAGE,
+        cpt.STAGE,
+        sft.STAGE,
+        preference.STAGE,
+        merge.STAGE,
+        evaluate.STAGE,
+        export.STAGE,
+    )
 
 
 @hookimpl
