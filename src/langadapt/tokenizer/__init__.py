@@ -1,0 +1,1 @@
+"""The tokenizer, adapted: strategies, and what they are made of."""
