@@ -249,7 +249,7 @@ def _backend(tokenizer: Any) -> Tokenizer:
 
 def _adapted(context: StageContext, options: TokenizerOptions, old: Tokenizer, texts: _Texts) -> tuple[Tokenizer, Rows]:
     """The adapted tokenizer, and where the rows for it come from."""
-    from langadapt.tokenizer.tokens import matched
+    from langadapt.tokenizer.tokens import matched, read
     from langadapt.vocabulary import plan_rows
 
     strategy, wanted = options.strategy
@@ -263,9 +263,9 @@ def _adapted(context: StageContext, options: TokenizerOptions, old: Tokenizer, t
         say=context.log.info,
     )
     new = strategy.adapt(task)
-    tokens, ids = len(matched(old, old)), new.get_vocab(with_added_tokens=True).values()
     kept = matched(old, new)
-    return new, plan_rows(kept, before=before, tokens_before=tokens, holes=set(range(len(kept))) - set(ids))
+    holes = set(range(len(kept))) - set(new.get_vocab(with_added_tokens=True).values())
+    return new, plan_rows(kept, before=before, tokens_before=read(old).last + 1, holes=holes)
 
 
 def _copy(tokenizer: Tokenizer) -> Tokenizer:
@@ -303,7 +303,6 @@ def _make_rows(
     import torch
 
     from langadapt import loading
-    from langadapt.tokenizer.tokens import pieces
     from langadapt.vocabulary import check_head
 
     init, wanted = options.init
@@ -314,7 +313,7 @@ def _make_rows(
         old=old,
         new=new,
         ids=rows.new,
-        pieces=pieces(old, new, rows.new),
+        pieces=_pieces(old, new, rows.new),
         kept=rows.kept,
         texts=texts.learnt,
         options=wanted,
@@ -324,6 +323,15 @@ def _make_rows(
     of_input, of_output = init.initialise(task) if rows.new else (None, None)
     made = _with_padding(model.get_input_embeddings().weight, of_input, rows)
     return made, None if head is None else _with_padding(head, of_output, rows)
+
+
+def _pieces(old: Tokenizer, new: Tokenizer, ids: Sequence[int]) -> list[list[int]]:
+    """The old ids that the bytes of each new token are cut into."""
+    from langadapt.tokenizer.tokens import read
+
+    before, after = read(old), read(new)
+    tokens = {id: token for token, id in (*after.vocab.items(), *after.added.items())}
+    return [before.pieces(after.data(tokens[id])) for id in ids]
 
 
 def _with_padding(matrix: Tensor, fresh: Tensor | None, rows: Rows) -> Tensor:
