@@ -68,7 +68,9 @@ def _compare(adapted: Tokenizer, folder: Path, probe: Iterable[str]) -> None:
         for special in (False, True):
             wanted = [found.ids for found in adapted.encode_batch(texts, add_special_tokens=special)]
             ways = {
-                "the library tokenizers": [found.ids for found in alone.encode_batch(texts, add_special_tokens=special)],
+                "the library tokenizers": [
+                    found.ids for found in alone.encode_batch(texts, add_special_tokens=special)
+                ],
                 "AutoTokenizer": loaded(texts, add_special_tokens=special)["input_ids"],
             }
             for way, found in ways.items():

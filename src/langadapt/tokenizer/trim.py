@@ -30,7 +30,9 @@ class Options(Table):
     tokens: int = Field(ge=1, description="Tokens that stay, in total.")
     extend: extend.Options | None = Field(None, description="New tokens that are learnt then, by the keys of `extend`.")
     multiple_of: int = Field(
-        128, ge=1, description="The number of tokens is rounded down to a multiple of it, unless new ones are learnt then."
+        128,
+        ge=1,
+        description="The number of tokens is rounded down to a multiple of it, unless new ones are learnt then.",
     )
 
 
@@ -74,7 +76,9 @@ def pruned(bpe: Bpe, words: Words, wanted: int) -> set[str]:
     made_of = Counter(part for pair in parts.values() for part in pair)
     counts = _occurrences(words)
     going = len({*bpe.vocab, *bpe.added}) - wanted
-    leaves = [(counts[token], -id, token) for token, id in bpe.ordinary.items() if not made_of[token] and _may_go(bpe, token)]
+    leaves = [
+        (counts[token], -id, token) for token, id in bpe.ordinary.items() if not made_of[token] and _may_go(bpe, token)
+    ]
     heapify(leaves)
     staying = {*bpe.ordinary}
     for _ in range(going):
