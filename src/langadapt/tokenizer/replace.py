@@ -1,7 +1,8 @@
 """`replace`: a vocabulary learnt anew, or another tokenizer.
 
-Learnt anew, it keeps the base's kind, normaliser, pre-tokenizer and special tokens, and of its tokens those without a letter:
-digits, blanks and punctuation are cut as before, for models that learn numbers cut otherwise forget how to count.
+Learnt anew, it keeps the base's kind, normaliser, pre-tokenizer and special tokens, and of the others those without a
+letter: digits, blanks and punctuation are cut as before, because a model whose numbers are cut otherwise forgets how to
+count.
 """
 
 from __future__ import annotations

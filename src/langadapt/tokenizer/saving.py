@@ -83,6 +83,6 @@ def _differs(way: str, text: str, right: list[int], ids: list[int]) -> RunError:
     place = next((i for i, (a, b) in enumerate(zip(right, ids, strict=False)) if a != b), min(len(right), len(ids)))
     return RunError(
         f"the adapted tokenizer was not saved: loaded by {way}, it cuts {text[:60]!r} otherwise from token {place} on "
-        f"({right[place : place + 4]} before, {ids[place : place + 4]} after); this is a fault of langadapt or of a library, "
-        "please report it with the name of the base model"
+        f"({right[place : place + 4]} before, {ids[place : place + 4]} after); this is a fault of langadapt or of a "
+        "library, please report it with the name of the base model"
     )

@@ -15,7 +15,7 @@ from pydantic import Field
 from langadapt.errors import UserError
 from langadapt.recipe import Table
 from langadapt.records import TokenizerStrategy, TokenizerTask
-from langadapt.tokenizer import extend
+from langadapt.tokenizer import extend as extension
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,7 +28,9 @@ class Options(Table):
     """Keys of `[stage.tokenizer]` beside `strategy`."""
 
     tokens: int = Field(ge=1, description="Tokens that stay, in total.")
-    extend: extend.Options | None = Field(None, description="New tokens that are learnt then, by the keys of `extend`.")
+    extend: extension.Options | None = Field(
+        None, description="New tokens that are learnt then, by the keys of `extend`."
+    )
     multiple_of: int = Field(
         128,
         ge=1,
@@ -55,7 +57,7 @@ def adapt(task: TokenizerTask) -> Tokenizer:
     made = restricted(bpe, staying)
     if options.extend is None:
         return made
-    return extend.extended(made, options.extend, rows=wanted, target=target, source=source, say=task.say)
+    return extension.extended(made, options.extend, rows=wanted, target=target, source=source, say=task.say)
 
 
 def tokens_kept(options: Options) -> int:
@@ -112,7 +114,7 @@ def _occurrences(words: Words) -> Counter[str]:
 
 def tokens(options: Options, before: int) -> int:
     kept = tokens_kept(options)
-    return extend.tokens(options.extend, kept) if options.extend else kept
+    return extension.tokens(options.extend, kept) if options.extend else kept
 
 
 STRATEGY = TokenizerStrategy(
