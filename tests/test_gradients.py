@@ -25,7 +25,12 @@ LEARNS = {
     **dict.fromkeys(("full", "ssu"), ""),
     "layers": r"layers\.0\.|embed_tokens|lm_head",
     "freeze": r"layers\.|model\.norm",
+    "trainable_tokens": r"trainable_tokens_delta",
 }
+IDS = torch.randint(3, 300, (1, 40), generator=torch.Generator().manual_seed(3))
+ROWS = sorted(
+    {*IDS[0, [2, 9, 30]].tolist(), 383}
+)  # of tokens in the input, and of one that is never there but in the head
 QUANTISED = {
     "fp4": {"bnb_4bit_quant_type": "fp4"},
     "double": {"bnb_4bit_use_double_quant": True},
@@ -37,12 +42,16 @@ TOLERANCE, TOLERANCE_8_BITS = 1e-4, 0.03
 # What cannot be compared so: `adamss` multiplies in fp32 whatever its weights are, `osf` changes its gradients by hooks
 # of its own, and `pvera` draws its noise anew.
 NOT_COMPARED = {"adamss", "osf", "pvera"}
-CASES = [(name, "", {}) for name in BY_NAME if name not in NOT_COMPARED] + [
-    (name, kind, options)
-    for name in ("qlora", "qdora")
-    for kind, options in QUANTISED.items()
-    if (name, kind) != ("qdora", "int8")
-]
+CASES = (
+    [(name, "", {}) for name in BY_NAME if name not in NOT_COMPARED]
+    + [
+        (name, kind, options)
+        for name in ("qlora", "qdora")
+        for kind, options in QUANTISED.items()
+        if (name, kind) != ("qdora", "int8")
+    ]
+    + [(name, "rows", {"new_tokens": ROWS}) for name in ("lora", "dora", "pissa", "qlora")]
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def packed() -> dict[str, torch.Tensor]:
     """A row of two documents, of which some tokens bear loss."""
-    ids = torch.randint(3, 300, (1, 40), generator=torch.Generator().manual_seed(3))
+    ids = IDS
     labels = torch.cat([ids[:, 1:], torch.full((1, 1), -100)], dim=1)
     labels[0, [5, 6, 22]] = -100  # the last of the first document, and two that are not learnt
     labels[0, 23] = -100

@@ -14,22 +14,34 @@ from pathlib import Path
 from typing import Any
 
 LARGE = 16 << 20  # bytes; less is read about as soon as its digests are looked up
+VOCABULARY = "vocabulary"  # name of the folder of a changed tokenizer with the rows of its new tokens
 SETTLED = 5 * 10**9  # nanoseconds after which a file's time of change tells any further one
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRef:
-    """A model as later stages take it: whole weights, and adapters to be merged into them in order.
+    """A model as later stages take it: whole weights, and what is done to them in order.
 
     Attributes:
         weights: folder, GGUF file or hub id.
         revision: of a hub id.
-        adapters: adapter folders.
+        adapters: folders of adapters that are merged into the weights, and of vocabularies that they get (see
+            `langadapt.vocabulary`).
     """
 
     weights: str
     revision: str = "main"
     adapters: tuple[Path, ...] = ()
+
+    @property
+    def vocabularies(self) -> tuple[Path, ...]:
+        """Those of `adapters` that are none."""
+        return tuple(folder for folder in self.adapters if folder.name == VOCABULARY)
+
+    @property
+    def tokenizer(self) -> str:
+        """Where its tokenizer is: the last vocabulary, or else with the weights."""
+        return str(self.vocabularies[-1]) if self.vocabularies else self.weights
 
     def with_adapter(self, folder: Path) -> ModelRef:
         return ModelRef(weights=self.weights, revision=self.revision, adapters=(*self.adapters, folder))
@@ -39,12 +51,12 @@ class ModelRef:
         made = left_in(artifact)
         if made is None:
             return self
-        return self.with_adapter(made) if made.name == "adapter" else ModelRef(weights=str(made))
+        return ModelRef(weights=str(made)) if made.name == "model" else self.with_adapter(made)
 
 
 def left_in(stage: Path) -> Path | None:
-    """Whole weights or the adapter in a stage's folder; None where the stage makes neither."""
-    return next((stage / kind for kind in ("model", "adapter") if (stage / kind).is_dir()), None)
+    """Whole weights, adapter or vocabulary in a stage's folder; None where the stage makes none of them."""
+    return next((stage / kind for kind in ("model", "adapter", VOCABULARY) if (stage / kind).is_dir()), None)
 
 
 def digest(value: Any) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from langadapt import cleaning, embeddings, hookimpl, records
 from langadapt.peft import STRATEGIES
 from langadapt.prompts import chatml
-from langadapt.stages import cpt, evaluate, export, merge, preference, sft, translate
+from langadapt.stages import cpt, evaluate, export, merge, preference, sft, tokenizer, translate
+from langadapt.tokenizer import STRATEGIES as TOKENIZERS
 from langadapt.translation.engines import TRANSLATORS
 
 
@@ -25,14 +26,29 @@ def langadapt_peft_strategies() -> Iterable[records.PeftStrategy]:
 
 @hookimpl
 def langadapt_stages() -> Iterable[records.StageKind]:
-    """`translate`, `cpt`, `sft`, `preference`, `merge`, `evaluate`, `export`."""
-    return (translate.STAGE, cpt.STAGE, sft.STAGE, preference.STAGE, merge.STAGE, evaluate.STAGE, export.STAGE)
+    """`tokenizer`, `translate`, `cpt`, `sft`, `preference`, `merge`, `evaluate`, `export`."""
+    return (
+        tokenizer.STAGE,
+        translate.STAGE,
+        cpt.STAGE,
+        sft.STAGE,
+        preference.STAGE,
+        merge.STAGE,
+        evaluate.STAGE,
+        export.STAGE,
+    )
 
 
 @hookimpl
 def langadapt_filters() -> Iterable[records.Filter]:
     """`mojibake`, `language`, `fineweb2` and the other families of `langadapt.cleaning`."""
     return cleaning.FILTERS
+
+
+@hookimpl
+def langadapt_tokenizers() -> Iterable[records.TokenizerStrategy]:
+    """`keep`, `extend`, `trim`, `replace`."""
+    return TOKENIZERS
 
 
 @hookimpl

@@ -53,6 +53,7 @@ class Training:
         reference: whether the model is compared with what it was.
         fused: whether `langadapt.fused` computes the blocks.
         average: whether an average of what learns is kept.
+        rows_apart: whether rows of the embedding and the head learn apart from their matrices.
         optim: name of the optimizer.
     """
 
@@ -73,6 +74,7 @@ class Training:
     reference: bool = False
     fused: bool = False
     average: bool = False
+    rows_apart: bool = False
     optim: str = "adamw_torch"
 
     @property
@@ -189,7 +191,8 @@ def _loss(stage: Training) -> Parts:
     shape, chunk = stage.shape, min(stage.tokens, LOSS_CHUNK)
     copies = FP32 * (3 if stage.reference else 1) + (0 if stage.number == FP32 else stage.number)
     logits = chunk * shape.vocab_size * copies
-    return _kept(stage) | {"activations": activations(stage), "gradients": _head_gradient(stage), "logits": logits}
+    held = {"activations": activations(stage), "gradients": _head_gradient(stage), "working": _with_rows(stage)}
+    return _kept(stage) | held | {"logits": logits}
 
 
 def _backward(stage: Training) -> Parts:
@@ -210,6 +213,7 @@ def _step(stage: Training) -> Parts:
     shape = stage.shape
     sizes = [size for name, size in shape.weights.items() if name in stage.reached] if stage.trains_base else [0]
     working = FP32 * stage.trainable * ("fused" not in stage.optim) if stage.cuda else 2 * FP32 * max(sizes, default=0)
+    working = max(working, _with_rows(stage))  # whose gradient comes as that of a whole matrix, last of all
     left = 0 if stage.cuda else activations(stage)
     return _kept(stage) | {"gradients": FP32 * stage.trainable, "activations": left, "working": working}
 
@@ -359,10 +363,15 @@ def _linears(stage: Training, block: int) -> list[str]:
     return stage.linears.get(block, [])
 
 
+def _with_rows(stage: Training) -> int:
+    """A matrix in which rows that learn apart from it are put in their places."""
+    return stage.number * stage.shape.vocab_size * stage.shape.hidden_size if stage.rows_apart else 0
+
+
 def lowest(stage: Training) -> int:
     """The lowest block that gradients come back to."""
     shape = stage.shape
-    if _embedding_learns(stage):
+    if _embedding_learns(stage) or stage.rows_apart:
         return 0
     blocks = [int(name.split(".")[2]) for name in stage.reached if name.startswith("model.layers.")]
     return min(blocks, default=shape.num_hidden_layers)
@@ -370,7 +379,7 @@ def lowest(stage: Training) -> int:
 
 def _unasked(stage: Training) -> int | None:
     """The block whose own input needs no gradient, because nothing below it learns; None where something does."""
-    return None if _embedding_learns(stage) else lowest(stage)
+    return None if _embedding_learns(stage) or stage.rows_apart else lowest(stage)
 
 
 def _embedding_learns(stage: Training) -> bool:

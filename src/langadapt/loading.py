@@ -20,6 +20,7 @@ from langadapt.artifacts import ModelRef
 from langadapt.errors import RunError, UserError
 from langadapt.machine import this_machine
 from langadapt.rounding import stochastic_round
+from langadapt.vocabulary import put_in
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
@@ -59,7 +60,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 
 def load_model(ref: ModelRef, dtype: torch.dtype | None = None, *, to: torch.device | None = None) -> Any:
-    """Weights in memory, earlier adapters merged into them in order.
+    """Weights in memory, adapters merged into them and vocabularies put in, in order.
 
     Args:
         ref: which.
@@ -72,7 +73,7 @@ def load_model(ref: ModelRef, dtype: torch.dtype | None = None, *, to: torch.dev
     """
     model = load_weights(ref.weights, dtype or compute_dtype())
     for folder in ref.adapters:
-        model = merge_adapter(model, folder)
+        model = put_in(model, folder) if folder in ref.vocabularies else merge_adapter(model, folder)
     model.config.use_cache = False
     return model.to(to or device())
 

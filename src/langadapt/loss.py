@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -20,13 +21,37 @@ from torch.utils.checkpoint import checkpoint
 from langadapt.models import LOSS_CHUNK
 
 
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The matrix that makes logits.
+
+    Attributes:
+        weight: (vocabulary, hidden_size).
+        ids: of the rows that stand in the place of the matrix's own, and learn by themselves; None for none.
+        rows: (len(ids), hidden_size).
+    """
+
+    weight: Tensor
+    ids: Tensor | None = None
+    rows: Tensor | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """With those rows in their places."""
+        if self.ids is None or self.rows is None:
+            return self.weight
+        return self.weight.index_copy(0, self.ids, self.rows.to(self.weight))
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, chunk: int) -> Tensor:
-        need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+    def forward(
+        ctx: Any, hidden: Tensor, head: Head, learnt: Tensor, targets: Tensor, dtype: torch.dtype, chunk: int
+    ) -> Tensor:
+        need_hidden, _, need_learnt, *_ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
-        matrix = weight.to(dtype)
+        grad_learnt = torch.zeros_like(learnt, dtype=torch.float32) if need_learnt else None
+        matrix = head.matrix.to(dtype)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, hidden.shape[0], chunk):
             rows = hidden[start : start + chunk].to(dtype)
@@ -38,47 +63,51 @@ class _LinearCrossEntropy(torch.autograd.Function):
             mass = logits.exp_()  # logits are overwritten: one matrix of a chunk is all that ever exists
             norm = mass.sum(dim=-1, keepdim=True)
             total += (norm.squeeze(1).log() - right).double().sum()
-            if grad_hidden is None and grad_weight is None:
+            if grad_hidden is None and grad_learnt is None:
                 continue
             mass.div_(norm)
             mass[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
             gradient = mass.to(dtype)
             if grad_hidden is not None:
                 grad_hidden[start : start + chunk] = gradient @ matrix
-            if grad_weight is not None:
-                grad_weight += (gradient.T @ rows).float()
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+            if grad_learnt is not None:
+                of_rows = gradient if head.ids is None else gradient[:, head.ids]
+                grad_learnt += (of_rows.T @ rows).float()
+        ctx.save_for_backward(grad_hidden, grad_learnt)
+        ctx.learnt_dtype = learnt.dtype
         return total.float()
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_learnt = ctx.saved_tensors
         scale = outer[0]
         return (
             None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
-            None if grad_weight is None else (grad_weight * scale).to(ctx.weight_dtype),
+            None,
+            None if grad_learnt is None else (grad_learnt * scale).to(ctx.learnt_dtype),
             None,
             None,
             None,
         )
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
-    """Sum over tokens of -log softmax(hidden @ weight.T)[target].
+def linear_cross_entropy(hidden: Tensor, head: Tensor | Head, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
+    """Sum over tokens of -log softmax(hidden @ head.T)[target].
 
     Args:
         hidden: (tokens, hidden_size).
-        weight: (vocabulary, hidden_size), the output head.
+        head: the output head, (vocabulary, hidden_size); of one whose rows learn in part, those alone get a gradient.
         targets: (tokens,), each in [0, vocabulary).
         chunk: tokens whose logits exist at the same time.
 
     Returns:
         A scalar in fp32, summed in fp64; divide it by the number of tokens that the step counts.
     """
+    head = Head(weight=head) if isinstance(head, Tensor) else head
+    learnt = head.weight if head.rows is None else head.rows
     device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, dtype, chunk)  # type: ignore[no-untyped-call]
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, head, learnt, targets, dtype, chunk)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -86,10 +115,31 @@ def can_fuse(model: Any) -> bool:
     """Whether the model's logits are plainly `hidden @ head.T`; capped or scaled logits go the model's own way."""
     config: Any = getattr(model, "config", None)
     changed = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    module = _rows_apart(model)[1] if hasattr(model, "get_output_embeddings") else None
     return (
-        isinstance(head, nn.Linear) and head.bias is None and not any(getattr(config, name, None) for name in changed)
+        isinstance(module, nn.Linear)
+        and module.bias is None
+        and not any(getattr(config, name, None) for name in changed)
     )
+
+
+def head_of(model: Any) -> Head:
+    """The head of a model that can be fused; with the rows that PEFT's trainable tokens learn apart from it, where those
+    are switched on.
+    """
+    layer, module = _rows_apart(model)
+    if layer is None or layer.disable_adapters or layer.merged or not layer.active_adapters:
+        return Head(weight=module.weight)
+    (name,) = layer.active_adapters
+    ids = torch.tensor(layer.token_indices[name], device=module.weight.device)
+    return Head(weight=module.weight, ids=ids, rows=layer.trainable_tokens_delta[name])
+
+
+def _rows_apart(model: Any) -> tuple[Any, Any]:
+    """PEFT's layer of trainable tokens around the head, or None, and the head itself."""
+    module = model.get_output_embeddings()
+    layer = getattr(module, "token_adapter", module)
+    return (layer, layer.base_layer) if hasattr(layer, "trainable_tokens_delta") else (None, module)
 
 
 @contextmanager
@@ -138,7 +188,7 @@ def _loss_forward(
     # No mask and no cache: only then do the restarting position ids keep packed documents apart (see docs/footguns.md).
     states = self.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
     counts = shift_labels != -100
-    total = linear_cross_entropy(states[counts], self.get_output_embeddings().weight, shift_labels[counts])
+    total = linear_cross_entropy(states[counts], head_of(self), shift_labels[counts])
     # A row without targets has no loss; it must not be no number.
     return {
         "loss": total / torch.as_tensor(counts.sum() if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
@@ -149,7 +199,7 @@ def _log_prob_forward(self: Any, input_ids: Tensor, labels: Tensor, **_: Any) ->
     # No mask: under a causal one, nothing attends to the padding that comes after it.
     states = self.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
     counts = labels != -100
-    losses = token_losses(states[counts], self.get_output_embeddings().weight, labels[counts])
+    losses = token_losses(states[counts], head_of(self).matrix, labels[counts])
     return {"log_probs": losses.new_zeros(labels.shape).masked_scatter(counts, -losses)}
 
 

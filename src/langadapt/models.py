@@ -27,7 +27,10 @@ LOSS_CHUNK = 512  # tokens whose logits exist at the same time while the loss is
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """Sizes of a decoder of the Llama family; what memory and time estimates are made from."""
+    """Sizes of a decoder of the Llama family; what memory and time estimates are made from.
+
+    `new_tokens` of `vocab_size` came with a changed vocabulary.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -38,6 +41,7 @@ class ModelShape:
     tie_word_embeddings: bool
     max_position_embeddings: int | None = field(default=None, compare=False)
     model_type: str = field(default="", compare=False)
+    new_tokens: int = field(default=0, compare=False)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:

@@ -156,7 +156,8 @@ def _below(folder: Path, stage: str, parents: Mapping[str, str]) -> NamedModel:
     if made and made.name == "model":
         return _plain(made)
     below = _below(folder, parents[stage], parents)
-    return replace(below, model=below.model.after(place))
+    model = below.model.after(place)
+    return replace(below, model=model, tokenizer=model.tokenizer if model.vocabularies else below.tokenizer)
 
 
 def _road(stage: str, parents: Mapping[str, str]) -> Iterator[str]:

@@ -86,6 +86,7 @@ class PlannedStage:
     status: Literal["pending", "cached"] = "pending"
     reason: str = ""
     work: Any = None  # what the kind's `plan` hands to its `run`
+    leaves: ModelShape | None = None  # of the model that it leaves, where that is another than it starts from
 
     @property
     def needs(self) -> list[str]:
@@ -258,8 +259,13 @@ class Planner:
         chosen = (own, table.evaluation.suites)
         return next((s for s in chosen if s is not None), list(self.registry.languages[table.language].suites))
 
-    @property
-    def shape(self) -> ModelShape | None:
+    def shape_of(self, id: str) -> ModelShape | None:
+        """Of the model that a stage leaves, or of the base; None where the base's configuration is not at hand."""
+        while id != BASE:
+            stage = self.planned[id]
+            if stage.leaves:
+                return stage.leaves
+            id = stage.parent
         return self.base.shape
 
     def seconds(self, flops: float) -> float | None:

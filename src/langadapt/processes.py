@@ -72,7 +72,6 @@ def train(context: StageContext, rows: Path) -> StageResult:
         "folder": str(context.folder.resolve()),
         "rows": str(rows.resolve()),
         "model": _to_json(context.model),
-        "tokenizer_folder": context.tokenizer_folder,
         "address": address,
         "port": _free_port(),
     }
@@ -361,7 +360,6 @@ def _train(job: Mapping[str, Any], stop: threading.Event, relay: _Relay) -> Stag
         folder=folder,
         model=model,
         models={},
-        tokenizer_folder=job["tokenizer_folder"],
         registry=registry(),
         log=cast("EventLog", relay),
         machine=plan.machine,

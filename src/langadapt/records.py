@@ -243,6 +243,8 @@ class TokenizerStrategy:
         adapt: does it. A token of the result that stands for the same bytes as one before, or is the same special token,
             keeps that one's rows in the model's matrices; the others are new.
         tokens: options and the number of tokens before in; the number after, as far as the options say.
+        rehearsed: options in, the same at the scale of a rehearsal out: for a few hundred kilobytes of text. None where
+            they serve.
         source: paper or documentation that it follows; "" for none.
         version: raised when the same text would give another tokenizer, so that caches notice.
     """
@@ -252,6 +254,7 @@ class TokenizerStrategy:
     options: type[BaseModel]
     adapt: Callable[[TokenizerTask], Tokenizer]
     tokens: Callable[[Any, int], int]
+    rehearsed: Callable[[Any], Any] | None = None
     source: str = ""
     version: int = 1
 
@@ -296,7 +299,8 @@ class EmbeddingInit:
         initialise: gives the rows of `ids`, in their order: of the input matrix, and of the output matrix, each of shape
             (new tokens, hidden_size); None instead of the latter where one matrix serves for both.
         problem: options in; why they cannot be met on this machine and what to do out, or "". Asked by the plan: quick,
-            without heavy imports.
+            without heavy imports. None where nothing can be in the way.
+        rehearsed: options in, the same at the scale of a rehearsal out. None where they serve.
         source: paper or documentation that it follows; "" for none.
         version: raised when the same would give other rows, so that caches notice.
     """
@@ -305,7 +309,8 @@ class EmbeddingInit:
     description: str
     options: type[BaseModel]
     initialise: Callable[[EmbeddingTask], tuple[Tensor, Tensor | None]]
-    problem: Callable[[Any], str] = lambda options: ""
+    problem: Callable[[Any], str] | None = None
+    rehearsed: Callable[[Any], Any] | None = None
     source: str = ""
     version: int = 1
 

@@ -57,7 +57,6 @@ class StageContext:
         folder: an empty folder, or the one that an interrupted run of the same stage left; what is in it in the end,
             but for `checkpoints` and `packed`, is the artifact.
         model: the model to start from or to measure.
-        tokenizer_folder: where its tokenizer is.
         models: every model of the run so far, by stage id.
         seed: of the run.
         stop: set when the user asks to stop.
@@ -70,7 +69,6 @@ class StageContext:
     folder: Path
     model: ModelRef
     models: dict[str, ModelRef]
-    tokenizer_folder: str
     registry: Registry
     log: EventLog
     machine: Machine
@@ -83,7 +81,7 @@ class StageContext:
         """The tokenizer of the model."""
         from langadapt.loading import load_tokenizer
 
-        return load_tokenizer(self.tokenizer_folder)
+        return load_tokenizer(self.model.tokenizer)
 
 
 @dataclass(kw_only=True)
@@ -389,7 +387,6 @@ class _Execution:
             folder=folder,
             model=self.models[stage.parent],
             models=dict(self.models),
-            tokenizer_folder=self.models[BASE].weights,
             registry=self.registry,
             log=self.log,
             machine=self.plan.machine,

@@ -121,7 +121,7 @@ def service(
 
 def _lora(model: ModelRef) -> tuple[str, ...]:
     """vLLM's arguments for an adapter that it takes as it is; () for one that must be merged."""
-    if len(model.adapters) != 1:
+    if len(model.adapters) != 1 or model.vocabularies:
         return ()
     config = artifacts.read_json(model.adapters[0] / ADAPTER)
     rank = max([config["r"], *config.get("rank_pattern", {}).values()]) if config.get("peft_type") == "LORA" else 0

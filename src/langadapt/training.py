@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +34,7 @@ from langadapt.machine import optimizer, peak_memory, release_memory, this_machi
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 from langadapt.upstream import SHARES
+from langadapt.vocabulary import new_tokens
 
 if TYPE_CHECKING:
     from langadapt.corpus.packing import AnswerRows, PackedRows, PairedRows
@@ -164,6 +166,8 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     if context.machine.cuda:
         torch.cuda.reset_peak_memory_stats()
     options = {k: v for k, v in peft.items() if k != "method"}
+    if options.get("new_tokens"):
+        options["new_tokens"] = new_tokens(context.model.vocabularies)
     bits = strategy.weight_bits(options)
     # What is to be quantised need not fit on a GPU before it is.
     place = torch.device("cpu") if bits < 16 else None
@@ -171,6 +175,8 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     model = strategy.prepare(plain, options).to(loading.device())
     if strategy.calibrate:
         model = strategy.calibrate(model, options, _source_texts(context))
+    if not strategy.trains_base:  # a checkpoint would take all rows along where the vocabulary has changed
+        model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     release_memory()  # whole weights that were quantised are freed now, and the system has not got them back yet
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
@@ -531,8 +537,7 @@ def save(prepared: Prepared, context: StageContext, trainer: SeededTrainer) -> N
     if prepared.strategy.save:
         prepared.strategy.save(prepared.model, prepared.options, folder / "adapter")
     elif prepared.adapter:
-        # "auto" would look the base model up on the hub; the vocabulary is unchanged, so no embedding needs saving.
-        prepared.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        prepared.model.save_pretrained(folder / "adapter")
     else:
         model = (
             prepared.strategy.finish(prepared.model, prepared.options) if prepared.strategy.finish else prepared.model

@@ -130,7 +130,7 @@ def _joined(parts: list[Ids]) -> Ids:
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in lists of about `BATCH` characters."""
+    """Texts, as many at a time as are worth spreading over the cores; a longer one alone."""
     batch: list[str] = []
     size = 0
     for text in texts:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from langadapt.loss import can_fuse, token_losses
+from langadapt.loss import can_fuse, head_of, token_losses
 from langadapt.models import WINDOW
 
 LENGTH, STRIDE = WINDOW, 512
@@ -64,7 +64,7 @@ def _target_losses(model: Any, inputs: torch.Tensor, targets: torch.Tensor) -> t
     """Losses of the last `len(targets)` positions."""
     if can_fuse(model):
         states = model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0, -len(targets) :]
-        return token_losses(states, model.get_output_embeddings().weight, targets)
+        return token_losses(states, head_of(model).matrix, targets)
     logits = model(input_ids=inputs, use_cache=False).logits[0, -len(targets) :].float()
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 

@@ -66,6 +66,11 @@ def _check_adapter(source: Source) -> None:
     adapters = source.named.model.adapters
     if not adapters:
         raise UserError(f"{source.name} has no adapter: its weights are whole; export safetensors")
+    if source.named.model.vocabularies:
+        raise UserError(
+            f"the adapter of {source.name} was trained on another vocabulary than its base has, so it is of no use without "
+            "its rows; export safetensors"
+        )
     if len(adapters) > 1:
         raise UserError(
             f"the adapter of {source.name} was trained on weights into which earlier ones are merged ({len(adapters) - 1}), "

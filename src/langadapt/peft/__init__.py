@@ -1,6 +1,6 @@
 """PEFT strategies of the core: which weights learn, and how. Each module has the same order: defaults, prepare, sizes."""
 
-from langadapt.peft import full, lora, lora_variants, others, partial, qlora, ssu
+from langadapt.peft import full, lora, lora_variants, others, partial, qlora, ssu, trainable_tokens
 
 STRATEGIES = (
     lora.STRATEGY,
@@ -10,5 +10,6 @@ STRATEGIES = (
     full.STRATEGY,
     *partial.STRATEGIES,
     ssu.STRATEGY,
+    trainable_tokens.STRATEGY,
     *others.STRATEGIES,
 )

@@ -14,6 +14,7 @@ from langadapt.records import PeftStrategy
 UPSTREAM = "peft.tuners.lora.config:LoraConfig"
 DEFAULTS: dict[str, Any] = {
     "r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none", "target_modules": "all-linear", "use_rslora": False,
+    "new_tokens": True,
 }  # fmt: skip
 MOVING = ("pissa", "olora", "corda")  # values of init_lora_weights that take a part of the base into the adapter
 OWNS = {
@@ -26,6 +27,9 @@ OWNS = {
 
 def prepare(model: Any, options: Mapping[str, Any]) -> Any:
     """Freezes the model and adds trainable low-rank matrices to the linear layers that `target_modules` names.
+
+    Rows of new tokens learn beside them, in both matrices, and no other row does. `trainable_token_indices` of PEFT's
+    own would leave the head of a model with two matrices as it is, where it is a list.
 
     Raises:
         UserError: `target_modules` matches no layer.
@@ -41,8 +45,13 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
             f"peft.target_modules names {', '.join(sorted(matrices))}, and this model's embedding and head are one matrix: "
             "merged, the adapter would give another model; leave them out"
         )
+    new = options.get("new_tokens")
+    given = {key: value for key, value in options.items() if key != "new_tokens"}
+    tokens = given.get("trainable_token_indices") or new or None
+    if isinstance(tokens, list):
+        given["trainable_token_indices"] = dict.fromkeys(matrices_of(model), tokens)
     try:
-        adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
+        adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **given))
     except ValueError as error:
         if "target modules" in str(error).lower() or "target_modules" in str(error):
             raise UserError(
@@ -53,6 +62,13 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
     if str(options.get("init_lora_weights")).startswith(MOVING):
         _keep_start(adapted)
     return adapted
+
+
+def matrices_of(model: Any) -> list[str]:
+    """Names of the modules that hold rows of tokens: the embedding, and the head where it has a matrix of its own."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    holders = [embedding] if head.weight is embedding.weight else [embedding, head]
+    return [name.rpartition(".")[2] for name, module in model.named_modules() if any(module is h for h in holders)]
 
 
 def _keep_start(adapted: Any) -> None:
@@ -68,7 +84,7 @@ def save(model: Any, options: Mapping[str, Any], folder: Path) -> None:
     """Writes the adapter for the base as it was. Where the start took a part of the weights into the adapter, that is
     the difference to the start, a plain LoRA of twice the rank (Meng et al. 2024, arXiv 2404.02948, appendix C).
     """
-    # "auto" would look the base model up on the hub; the vocabulary is unchanged, so no embedding needs saving.
+    # "auto" would look the base model up on the hub; rows that learn are a part of the adapter, the others are the base's.
     start = getattr(model, "langadapt_start", None)
     more = {"path_initial_model_for_weight_conversion": start.name} if start else {}
     model.save_pretrained(folder, save_embedding_layers=False, **more)
@@ -78,7 +94,22 @@ def trainable(shape: ModelShape, options: Mapping[str, Any]) -> int:
     """r · (inputs + outputs) for every layer that is adapted; under DoRA one length more for each output."""
     rank, lengths = int(options["r"]), int(bool(options.get("use_dora")))
     sizes = _adapted(shape, options["target_modules"]).values()
-    return sum(rank * (inputs + outputs) + lengths * outputs for inputs, outputs in sizes)
+    return sum(rank * (inputs + outputs) + lengths * outputs for inputs, outputs in sizes) + new_rows(shape, options)
+
+
+def new_rows(shape: ModelShape, options: Mapping[str, Any]) -> int:
+    """Weights of rows of new tokens that learn."""
+    return rows_of(shape, shape.new_tokens) if options.get("new_tokens") else 0
+
+
+def rows_of(shape: ModelShape, tokens: int) -> int:
+    """Weights of the rows of so many tokens."""
+    return len(holders(shape)) * tokens * shape.hidden_size
+
+
+def holders(shape: ModelShape) -> list[str]:
+    """Paths of the modules that hold rows of tokens."""
+    return ["model.embed_tokens", *([] if shape.tie_word_embeddings else ["lm_head"])]
 
 
 def reached(shape: ModelShape, options: Mapping[str, Any]) -> list[str]:
@@ -103,6 +134,9 @@ def learning(shape: ModelShape, options: Mapping[str, Any]) -> list[str] | None:
         embedding = layer.endswith("embed_tokens")
         for kind in ("lora_embedding_A", "lora_embedding_B") if embedding else kinds:
             names.append(f"base_model.model.{layer}.{kind}.default{'' if embedding else '.weight'}")
+    if new_rows(shape, options):
+        rows = "token_adapter.trainable_tokens_delta.default"
+        names += [f"base_model.model.{holder}.{rows}" for holder in holders(shape)]
     return names
 
 

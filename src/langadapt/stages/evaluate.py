@@ -58,9 +58,9 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
             stage.ingredients[f"prompt rendering {measure.prompt}"] = prompt_ingredient(
                 measure.prompt, planner.registry
             )
-    if planner.shape:
-        together = harness.batch_size(planner.shape.vocab_size) if any(m.harness for m in stage.work) else 1
-        stage.estimate.memory = estimates.evaluation(planner.shape, planner.machine, tokens=together * WINDOW)
+    if shape := planner.shape_of(stage.parent):
+        together = harness.batch_size(shape.vocab_size) if any(m.harness for m in stage.work) else 1
+        stage.estimate.memory = estimates.evaluation(shape, planner.machine, tokens=together * WINDOW)
 
 
 def _left_out(missing: list[Measure]) -> list[str]:

@@ -45,10 +45,10 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
         stage.problems += [f"stage {stage.id}: {said}" for said in (problems(config) if config else ())]
     if "adapter" in options.formats and (why := _no_adapter(stage.parent, planner)):
         stage.problems.append(f"stage {stage.id}: {why}")
-    if planner.shape:
-        stage.estimate.memory = estimates.evaluation(planner.shape, planner.machine, tokens=WINDOW)
-        merged = 2 * planner.shape.parameters  # of weights that adapters are merged into, for as long as it takes
-        sizes = (FORMATS[name].bytes * planner.shape.parameters for name in options.formats)
+    if shape := planner.shape_of(stage.parent):
+        stage.estimate.memory = estimates.evaluation(shape, planner.machine, tokens=WINDOW)
+        merged = 2 * shape.parameters  # of weights that adapters are merged into, for as long as it takes
+        sizes = (FORMATS[name].bytes * shape.parameters for name in options.formats)
         stage.estimate.disk = merged + round(sum(sizes))
 
 
@@ -71,6 +71,8 @@ def _no_adapter(id: str, planner: Planner) -> str:
             break
         adapters.append(id)
         id = stage.parent
+    if id != BASE and planner.planned[id].kind == "tokenizer":
+        return f"the vocabulary is changed by {id}, so an adapter is of no use without its rows; export safetensors"
     if not adapters:
         return f"{id} leaves whole weights and no adapter; export safetensors"
     if len(adapters) > 1:

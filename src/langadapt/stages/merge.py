@@ -19,6 +19,7 @@ from langadapt.recipe import StageOptions
 from langadapt.records import StageKind
 
 if TYPE_CHECKING:
+    from langadapt.artifacts import ModelRef
     from langadapt.plan import PlannedStage, Planner
     from langadapt.run import StageContext, StageResult
 
@@ -38,10 +39,10 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     parent = next((s for s in planner.recipe.stages if s.id == stage.parent), None)
     refs = getattr(parent.options, "corpus", ()) if parent else ()
     stage.inputs = [planner.input(ref) for ref in refs]
-    if planner.shape:
+    if shape := planner.shape_of(stage.parent):
         compared = len(stage.inputs) * DOCUMENTS * TOKENS
-        stage.estimate.memory = estimates.merge(planner.shape, planner.machine, tokens=compared)
-        stage.estimate.disk = 2 * planner.shape.parameters
+        stage.estimate.memory = estimates.merge(shape, planner.machine, tokens=compared)
+        stage.estimate.disk = 2 * shape.parameters
     stage.work = dict(getattr(parent.options, "peft", {})) if parent else {}
 
 
@@ -63,12 +64,12 @@ def run(context: StageContext) -> StageResult:
     _save(merged, tokenizer, context)
     after = _distributions(merged.to(loading.compute_dtype()), texts)
     del merged
-    if not context.model.adapters:
-        context.log.info("nothing to merge: the stage's weights are whole already")
+    if not _ends_trained(context.model):
+        context.log.info("no certificate: nothing was trained since the stage's weights were whole")
         return StageResult(metrics={"adapters": 0})
     size = sum(_bytes(tokenizer, text) for text in texts)
     metrics: dict[str, Any] = {
-        "adapters": len(context.model.adapters),
+        "adapters": len(context.model.adapters) - len(context.model.vocabularies),
         "bits_per_byte_merged": _bits(after, texts) / size,
     }
     for name, quantised in (("sixteen_bit", False), ("as_trained", True)):
@@ -86,6 +87,11 @@ def run(context: StageContext) -> StageResult:
         f"{metrics['bits_per_byte_as_trained']:.4f}"
     )
     return StageResult(metrics=metrics, rows=_rows(context, metrics, sum(len(t) - 1 for t in texts)))
+
+
+def _ends_trained(model: ModelRef) -> bool:
+    """Whether the last thing that was done to the weights is an adapter, beside which they can be put again."""
+    return bool(model.adapters) and model.adapters[-1] not in model.vocabularies
 
 
 def _texts(context: StageContext, tokenizer: Any) -> list[list[int]]:

@@ -352,7 +352,7 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     stage.steps = options.max_steps or estimated(stage, options)
     stage.tokens = stage.steps * rows * length if stage.steps else None
     stage.lacks += [f"stage {stage.id}: {lack}" for lack in _beyond_machine(options, planner.machine)]
-    shape = planner.shape
+    shape = planner.shape_of(stage.parent)
     if shape is None:
         return
     stage.problems += [f"stage {stage.id}: {problem}" for problem in _misfits(options, shape)]
@@ -592,9 +592,16 @@ def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> esti
             reference=options.asks_reference,
             fused=options.fuses and shape.model_type in FUSED,
             average=bool(training.get("ema_decay")),
+            rows_apart=_rows_apart(options, shape),
             optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
         )
     )
+
+
+def _rows_apart(options: TrainedOptions, shape: ModelShape) -> bool:
+    """Whether rows of tokens learn while the matrices that they are in do not."""
+    given = any(options.peft.get(key) for key in ("trainable_token_indices", "token_indices"))
+    return given or bool(options.peft.get("new_tokens") and shape.new_tokens)
 
 
 def _changed(options: TrainedOptions, shape: ModelShape, machine: Machine) -> dict[str, int]:

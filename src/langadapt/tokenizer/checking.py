@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from langadapt.corpus.encoding import batches
 from langadapt.tokenizer.tokens import Bpe, read, without_shortcut
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_TOGETHER = 1000  # texts or lines that are encoded at a time
 Ids = NDArray[np.int64]
 
 
@@ -65,13 +64,6 @@ def changes(old: Tokenizer, new: Tokenizer, texts: Iterable[str]) -> Changes:
     sizes = _sizes(read(old)), _sizes(read(new))
     compared = (_compared(old, new, sizes, batch) for batch in batches(lines))
     return sum(compared, Changes())
-
-
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts, as many at a time as are worth encoding on all cores together."""
-    remaining = iter(texts)
-    while batch := list(islice(remaining, _TOGETHER)):
-        yield batch
 
 
 def _sizes(bpe: Bpe) -> Ids:
