@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from langadapt import cleaning, hookimpl, records
+from langadapt import cleaning, embeddings, hookimpl, records
 from langadapt.peft import STRATEGIES
 from langadapt.prompts import chatml
 from langadapt.stages import cpt, evaluate, export, merge, preference, sft, tokenizer, translate
 from langadapt.tokenizer import STRATEGIES as TOKENIZERS
 from langadapt.translation.engines import TRANSLATORS
+
+
+@hookimpl
+def langadapt_embedding_inits() -> Iterable[records.EmbeddingInit]:
+    """`subtoken-mean` and the other initialisations of `langadapt.embeddings`."""
+    return embeddings.INITS
 
 
 @hookimpl
