@@ -140,7 +140,7 @@ def _kind(made: Mapping[str, Any]) -> Kind:
 
 def _unsupported(why: str) -> UserError:
     return UserError(
-        f"the base model's tokenizer cannot be adapted: {why}; BPE on bytes and SentencePiece's BPE with byte fallback can be. "
+        f"the tokenizer cannot be adapted: {why}; BPE on bytes and SentencePiece's BPE with byte fallback can be. "
         'Keep the tokenizer (strategy = "keep"), or start from another base model'
     )
 
