@@ -34,12 +34,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 8, "num_key_value_heads": 4,
     },
 }  # fmt: skip
-# Strategy, rows, length, activation checkpointing.
+# Strategy, rows, length, activation checkpointing; with "+rows", two thousand rows of the matrices learn too.
 SETTINGS = (
     ("lora", 1, 256, False), ("lora", 2, 512, False), ("lora", 2, 512, True), ("qlora", 2, 256, False),
     ("dora", 1, 256, False), ("full", 1, 256, False), ("full", 2, 512, True), ("layers", 1, 256, False),
-    ("freeze", 2, 256, False),
+    ("freeze", 2, 256, False), ("lora+rows", 1, 256, False),
 )  # fmt: skip
+ROWS = f"trainable_token_indices = {list(range(1000, 3000))}"
 LONGER = 8  # times as many tokens a row on a GPU
 RECIPE = """
 schema = 1
@@ -54,6 +55,7 @@ kind = "cpt"
 corpus = [{{ path = "{corpus}", held_out = 0 }}]
 [stage.peft]
 method = "{method}"
+{peft}
 [stage.training]
 max_steps = 2
 save_strategy = "no"
@@ -91,20 +93,21 @@ def compare(folder: Path, name: str, only: str) -> list[float]:
     ratios = []
     for method, rows, tokens, checkpointing in SETTINGS:
         length = tokens * (LONGER if this_machine().cuda else 1)
-        words = f"{name:6} {method:7} {rows} x {length:4}{' checkpointing' if checkpointing else ''}"
+        words = f"{name:6} {method:9} {rows} x {length:4}{' checkpointing' if checkpointing else ''}"
         if only not in words:
             continue
         recipe = folder / "recipe.toml"
         recipe.write_text(
             RECIPE.format(
-                model=model, corpus=corpus, method=method, rows=rows, length=length,
+                model=model, corpus=corpus, method=method.removesuffix("+rows"), rows=rows, length=length,
+                peft=ROWS if "+rows" in method else "",
                 checkpointing=str(checkpointing).lower(),
             )
         )  # fmt: skip
         found = measured(recipe) if this_machine().cuda else child(recipe)
         ratios.append(found["estimate"] / found["measured"])
         sizes = f"estimate {found['estimate'] / 2**20:7.0f} MiB, measured {found['measured'] / 2**20:7.0f} MiB"
-        print(f"{words:36} {sizes}, ratio {ratios[-1]:.2f}", flush=True)
+        print(f"{words:38} {sizes}, ratio {ratios[-1]:.2f}", flush=True)
     return ratios
 
 

@@ -54,6 +54,16 @@ MERGE = """
 id = "release"
 kind = "merge"
 """
+EXTEND = """
+[[stage]]
+id = "vocabulary"
+kind = "tokenizer"
+from = "base"
+corpus = "{folder}/text.jsonl"
+source = "{folder}/english.jsonl"
+tokenizer = {{ strategy = "extend", tokens = 12, min_frequency = 2, multiple_of = 1 }}
+"""
+GROWN = {"stage": 'from = "vocabulary"', "more": EXTEND}
 ENGLISH = 'calibration = "{folder}/english.jsonl"'
 ALPACA = 'prompt = "alpaca-it"'
 WSD = 'lr_scheduler_type = "warmup_stable_decay"\nlr_scheduler_kwargs = {{ num_decay_steps = 0.25 }}'
@@ -70,6 +80,8 @@ CASES: dict[str, dict[str, str]] = {
     "schedule": {"method": "lora", "training": WSD},
     "unfreeze": {"method": "full", "training": 'unfreeze = {{ "*layers.0.*" = 3, "*embed*" = 0.75 }}'},
     "neftune": {"method": "lora", "training": "neftune_noise_alpha = 5"},
+    "rows": {"method": "qlora", **GROWN, "training": 'learning_rates = {{ "*trainable_tokens*" = 3e-2 }}'},
+    "trainable_tokens": GROWN,
     "average": {"method": "qlora", "training": "ema_decay = 0.6"},
     "sft": {"method": "lora", "kind": "sft", "corpus": "chat", "stage": ALPACA, "length": "160"},
     "preference": {"method": "qlora", "kind": "preference", "corpus": "pairs", "stage": ALPACA, "length": "160"},

@@ -31,10 +31,12 @@ class Rows:
     """Where the rows of a model's matrices come from under another tokenizer.
 
     Attributes:
+        before: rows that the matrices had.
         kept: by row, the old row that it is; None for a row that is made.
         new: the rows of new tokens among those that are made; the others are padding.
     """
 
+    before: int
     kept: Sequence[int | None]
     new: Sequence[int]
 
@@ -46,7 +48,7 @@ class Rows:
     @property
     def changes(self) -> bool:
         """Whether any row is another than before."""
-        return list(self.kept) != list(range(len(self.kept)))
+        return list(self.kept) != list(range(self.before))
 
 
 def plan_rows(kept: Sequence[int | None], *, before: int, tokens_before: int, holes: Collection[int] = ()) -> Rows:
@@ -65,7 +67,7 @@ def plan_rows(kept: Sequence[int | None], *, before: int, tokens_before: int, ho
     grown = len(kept) >= tokens_before and all(old in (None, id) for id, old in enumerate(filled))
     padding = range(len(kept), before) if grown else ()
     new = [id for id, old in enumerate(filled) if old is None and id not in holes]
-    return Rows(kept=[*filled, *padding], new=new)
+    return Rows(before=before, kept=[*filled, *padding], new=new)
 
 
 def save(folder: Path, rows: Rows, made: tuple[Tensor, Tensor | None], about: dict[str, Any]) -> None:

@@ -112,7 +112,9 @@ def read(folder: Path) -> Kept | None:
     return PackedRows(folder), Accounting.from_json(counts["accounting"]), given, counts["contamination"]
 
 
-def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: int | None, written: str) -> Place:
+def place_of(
+    context: StageContext, encoder: Encoder, *, length: int, wanted: int | None, most_bytes: int | None, written: str
+) -> Place:
     """Where the rows of a stage belong: in the cache, unless there are few of them or it lacks the room.
 
     Args:
@@ -120,6 +122,7 @@ def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: in
         encoder: of its tokenizer.
         length: of a row.
         wanted: where packing stops, in tokens, pairs or answers; None for all there is.
+        most_bytes: of text, at which it stops too.
         written: name of the function that writes the rows.
     """
     own = Place(folder=context.folder / "packed", entry=None, context=context)
@@ -131,6 +134,7 @@ def place_of(context: StageContext, encoder: Encoder, *, length: int, wanted: in
         **{name: str(value) for name, value in context.stage.ingredients.items() if not name.startswith(_OF_TRAINING)},
         "training.max_length": str(length),
         "rows": "all" if wanted is None else f"{wanted} tokens, pairs or answers",
+        **({"text": f"{most_bytes} bytes"} if most_bytes else {}),
         "written by": written,
         "tokenizer": encoder.digest,
         "packing": str(VERSION),

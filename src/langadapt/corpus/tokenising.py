@@ -81,7 +81,8 @@ def pack(
 ) -> Packed:
     """Reads, mixes, tokenises and packs the corpora of a stage, or takes what an earlier run packed of the same.
 
-    Reading stops when there are rows for `max_steps` steps, so a corpus of terabytes is read only as far as needed. Of fewer
+    Reading stops when there are rows for `max_steps` steps, or with the document that completes `max_bytes` of text, so a
+    corpus of terabytes is read only as far as needed. Of fewer
     than `POOL` tokens there are rows for more steps, from which the order of training chooses, unless a corpus runs out
     on the way: what else would come would not be in the proportions of the mix.
 
@@ -101,7 +102,7 @@ def pack(
     wanted = options.max_steps * options.rows_per_step * length if options.max_steps else None
     reading = _Reading(
         context, encode, split=split, longest=length if whole else None, wanted=wanted, pool=POOL,
-        measure=lambda s: s.size,
+        measure=lambda s: s.size, most_bytes=options.max_bytes,
     )  # fmt: skip
     what = f"rows of {length} tokens"
     return _packed(context, reading, tokenizer, encoder, length=length, write=fit if whole else wrap, what=what)
@@ -135,7 +136,7 @@ def pack_pairs(
     wanted = options.max_steps * options.rows_per_step if options.max_steps else None
     reading = _Reading(
         context, encode, split=split, longest=length, wanted=wanted, pool=POOL // length,
-        measure=(lambda judged: len(judged.answers)) if apart else (lambda pair: 1),
+        measure=(lambda judged: len(judged.answers)) if apart else (lambda pair: 1), most_bytes=options.max_bytes,
     )  # fmt: skip
     write, view, unit = (set_apart, AnswerRows, "answers") if apart else (pair_up, PairedRows, "pairs of answers")
     what = f"{unit} of at most {length} tokens with the prompt"
@@ -155,7 +156,9 @@ def _packed(
 ) -> Packed:
     if context.rows is not None:
         return _packed_before(context.rows, view)
-    place = place_of(context, encoder, wanted=reading.wanted, length=length, written=write.__name__)
+    place = place_of(
+        context, encoder, wanted=reading.wanted, most_bytes=reading.most_bytes, length=length, written=write.__name__
+    )
     with place.alone():
         if found := place.read():
             rows, reading.accounting, reading.given, contamination = found
@@ -229,6 +232,7 @@ class _Reading:
         wanted: how much is needed, in what `measure` gives; None to read everything.
         pool: how much to choose that from, where all corpora have it.
         measure: how much one of them is.
+        most_bytes: of text, with which reading ends; None for no such end.
     """
 
     def __init__(
@@ -241,9 +245,11 @@ class _Reading:
         wanted: int | None,
         pool: int,
         measure: Callable[[Any], int],
+        most_bytes: int | None,
     ):
         self.context, self.encode, self.split = context, encode, split
         self.longest, self.wanted, self.pool, self.measure = longest, wanted, pool, measure
+        self.most_bytes, self.bytes = most_bytes, 0
         self.accounting, self.seen, self.near = Accounting(), Seen(), NearSeen()
         screens = [found.screen for found in context.stage.inputs if found.screen]
         self.findings = Findings(screens[0].index() if screens else None)
@@ -270,6 +276,8 @@ class _Reading:
 
     def _enough(self, taken: int, drawn: _Drawn) -> bool:
         """Whether what was taken suffices, and leaves a choice where corpora have more, without repeating themselves."""
+        if self.most_bytes is not None:
+            return self.bytes >= self.most_bytes
         if self.wanted is None or taken < self.wanted:
             return False
         return taken >= self.pool or drawn.again or any(given.ran_out for given in self.given)
@@ -300,6 +308,7 @@ class _Reading:
         tokens.trained += trained  # put right at the end, if the steps end before the rows do
         given.tokens += trained
         given.drawn += self.plan.spending(trained) if good else 0
+        self.bytes += size if good else 0
         return good
 
     def _parts(self, drawn: _Drawn) -> list[tuple[Any, str]]:

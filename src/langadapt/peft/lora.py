@@ -98,7 +98,12 @@ def trainable(shape: ModelShape, options: Mapping[str, Any]) -> int:
 
 
 def new_rows(shape: ModelShape, options: Mapping[str, Any]) -> int:
-    """Weights of rows of new tokens that learn."""
+    """Weights of rows of tokens that learn: of those that PEFT's own option names, or else of new ones."""
+    match options.get("trainable_token_indices"):
+        case dict(by_matrix):
+            return sum(map(len, by_matrix.values())) * shape.hidden_size
+        case list(tokens):
+            return rows_of(shape, len(tokens))
     return rows_of(shape, shape.new_tokens) if options.get("new_tokens") else 0
 
 

@@ -62,6 +62,7 @@ OWNED = {
 # Keys beside the fields of TrainingArguments, each with a value of its type: trl's, EarlyStoppingCallback's, and ours.
 BESIDE: dict[str, Any] = {
     "max_length": 1,
+    "max_bytes": 1,
     "early_stopping_patience": 1,
     "early_stopping_threshold": 0.0,
     "learning_rates": {},
@@ -70,6 +71,7 @@ BESIDE: dict[str, Any] = {
     "kernels": "auto",
 }
 KERNELS = ("auto", "fused", "plain")
+BYTES_PER_TOKEN = 3.5  # of text, usually
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that do not look at warmup_steps
 WSD_CURVES = ("linear", "cosine", "1-sqrt")  # what transformers' get_wsd_schedule knows
 
@@ -79,7 +81,7 @@ _FROM_1: tuple[Callable[[float], bool], str] = (lambda value: value >= 1, "at le
 _FROM_0: tuple[Callable[[float], bool], str] = (lambda value: value >= 0, "0 or more")
 _ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: value > 0, "above 0")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "max_length": _FROM_1, "per_device_train_batch_size": _FROM_1, "gradient_accumulation_steps": _FROM_1,
+    "max_length": _FROM_1, "max_bytes": _FROM_1, "per_device_train_batch_size": _FROM_1, "gradient_accumulation_steps": _FROM_1,
     "learning_rate": _ABOVE_0, "num_train_epochs": _ABOVE_0, "logging_steps": _ABOVE_0, "save_steps": _ABOVE_0,
     "eval_steps": _ABOVE_0, "weight_decay": _FROM_0, "max_grad_norm": _FROM_0,
     "max_steps": (lambda value: value >= 1 or value == -1, "at least 1, or -1 for as many as the epochs need"),
@@ -171,6 +173,8 @@ class TrainedOptions(ReadingOptions):
         yield from check_fields(self.upstream, self.training, ("training",), self.beside, self.owned)
         for message, hint in trackers.problems(self.training):
             yield ("training", "report_to"), message, hint
+        if self.max_bytes and self.max_steps:
+            yield ("training", "max_bytes"), "max_steps says already when the training ends", "leave one of them out"
         for key, message, hint in self._measuring_problems():
             yield ("training", key), message, hint
         for key, message, hint in _pattern_problems(self.training):
@@ -246,6 +250,11 @@ class TrainedOptions(ReadingOptions):
         steps = int(self.training["max_steps"])
         return steps if steps > 0 else None
 
+    @property
+    def max_bytes(self) -> int | None:
+        """Bytes of text with which the training ends; None when steps or epochs say it."""
+        return self.training.get("max_bytes")
+
     def _as_share(self, steps: float) -> float:
         """A number of steps as a share of those that the recipe fixes; a tenth where epochs decide."""
         return steps if steps < 1 else min(steps / self.max_steps, 0.99) if self.max_steps else 0.1
@@ -253,11 +262,15 @@ class TrainedOptions(ReadingOptions):
     def shrunk(self, rehearsal: Rehearsal, *, steps: int, length: int) -> TrainedOptions:
         """At the scale of a rehearsal: few and small steps, a higher learning rate, a larger held-out share."""
         training = dict(self.training)
-        training["max_steps"] = min(steps, self.max_steps or steps)
         training["max_length"] = min(length, training["max_length"])
         rows = max(1, rehearsal.batch_tokens // training["max_length"])
         training["per_device_train_batch_size"] = min(rows, training["per_device_train_batch_size"])
         training["gradient_accumulation_steps"] = 1
+        if self.max_bytes:
+            tokens = steps * training["max_length"] * training["per_device_train_batch_size"]
+            training["max_bytes"] = min(self.max_bytes, int(BYTES_PER_TOKEN * tokens))
+        else:
+            training["max_steps"] = min(steps, self.max_steps or steps)
         whole = registry().peft_strategies[self.peft["method"]].trains_base
         scale = rehearsal.full_learning_rate_scale if whole else rehearsal.learning_rate_scale
         training["learning_rate"] = _scaled(training["learning_rate"], scale)
@@ -273,7 +286,8 @@ class TrainedOptions(ReadingOptions):
             training["lr_scheduler_kwargs"] = kwargs | shares | lowest
         training.update(activation_checkpointing=False, logging_steps=1, save_steps=100)
         if training.get("eval_steps"):
-            training["eval_steps"] = training["save_steps"] = max(1, training["max_steps"] // 4)
+            last = training["max_steps"] if self.max_steps else steps
+            training["eval_steps"] = training["save_steps"] = max(1, last // 4)
         peft = dict(self.peft)
         if "lora_dropout" in peft:  # it keeps many epochs from overfitting; here every token is seen once
             peft["lora_dropout"] = 0.0
@@ -366,6 +380,10 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
         trainable = 0
     else:
         stage.notes.append(f"{trainable / 1e6:,.1f} M of {shape.parameters / 1e6:,.1f} M weights learn")
+    if shape.new_tokens and not strategy.trains_base and not _rows_apart(options, shape):
+        stage.notes.append(
+            f"rows of the {shape.new_tokens:,} new tokens keep their first values: they do not learn here"
+        )
     of_process = options.model_copy(update={"training": options.training | shared.share(options.training)})
     stage.estimate.memory = memory(of_process, shape, planner.machine)
     stage.estimate.changed = _changed(of_process, shape, planner.machine)
@@ -463,7 +481,7 @@ def _plan_mix(stage: PlannedStage, planner: Planner, options: TrainedOptions) ->
     stage.work = mix
     if len(stage.inputs) > 1:
         stage.notes.append(shares_in_words(stage.inputs, mix))
-        if options.max_steps is None:
+        if options.max_steps is None and options.max_bytes is None:
             stage.notes.append(
                 "max_steps is not set, so the corpora are read to their ends, whatever their shares"
                 + (", and replayed text ends with them" if options.replay else "")
@@ -528,14 +546,17 @@ def _substitutions(options: TrainedOptions, cuda: bool, bf16: bool) -> list[str]
 
 
 def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | None:
-    """Steps of `num_train_epochs` over corpora of known size, at the usual three to four bytes of text a token."""
+    """Steps of `num_train_epochs` over corpora of known size, or over `max_bytes` of them, at the usual three to four bytes
+    of text a token.
+    """
     sizes = [_bytes(found) for found in stage.inputs[: len(options.corpus)]]
     if any(size is None for size in sizes):
         return None
     read = sum((size or 0) * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
     read /= 1 - (options.replay.share if options.replay else 0)
-    tokens = read / 3.5 * float(options.training["num_train_epochs"])
-    stage.notes.append("steps are estimated from the size of the text at 3.5 bytes a token")
+    read = min(read, options.max_bytes or read)
+    tokens = read / BYTES_PER_TOKEN * float(options.training["num_train_epochs"])
+    stage.notes.append(f"steps are estimated from the size of the text at {BYTES_PER_TOKEN} bytes a token")
     return max(1, round(tokens / (int(options.training["max_length"]) * options.rows_per_step)))
 
 

@@ -14,6 +14,7 @@ DESCRIPTIONS = {
     "held-out-tasks": "Instruction tuning on EVALITA 2023 without one task, which is then asked all the same.",
     "scale": "The same adaptation of Llama 2 with 7, 13 and 70 billion weights.",
     "bias": "Stereotypes before and after adaptation, with and without English text beside the Italian.",
+    "vocabulary": "The same text with Llama 2's own vocabulary, and with 4 000 Italian tokens more.",
     "italian-models": "Other Italian models, and what they were made from, under the same evaluations.",
 }
 
