@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -28,7 +27,9 @@ from langadapt.loading import load_model
 from langadapt.plugins import registry
 from langadapt.records import EmbeddingTask
 from langadapt.testing import TEXTS, tiny_model
+from langadapt.tokenizer import extend
 from langadapt.tokenizer.tokens import matched, read
+from langadapt.tokenizer.words import count
 
 BY_NAME = {init.name: init for init in INITS}
 CLOSED = ("subtoken-mean", "position-weighted", "align", "similarity")  # those whose rows are sums of old rows
@@ -36,19 +37,12 @@ NEW = 8
 CORPUS = [text for text in TEXTS for _ in range(12)]
 
 
-def extended(old: Tokenizer, corpus: Sequence[str], *, tokens: int) -> Tokenizer:
-    """The tokenizer with merges appended, each of the pair that is most frequent in a word then."""
-    made = json.loads(old.to_str())
-    for _ in range(tokens):
-        now = Tokenizer.from_str(json.dumps(made))
-        counts: Counter[tuple[str, str]] = Counter()
-        for text in corpus:
-            tokens_of_text = now.encode(text, add_special_tokens=False).tokens
-            counts.update(pair for pair in zip(tokens_of_text, tokens_of_text[1:], strict=False) if pair[1][0] != "Ġ")
-        pair = min(counts, key=lambda pair: (-counts[pair], pair))
-        made["model"]["vocab"]["".join(pair)] = now.get_vocab_size()
-        made["model"]["merges"].append(list(pair))
-    return Tokenizer.from_str(json.dumps(made))
+def extended(old: Tokenizer, corpus: Sequence[str]) -> Tokenizer:
+    """The tokenizer with `NEW` tokens more."""
+    options = extend.Options(tokens=NEW, min_frequency=1, multiple_of=1)
+    words = count(old, corpus)
+    rows = old.get_vocab_size()
+    return extend.extended(old, options, rows=rows, target=words, source=None, say=[].append)
 
 
 def task_of(folder: Path, new: Tokenizer, *, corpus: Sequence[str] = CORPUS) -> EmbeddingTask:
@@ -94,7 +88,7 @@ def task(request: Any, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingTas
     folder = tmp_path_factory.mktemp("base")
     tiny_model(folder, words=300, tie_word_embeddings=request.param, vocab_size=320, num_hidden_layers=3)
     old = AutoTokenizer.from_pretrained(folder).backend_tokenizer
-    return task_of(folder, extended(old, TEXTS, tokens=NEW))
+    return task_of(folder, extended(old, TEXTS))
 
 
 def matrices(task: EmbeddingTask) -> list[torch.Tensor]:
@@ -141,8 +135,10 @@ def test_a_row_does_not_depend_on_the_other_tokens_or_their_order(task: Embeddin
     for rows, backwards, one in zip(
         *(both(rows_of(some, name, **options_of(name))) for some in (task, reversed_ids, alone)), strict=True
     ):
-        assert torch.equal(rows.flip(0), backwards)
-        assert torch.equal(rows[3:4], one)
+        # Cosines of several tokens at once are rounded otherwise than those of one.
+        tolerance = {"atol": 1e-5, "rtol": 1e-4} if name == "similarity" else {"atol": 0, "rtol": 0}
+        torch.testing.assert_close(rows.flip(0), backwards, **tolerance)
+        torch.testing.assert_close(rows[3:4], one, **tolerance)
 
 
 @pytest.mark.parametrize("name", ["random", "token-distillation"])
@@ -412,7 +408,7 @@ def test_a_donor_that_is_none_is_refused_by_its_name(task: EmbeddingTask, tmp_pa
 
 
 def found_snippets(task: EmbeddingTask, *, times: int = 3, tokens: int = 20) -> list[snippets.Snippet]:
-    return list(snippets.snippets(texts.pairs(task, most=10**6), task.ids, times=times, tokens=tokens))
+    return list(snippets.snippets(texts.pairs(task), task.ids, times=times, tokens=tokens))
 
 
 def test_snippets_hold_every_new_token_often_enough_and_are_the_same_bytes_twice(task: EmbeddingTask) -> None:

@@ -11,8 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from langadapt.recipe import Table
 from langadapt.records import EmbeddingInit, EmbeddingTask
 
@@ -21,19 +19,13 @@ if TYPE_CHECKING:
     from langadapt.embeddings.texts import Cut
 
 
-class Options(Table):
-    """Keys of `[stage.embeddings]` beside `init`."""
-
-    bytes: int = Field(20_000_000, gt=0, description="UTF-8 bytes of text that are read, at most.")
-
-
 def initialise(task: EmbeddingTask) -> Rows:
     """Rows for the tokens that the texts have, and sub-token means for the others."""
     from langadapt.embeddings.matrices import for_both, mean_of, weighted
     from langadapt.embeddings.texts import pairs
 
     met: dict[int, Counter[tuple[int, ...]]] = {id: Counter() for id in task.ids}
-    for old, new in pairs(task, most=task.options.bytes):
+    for old, new in pairs(task):
         for id, overlapped in _overlaps(old, new, met):
             met[id][overlapped] += 1
     lacking = sum(not times for times in met.values())
@@ -70,7 +62,7 @@ def _mean_over(times: Counter[tuple[int, ...]]) -> Weights:
 INIT = EmbeddingInit(
     name="align",
     description="The mean of the rows of the old tokens that a new one takes the place of in running text.",
-    options=Options,
+    options=Table,
     initialise=initialise,
     source="Yamaguchi et al. 2024, lowres-cve, arXiv 2406.11477",
 )

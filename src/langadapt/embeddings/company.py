@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from langadapt.corpus.encoding import batches
-from langadapt.embeddings.texts import up_to
 from langadapt.records import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 SMOOTHING = 0.75  # power of the counts of company, so that rare company says less (Levy et al. 2015, section 3.1)
+TOGETHER = 1 << 22  # pairs of tokens that are sorted together at least
 CHUNK = 1024  # new tokens whose cosines with all kept ones exist at the same time
 
 
@@ -48,18 +48,15 @@ def neighbours(task: EmbeddingTask) -> tuple[int, Mapping[int, Weights]]:
 def company(task: EmbeddingTask) -> tuple[Numbers, Tensor]:
     """Ids of the frequent tokens of the new tokenizer, and how often each comes near each: sparse, symmetric, fp64."""
     size = len(task.kept)
-    times, keys, counts = np.zeros(size, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for texts in batches(up_to(task.options.bytes, task.texts())):
-        met = [keys]
+    times, near = np.zeros(size, np.int64), _Tally()
+    for texts in batches(task.texts()):
         for encoding in task.new.encode_batch_fast(texts, add_special_tokens=False):
             ids = np.array(encoding.ids, np.int64)
             times += np.bincount(ids, minlength=size)
-            met += [ids[:-gap] * size + ids[gap:] for gap in range(1, task.options.window + 1)]
-        weights = np.concatenate([counts, np.ones(sum(map(len, met)) - len(keys), np.int64)])
-        keys, inverse = np.unique(np.concatenate(met), return_inverse=True)
-        counts = np.bincount(inverse, weights).astype(np.int64)
+            near.add(*(ids[:-gap] * size + ids[gap:] for gap in range(1, task.options.window + 1)))
     frequent = np.flatnonzero(times >= task.options.min_count)
-    left, right = np.divmod(keys, size)
+    pairs, counts = near.total()
+    left, right = np.divmod(pairs, size)
     among = np.isin(left, frequent) & np.isin(right, frequent)
     places = np.stack([np.searchsorted(frequent, ids[among]) for ids in (left, right)])
     there = torch.sparse_coo_tensor(
@@ -68,6 +65,30 @@ def company(task: EmbeddingTask) -> tuple[Numbers, Tensor]:
         (len(frequent), len(frequent)),
     )
     return frequent, there.coalesce()
+
+
+class _Tally:
+    """How often each number came. Numbers are sorted in when there are as many new ones as different old ones."""
+
+    def __init__(self) -> None:
+        self._keys, self._counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._waiting: list[Numbers] = []
+        self._waits = 0
+
+    def add(self, *more: Numbers) -> None:
+        self._waiting += more
+        self._waits += sum(map(len, more))
+        if self._waits > max(len(self._keys), TOGETHER):
+            self.total()
+
+    def total(self) -> tuple[Numbers, Numbers]:
+        """The different numbers, sorted, and their counts."""
+        keys, inverse = np.unique(np.concatenate([self._keys, *self._waiting]), return_inverse=True)
+        known = len(self._keys)
+        counts = np.bincount(inverse[known:], minlength=len(keys))
+        counts[inverse[:known]] += self._counts
+        self._keys, self._counts, self._waiting, self._waits = keys, counts, [], 0
+        return keys, counts
 
 
 def positive_information(counts: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 class Options(Table):
     """Keys of `[stage.embeddings]` beside `init`."""
 
-    bytes: int = Field(100_000_000, gt=0, description="UTF-8 bytes of text that are searched for snippets, at most.")
     snippets: int = Field(
         25, gt=0, description="In how many of them each new token comes, where the texts have as many."
     )
@@ -47,8 +46,7 @@ def initialise(task: EmbeddingTask) -> Rows:
     from langadapt.embeddings.texts import pairs
 
     options = task.options
-    texts = pairs(task, most=options.bytes)
-    found = list(snippets(texts, task.ids, times=options.snippets, tokens=options.snippet_tokens))
+    found = list(snippets(pairs(task), task.ids, times=options.snippets, tokens=options.snippet_tokens))
     lacking = set(task.ids) - {id for snippet in found for id in snippet.new.tolist()}
     task.say(
         f"{len(found)} snippets hold {len(task.ids) - len(lacking)} new tokens; {len(lacking)} do not come in the texts "
@@ -62,5 +60,6 @@ INIT = EmbeddingInit(
     description="Learnt from the model itself: after a new token it shall read on as it did after the old pieces.",
     options=Options,
     initialise=initialise,
+    rehearsed=lambda options: options.model_copy(update={"snippets": min(options.snippets, 2)}),
     source="Dobler, Elliott and de Melo 2025, Token Distillation, arXiv 2505.20133",
 )

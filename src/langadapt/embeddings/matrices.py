@@ -48,7 +48,7 @@ def mean_of(pieces: Sequence[int]) -> Weights:
 def weighted(task: EmbeddingTask, matrix: Tensor, weights: Iterable[Weights]) -> Tensor:
     """Weighted sums of old rows, (new tokens, hidden_size) in fp32; the mean of all rows in place of one that is zero.
 
-    A row depends on its own weights alone, bit for bit.
+    A row follows from its own weights alone, bit for bit, whatever rows are made with it.
 
     Args:
         task: whose log and tokenizer are used.

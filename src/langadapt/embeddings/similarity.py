@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 class Options(Table):
     """Keys of `[stage.embeddings]` beside `init`."""
 
-    bytes: int = Field(20_000_000, gt=0, description="UTF-8 bytes of text that are read, at most.")
     window: int = Field(5, gt=0, description="Tokens on either side that count as a token's company.")
     min_count: int = Field(10, gt=0, description="Times that a token must come in the texts to have a vector.")
     dimensions: int = Field(300, gt=0, description="Of the vectors.")
@@ -53,5 +52,6 @@ INIT = EmbeddingInit(
     description="A combination of the rows of kept tokens that come in like company; for replaced vocabularies.",
     options=Options,
     initialise=initialise,
+    rehearsed=lambda options: options.model_copy(update={"min_count": min(options.min_count, 2)}),
     source="Dobler and de Melo 2023, FOCUS, arXiv 2305.14481",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from langadapt.corpus.encoding import batches
 from langadapt.records import EmbeddingTask
+from langadapt.tokenizer.checking import token_sizes
 from langadapt.tokenizer.tokens import read
 
 if TYPE_CHECKING:
@@ -32,39 +33,22 @@ class Cut:
         return np.concatenate([[0], self.ends[:-1]])
 
 
-def pairs(task: EmbeddingTask, *, most: int) -> Iterator[tuple[Cut, Cut]]:
+def pairs(task: EmbeddingTask) -> Iterator[tuple[Cut, Cut]]:
     """Each of the task's texts as the old and as the new tokenizer cut it.
 
     A text whose tokens are not the same bytes in both is left out, for nothing could be aligned: the tokenizers
     normalise it in different ways, or one of them lacks a character.
-
-    Args:
-        task: whose texts and tokenizers are used.
-        most: bytes of text that are read.
     """
     old, new = cutter(task.old), cutter(task.new)
-    for texts in batches(up_to(most, task.texts())):
+    for texts in batches(task.texts()):
         for before, after in zip(old(texts), new(texts), strict=True):
             if len(before.ends) and len(after.ends) and before.ends[-1] == after.ends[-1]:
                 yield before, after
 
 
-def up_to(most: int, texts: Iterable[str]) -> Iterator[str]:
-    """The first texts, as many as it takes to have that many bytes."""
-    so_far = 0
-    for text in texts:
-        if so_far >= most:
-            return
-        so_far += len(text.encode("utf-8"))
-        yield text
-
-
 def cutter(tokenizer: Tokenizer) -> Callable[[list[str]], Iterator[Cut]]:
     """What cuts texts with a tokenizer, without the special tokens that it adds by itself."""
-    bpe = read(tokenizer)
-    lengths = np.zeros(bpe.last + 1, np.int64)
-    for token, id in (*bpe.vocab.items(), *bpe.added.items()):
-        lengths[id] = len(bpe.data(token))
+    lengths = token_sizes(read(tokenizer))
 
     def cut(texts: list[str]) -> Iterator[Cut]:
         for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):

@@ -61,12 +61,12 @@ def changes(old: Tokenizer, new: Tokenizer, texts: Iterable[str]) -> Changes:
     otherwise, counts as changed throughout, and every boundary in it as a violation.
     """
     lines = (line for text in texts for line in text.split("\n") if line and not line.isspace())
-    sizes = _sizes(read(old)), _sizes(read(new))
+    sizes = token_sizes(read(old)), token_sizes(read(new))
     compared = (_compared(old, new, sizes, batch) for batch in batches(lines))
     return sum(compared, Changes())
 
 
-def _sizes(bpe: Bpe) -> Ids:
+def token_sizes(bpe: Bpe) -> Ids:
     """Bytes of every token, by id."""
     sizes = np.zeros(bpe.last + 1, dtype=np.int64)
     for token, id in (*bpe.vocab.items(), *bpe.added.items()):
