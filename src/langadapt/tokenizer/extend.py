@@ -159,11 +159,18 @@ def tokens(options: Options, before: int) -> int:
     return before + _room(options, before, before)
 
 
+def rehearsed(options: Options) -> Options:
+    """As many tokens as the few hundred kilobytes of a sample give."""
+    asked = options.most if options.tokens == "knee" else options.tokens
+    return options.model_copy(update={"tokens": min(asked, 512), "min_frequency": min(options.min_frequency, 4)})
+
+
 STRATEGY = TokenizerStrategy(
     name="extend",
     description="New tokens behind the old ones, learnt on from the base's own merges (continued BPE).",
     options=Options,
     adapt=adapt,
     tokens=tokens,
+    rehearsed=rehearsed,
     source="arXiv 2512.03989",
 )

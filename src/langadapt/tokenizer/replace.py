@@ -43,9 +43,11 @@ class Options(Table):
 
     @model_validator(mode="after")
     def _taken_or_learnt(self) -> Options:
-        if self.from_ and (others := self.model_fields_set - {"from_"}):
+        fields = type(self).model_fields
+        others = [name for name in fields if name != "from_" and getattr(self, name) != fields[name].default]
+        if self.from_ and others:
             raise ValueError(
-                f"a tokenizer that is taken from elsewhere is not learnt: leave out {', '.join(sorted(others))}"
+                f"a tokenizer that is taken from elsewhere is not learnt: leave out {', '.join(others)}"
             )
         return self
 
@@ -118,10 +120,19 @@ def tokens(options: Options, before: int) -> int:
     return extend.upwards(options.tokens, options.multiple_of) if options.tokens else before
 
 
+def rehearsed(options: Options) -> Options:
+    """As many tokens as the few hundred kilobytes of a sample give."""
+    if options.from_:
+        return options
+    few = {"tokens": min(options.tokens or 4096, 4096), "min_frequency": min(options.min_frequency, 4)}
+    return options.model_copy(update=few)
+
+
 STRATEGY = TokenizerStrategy(
     name="replace",
     description="A vocabulary learnt anew on the text, or another tokenizer.",
     options=Options,
     adapt=adapt,
     tokens=tokens,
+    rehearsed=rehearsed,
 )

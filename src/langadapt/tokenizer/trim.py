@@ -117,11 +117,18 @@ def tokens(options: Options, before: int) -> int:
     return extension.tokens(options.extend, kept) if options.extend else kept
 
 
+def rehearsed(options: Options) -> Options:
+    """Fewer tokens than the small model of a rehearsal has."""
+    grow = options.extend and extension.rehearsed(options.extend)
+    return options.model_copy(update={"tokens": min(options.tokens, 40_000), "extend": grow})
+
+
 STRATEGY = TokenizerStrategy(
     name="trim",
     description="Tokens that the text does without are taken out, and new ones may be learnt then (leaf pruning).",
     options=Options,
     adapt=adapt,
     tokens=tokens,
+    rehearsed=rehearsed,
     source="arXiv 2512.03989",
 )
