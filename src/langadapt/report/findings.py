@@ -30,6 +30,7 @@ Row = Mapping[str, Any]
 TEMPLATES = Path(__file__).parent
 MERGE = "merge"  # suite of the certificate's rows, which compare weights and not languages
 TRANSLATION = "translation"  # suite of the rows of translated corpora, which are no models
+TOKENIZER = "tokenizer"  # suite of the rows of tokenizers, which nobody asked anything
 APART = (MERGE, TRANSLATION)
 TEXT, ANSWERS = "bits_per_byte", "answer_bits_per_byte"
 PREFERENCES = tuple(METRICS)
@@ -213,7 +214,7 @@ class Tally:
 def tallies(plan: Plan, rows: Sequence[Row]) -> list[Tally]:
     """One for each model that was asked tasks."""
     scored = (TEXT, ANSWERS, *PREFERENCES)  # by probabilities: nothing was asked, and nothing answered
-    tasks = [r for r in rows if r["metric"] not in scored and r["suite"] not in APART]
+    tasks = [r for r in rows if r["metric"] not in scored and r["suite"] not in (*APART, TOKENIZER)]
     return [_tally(model, [r for r in tasks if r["stage"] == model]) for model in models_of(plan, tasks)]
 
 
