@@ -59,8 +59,8 @@ def extended(base: Path, tmp_path: Path) -> ModelRef:
     model = load(base)
     generator = torch.Generator().manual_seed(1)
     tied = model.config.tie_word_embeddings
-    made = torch.randn(4, 64, generator=generator)
-    output = None if tied else torch.randn(4, 64, generator=generator)
+    made = 0.1 * torch.randn(4, 64, generator=generator)
+    output = None if tied else 0.1 * torch.randn(4, 64, generator=generator)
     folder = tmp_path / VOCABULARY
     folder.mkdir()
     rows = Rows(before=WORDS, kept=[*range(WORDS), None, None, None, None], new=NEW)
@@ -161,9 +161,8 @@ def test_new_rows_learn_in_both_matrices_and_old_ones_stay_to_the_bit_and_the_me
     else:
         adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     size = sum(file.stat().st_size for file in (tmp_path / "adapter").glob("*.safetensors"))
-    assert size < 4 * 1.5 * sum(
-        p.numel() * (2 if name == "pissa" else 1) for p in adapted.parameters() if p.requires_grad
-    )
+    learnt = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert size < 4 * learnt * (2 if name == "pissa" else 1) + 8192, "no whole matrix is saved"
     again = loading.load_model(extended, torch.float32)
     if strategy.freeze:
         strategy.freeze(again, options)

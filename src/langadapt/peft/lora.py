@@ -88,6 +88,19 @@ def save(model: Any, options: Mapping[str, Any], folder: Path) -> None:
     start = getattr(model, "langadapt_start", None)
     more = {"path_initial_model_for_weight_conversion": start.name} if start else {}
     model.save_pretrained(folder, save_embedding_layers=False, **more)
+    if start:
+        _add_rows(model, folder)
+
+
+def _add_rows(model: Any, folder: Path) -> None:
+    """Puts rows of tokens that learn into a saved adapter; PEFT leaves them out where it takes a difference."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file, save_file
+
+    learnt = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if rows := {name: value.contiguous() for name, value in learnt.items() if "trainable_tokens_delta" in name}:
+        file = folder / "adapter_model.safetensors"
+        save_file(load_file(file) | rows, file, metadata={"format": "pt"})
 
 
 def trainable(shape: ModelShape, options: Mapping[str, Any]) -> int:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from langadapt.vocabulary import Rows
 
 SUITE = "tokenizer"
+INIT = "subtoken-mean"
 HELD_OUT = 0.1  # share of the source language's text that is measured, and not learnt from
 MEASURED = 2_000_000  # bytes of text of each language that are measured, at most
 
@@ -41,7 +42,7 @@ class TokenizerOptions(ReadingOptions):
         {"strategy": "keep"}, validate_default=True, description="Strategy by its name, and the strategy's own options."
     )
     embeddings: dict[str, Any] = Field(
-        {"init": "subtoken-mean"}, validate_default=True, description="How rows of new tokens start, and its options."
+        {"init": INIT}, validate_default=True, description="How rows of new tokens start, and its options."
     )
     source: SourceField = Field(
         None, description="Text in the source language; not set: what the language's plugin replays."
@@ -56,7 +57,7 @@ class TokenizerOptions(ReadingOptions):
     @field_validator("embeddings")
     @classmethod
     def _with_init_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _with_defaults(value, "init", registry().embedding_inits)
+        return _with_defaults({"init": INIT, **value}, "init", registry().embedding_inits)
 
     @property
     def refs(self) -> tuple[CorpusRef, ...]:
@@ -357,7 +358,7 @@ def _measured(context: StageContext, texts: _Texts, before: Any, after: Any, row
             found += _cut(some, segment, tokenizer, {"stage": stage, "task": f"text in {tag}", "language": tag})
         if not rows.changes:
             return found
-    return found + _changed(context, held_out, source, _backend(before), _backend(after), rows)
+    return [*found, *_changed(context, held_out, source, _backend(before), _backend(after), rows)]
 
 
 def _cut(

@@ -81,7 +81,8 @@ _FROM_1: tuple[Callable[[float], bool], str] = (lambda value: value >= 1, "at le
 _FROM_0: tuple[Callable[[float], bool], str] = (lambda value: value >= 0, "0 or more")
 _ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: value > 0, "above 0")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "max_length": _FROM_1, "max_bytes": _FROM_1, "per_device_train_batch_size": _FROM_1, "gradient_accumulation_steps": _FROM_1,
+    "max_length": _FROM_1, "max_bytes": _FROM_1,
+    "per_device_train_batch_size": _FROM_1, "gradient_accumulation_steps": _FROM_1,
     "learning_rate": _ABOVE_0, "num_train_epochs": _ABOVE_0, "logging_steps": _ABOVE_0, "save_steps": _ABOVE_0,
     "eval_steps": _ABOVE_0, "weight_decay": _FROM_0, "max_grad_norm": _FROM_0,
     "max_steps": (lambda value: value >= 1 or value == -1, "at least 1, or -1 for as many as the epochs need"),

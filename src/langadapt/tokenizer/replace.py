@@ -46,9 +46,7 @@ class Options(Table):
         fields = type(self).model_fields
         others = [name for name in fields if name != "from_" and getattr(self, name) != fields[name].default]
         if self.from_ and others:
-            raise ValueError(
-                f"a tokenizer that is taken from elsewhere is not learnt: leave out {', '.join(others)}"
-            )
+            raise ValueError(f"a tokenizer that is taken from elsewhere is not learnt: leave out {', '.join(others)}")
         return self
 
 
