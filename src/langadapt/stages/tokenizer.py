@@ -149,13 +149,10 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
 
 
 def _versions(known: Registry, strategy: TokenizerStrategy, init: EmbeddingInit) -> dict[str, str]:
-    owners = {
-        "strategy": (strategy, known.tokenizers.owner(strategy.name)),
-        "initialisation": (init, known.embedding_inits.owner(init.name)),
-    }
+    first, second = known.tokenizers.owner(strategy.name), known.embedding_inits.owner(init.name)
     return {
-        key: f"{record.name} {record.version} of {owner.distribution} {owner.version}"
-        for key, (record, owner) in owners.items()
+        "strategy": f"{strategy.name} {strategy.version} of {first.distribution} {first.version}",
+        "initialisation": f"{init.name} {init.version} of {second.distribution} {second.version}",
     }
 
 
@@ -351,7 +348,7 @@ def _measured(context: StageContext, texts: _Texts, before: Any, after: Any, row
     """Rows of the report: how both tokenizers cut held-out text, and what changed in the source language."""
     language = context.registry.languages[context.plan.recipe.table.language]
     held_out, source = texts.held_out(), texts.source_held_out()
-    found = []
+    found: list[dict[str, Any]] = []
     for stage, tokenizer in ((context.stage.parent, before), (context.stage.id, after)):
         for tag, some in ((language.tag, held_out), (language.source_language, source)):
             segment = context.registry.languages[tag].words if tag in context.registry.languages else language.words
