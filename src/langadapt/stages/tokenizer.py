@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -142,7 +143,8 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     if shape := planner.shape_of(stage.parent):
         after = strategy.tokens(wanted, shape.vocab_size)
         new = max(0, after - shape.vocab_size)
-        stage.leaves = replace(shape, vocab_size=after, new_tokens=new)
+        if after != shape.vocab_size:
+            stage.leaves = replace(shape, vocab_size=after, new_tokens=new)
         stage.notes.append(f"{strategy.name}: {shape.vocab_size:,} → about {after:,} tokens; rows start by {init.name}")
         stage.estimate.memory = estimates.evaluation(shape, planner.machine, tokens=WINDOW)
         stage.estimate.disk = 4 * new * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
@@ -176,7 +178,7 @@ def run(context: StageContext) -> StageResult:
         return StageResult(metrics={"new_tokens": 0}, rows=_measured(context, texts, before, before, rows))
     context.log.info(f"{len(rows.new):,} new tokens; the model's matrices get {len(rows.kept):,} rows")
     folder = context.folder / artifacts.VOCABULARY
-    save(before, new, folder, probe=texts.held_out())
+    save(before, new, folder, probe=texts.held_out)
     made = _make_rows(context, options, old, new, rows, texts)
     vocabulary.save(folder, rows, made, {"tokenizer": options.tokenizer, "embeddings": options.embeddings})
     measured = _measured(context, texts, before, load_tokenizer(folder), rows)
@@ -195,6 +197,7 @@ class _Texts:
         for found in self._inputs:
             yield from _first(_side(found, "train"), self._most // len(self._inputs))
 
+    @cached_property
     def held_out(self) -> list[str]:
         """Text in the target language to measure on."""
         share = MEASURED // len(self._inputs)
@@ -205,6 +208,7 @@ class _Texts:
         for found in self._source:
             yield from _first(_side(found, "train", HELD_OUT), self._most)
 
+    @cached_property
     def source_held_out(self) -> list[str]:
         """Text in the source language to measure on."""
         return [text for found in self._source for text in _first(_side(found, "held_out", HELD_OUT), MEASURED)]
@@ -347,7 +351,7 @@ def _with_padding(matrix: Tensor, fresh: Tensor | None, rows: Rows) -> Tensor:
 def _measured(context: StageContext, texts: _Texts, before: Any, after: Any, rows: Rows) -> list[dict[str, Any]]:
     """Rows of the report: how both tokenizers cut held-out text, and what changed in the source language."""
     language = context.registry.languages[context.plan.recipe.table.language]
-    held_out, source = texts.held_out(), texts.source_held_out()
+    held_out, source = texts.held_out, texts.source_held_out
     found: list[dict[str, Any]] = []
     for stage, tokenizer in ((context.stage.parent, before), (context.stage.id, after)):
         for tag, some in ((language.tag, held_out), (language.source_language, source)):
