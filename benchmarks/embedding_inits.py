@@ -15,6 +15,7 @@ benchmark that was stopped goes on.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import sys
@@ -75,7 +76,10 @@ class Bench:
     """What all measurements share: text, the base, and the extended tokenizer."""
 
     def __init__(self, options: argparse.Namespace, folder: Path):
-        from langadapt.loading import load_tokenizer
+        import torch
+
+        from langadapt.artifacts import ModelRef
+        from langadapt.loading import load_model, load_tokenizer
         from langadapt.models import find_model
         from langadapt.tokenizer.saving import save
 
@@ -83,11 +87,11 @@ class Bench:
         found = find_model(options.base).path
         if found is None:
             sys.exit(f"{options.base} is not on this machine; name a folder or a GGUF file, --base")
-        self.base = str(found)
+        self.model = load_model(ModelRef(weights=str(found)), torch.float32).eval()
         target, source = split(read(options.text), options.held_out), split(read(options.source), options.held_out)
         self.train = target["train"]
         self.held_out = {"target": target["held_out"], "source": source["held_out"]}
-        self.before = load_tokenizer(self.base)
+        self.before = load_tokenizer(found)
         self.old = self.before.backend_tokenizer
         self.new = self._extended()
         save(self.before, self.new, folder / "tokenizer")
@@ -128,15 +132,14 @@ class Bench:
         """Bits per byte in both languages, and the seconds that making the rows and training took."""
         import torch
 
-        from langadapt.artifacts import ModelRef
-        from langadapt.loading import load_model
+        from langadapt import vocabulary
 
         torch.manual_seed(0)
         started = time.monotonic()
-        folders = () if init == UNCHANGED else (self._vocabulary(init),)
+        model, tokenizer = copy.deepcopy(self.model), self.before
+        if init != UNCHANGED:
+            model, tokenizer = vocabulary.put_in(model, self._vocabulary(init)), self.after
         made = time.monotonic()
-        model = load_model(ModelRef(weights=self.base, adapters=folders), torch.float32)
-        tokenizer = self.after if folders else self.before
         if TRAINED[when]:
             model = self._trained(model, tokenizer, TRAINED[when])
         trained = time.monotonic()
@@ -145,28 +148,23 @@ class Bench:
 
     def _vocabulary(self, init: str) -> Path:
         """The folder of a changed vocabulary; made once for each initialisation."""
-        import torch
-
         from langadapt import vocabulary
-        from langadapt.artifacts import VOCABULARY, ModelRef
-        from langadapt.loading import load_model
         from langadapt.plugins import registry
         from langadapt.records import EmbeddingTask
         from langadapt.tokenizer.tokens import matched, read
 
-        folder = self.folder / init.replace("/", "_") / VOCABULARY
+        folder = self.folder / init.replace("/", "_")
         if folder.is_dir():
             return folder
         name, _, given = init.partition(":")
         record = registry().embedding_inits[name]
-        model = load_model(ModelRef(weights=self.base), torch.float32).eval()
         before, after = read(self.old), read(self.new)
         rows = vocabulary.plan_rows(
-            matched(self.old, self.new), before=model.config.vocab_size, tokens_before=before.last + 1
+            matched(self.old, self.new), before=self.model.config.vocab_size, tokens_before=before.last + 1
         )
         data = {id: after.data(token) for token, id in after.vocab.items()}
         task = EmbeddingTask(
-            model=model,
+            model=self.model,
             old=self.old,
             new=self.new,
             ids=rows.new,
@@ -178,7 +176,7 @@ class Bench:
             say=lambda line: print(f"  {init}: {line}", flush=True),
         )
         made = record.initialise(task)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         vocabulary.save(folder, rows, made, {})
         return folder
 

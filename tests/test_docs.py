@@ -177,7 +177,8 @@ def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
         "Compute",
     )
     of_recipe = {getattr(recipe, name) for name in tables_of_recipe}
-    inner = {Checks, StageOptions, ExperimentTable}
+    inits = {known.embedding_inits[name].options for name in core.offers["embedding initialisation"]} - {recipe.Table}
+    inner = {Checks, StageOptions, ExperimentTable} | inits
     assert core.name == "core" and {load(reference) for reference in KEY_TABLES} == kinds | of_recipe | inner
 
 

@@ -23,8 +23,8 @@ def random(task: EmbeddingTask) -> Rows:
     deviation = task.model.config.get_text_config().initializer_range
 
     def drawn(matrix: Tensor) -> Tensor:
-        rows = torch.randn(len(task.ids), matrix.shape[1], generator=generator) * deviation
-        return rows.to(matrix.device)
+        rows = torch.randn(len(task.ids), matrix.shape[1], generator=generator).to(matrix.device)
+        return rows * float(deviation)
 
     return for_both(task.model, drawn)
 

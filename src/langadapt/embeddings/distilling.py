@@ -45,7 +45,7 @@ def distilled(task: EmbeddingTask, snippets: Sequence[Snippet]) -> Rows:
         for number, places in enumerate(steps, 1):
             loss = student.loss([snippets[place] for place in places])
             optimizer.zero_grad()
-            loss.total.backward()
+            torch.autograd.backward(loss.total)
             optimizer.step()
             schedule.step()
             if number * REPORTS // len(steps) > (number - 1) * REPORTS // len(steps):
@@ -202,7 +202,8 @@ class _Head:
             targets: (tokens,), old ids, or the size of the old matrix plus the place of a new token.
         """
         size = len(self._matrix)
-        parts = states.to(self._matrix.dtype).split(LOSS_CHUNK)
+        given = states.to(self._matrix.dtype)
+        parts = (given[start : start + LOSS_CHUNK] for start in range(0, len(given), LOSS_CHUNK))
         old = torch.cat([(part @ self._staying.T).float().logsumexp(1) for part in parts])
         known = (states * self._matrix[targets.clamp(max=size - 1)].float()).sum(1)
         new = states @ rows.T

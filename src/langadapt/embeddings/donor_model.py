@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -47,7 +47,7 @@ def open_donor(reference: str, revision: str) -> DonorModel:
     return DonorModel(tokenizer, *(_read(named.model) or _loaded(named.model)))
 
 
-def _comparable(tokenizer: Any) -> bool:
+def _comparable(tokenizer: Any) -> TypeGuard[Tokenizer]:
     if not isinstance(tokenizer, Tokenizer):
         return False
     try:

@@ -26,13 +26,16 @@ def fitted(kind: str, theirs: Tensor, ours: Tensor) -> Map:
 
 
 def _least_squares(theirs: Tensor, ours: Tensor) -> Tensor:
-    return torch.linalg.lstsq(theirs, ours, driver="gelsd").solution  # which minds no rows that depend on each other
+    # By singular values: of rows that depend on each other, the smallest solution.
+    solution: Tensor = torch.linalg.lstsq(theirs, ours, driver="gelsd").solution
+    return solution
 
 
 def _procrustes(theirs: Tensor, ours: Tensor) -> Tensor:
     left, values, right = torch.linalg.svd(theirs.T @ ours, full_matrices=False)
-    turned = left @ right
-    return turned * values.sum() / (theirs @ turned).square().sum()
+    turn = left @ right
+    scaled: Tensor = turn * (values.sum() / (theirs @ turn).square().sum())
+    return scaled
 
 
 _LINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"affine": _least_squares, "orthogonal": _procrustes}

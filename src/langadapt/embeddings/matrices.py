@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -56,13 +57,13 @@ def weighted(task: EmbeddingTask, matrix: Tensor, weights: Iterable[Weights]) ->
         weights: for each new token, in the order of `task.ids`.
     """
     sums = [sorted(one.items()) for one in weights]
-    used, places = torch.tensor([id for one in sums for id, _ in one]).unique(return_inverse=True)
+    used, places = np.unique([id for one in sums for id, _ in one], return_inverse=True)
     starts = torch.tensor([0, *(len(one) for one in sums)]).cumsum(0)[:-1]
     factors = torch.tensor([weight for one in sums for _, weight in one])
     device = matrix.device
     rows = functional.embedding_bag(
-        places.to(device),
-        matrix[used.to(device)].float(),
+        torch.from_numpy(places).to(device),
+        matrix[torch.from_numpy(used).to(device)].float(),
         starts.to(device),
         mode="sum",
         per_sample_weights=factors.to(device),
