@@ -23,7 +23,7 @@ import pytest
 from pydantic import BaseModel
 
 import langadapt
-from langadapt import Experiment, Recipe, cli, peft, plugins, recipe
+from langadapt import Experiment, Recipe, cli, hookspecs, peft, plugins, recipe
 from langadapt.corpus.layouts import COLUMNS
 from langadapt.experiment import ExperimentTable
 from langadapt.recipe import StageOptions
@@ -31,6 +31,7 @@ from langadapt.stages.cpt import CptOptions
 from langadapt.stages.preference import METHODS, PREFERENCE_OWNED
 from langadapt.stages.sft import SftOptions
 from langadapt.stages.trained import OWNED
+from langadapt.testing.conformance import all_checks
 from langadapt.translation.checking import Checks
 
 ROOT = Path(__file__).parents[1]
@@ -262,6 +263,25 @@ def test_every_record_of_the_contract_has_its_fields_listed() -> None:
     assert set(FIELD_TABLES) == records
 
 
+def test_checks_of_plugins_are_listed_with_what_they_say() -> None:
+    listed = {name: [tuple(row) for row in rows] for name, rows in tables("checks").items()}
+    expected: dict[str, list[tuple[str, ...]]] = {}
+    for check in all_checks():
+        expected.setdefault(check.record.__name__ if check.record else "plugin", []).append(
+            (f"`{check.name}`", check.says)
+        )
+    assert listed == expected
+
+
+def test_every_check_of_plugins_points_at_a_heading_of_the_plugin_page() -> None:
+    assert {check.anchor for check in all_checks()} <= anchors(DOCS / "plugins.md")
+
+
+def test_the_contract_of_this_version_is_listed() -> None:
+    rows = section(DOCS / "plugins.md", "## Versions of the contract").splitlines()
+    assert [row.split("|")[1].strip() for row in rows if row.startswith("|")][-1] == str(hookspecs.CONTRACT)
+
+
 def test_keys_of_written_files_are_written() -> None:
     for file, rows in tables("written").items():
         source = read(ROOT / file)
@@ -434,6 +454,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def python(*arguments: str, path: str = "", folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, (path, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment, cwd=folder
