@@ -37,6 +37,12 @@ TOY = Language(
     function_words=("il", "l'", "che"),
     thresholds={"fineweb2": THRESHOLDS},
 )
+TURKISH = dataclasses.replace(
+    TOY,
+    tag="tr",
+    boilerplate=("tüm hakları saklıdır",),
+    lower=lambda text: text.replace("İ", "i").replace("I", "ı").lower(),
+)
 DIALOGUE = Document(
     id="d", messages=(Message(role="user", content="Ehi?", context="Ehi"), Message(role="assistant", content="Ehi"))
 )
@@ -275,6 +281,19 @@ def test_fineweb2_takes_what_is_not_set_from_the_language():
     assert outcome(text, "fineweb2", strict, **loose, max_word_length=21) == text
 
 
+def test_a_languages_own_thresholds_stand_in_for_the_defaults_of_any_step_and_the_recipes_for_both():
+    wordy = dataclasses.replace(TOY, thresholds={"gopher-quality": {"max_word_length": 4, "min_words": 3}})
+    gopher_quality = BY_NAME["gopher-quality"]
+    assert gopher_quality.values(None) == gopher_quality.options
+    assert gopher_quality.values(wordy)["max_word_length"] == 4.0 and gopher_quality.values(wordy)["min_words"] == 3
+    assert gopher_quality.values(wordy, {"max_word_length": 9})["max_word_length"] == 9
+    left = {}
+    for name, tuned in (("the language's", {}), ("the recipe's", {"max_word_length": 9})):
+        made = gopher_quality.make(gopher_quality.values(wordy, tuned), wordy)
+        left[name] = made(Document(id="x", text="il gatto che dorme nel giardino"))
+    assert left["the language's"] == "words too long" and isinstance(left["the recipe's"], Document)
+
+
 @pytest.mark.parametrize(
     ("language", "said"),
     [(None, "no plugin offers the language"), (dataclasses.replace(TOY, thresholds={}), "Toy has none")],
@@ -348,10 +367,25 @@ def test_mc4_wants_three_long_lines():
     [
         ("Una sola.", 1), ("Nessun segno", 1), ("Una. Due! Tre?", 3), ("Costa 3.50 euro. Poco.", 2),
         ("Vide J. Smith passare.", 1), ("Attese… e poi andò. Fine", 2), ('Disse: "Vai." Andò.', 2),
+        ("Elma, armut vb. şeyler aldı. Gitti.", 2), ("В 5 гл. есть ответ. Да.", 2),
     ],
 )  # fmt: skip
 def test_sentences_are_counted_by_their_marks(line: str, number: int):
     assert c4.sentences(line) == number
+
+
+@pytest.mark.parametrize(
+    ("line", "goes"),
+    [
+        ("SİTEMİZDE ÇEREZLER KULLANILIR, KAPATILAMAZ.", True),
+        ("Sitemizde çerezler kullanılır, kapatılamaz.", True),
+        ("BY USING THIS PAGE YOU ACCEPT OUR PRIVACY POLICY.", True),  # English notices keep English capitals
+        ("BU SAYFA OKUMAK İSTEYENLERE AÇIKTIR.", False),
+    ],
+)
+def test_c4_finds_phrases_in_the_languages_own_capitals_and_in_everybodys(line: str, goes: bool):
+    left = outcome(f"{FIVE}\n{line}", "c4-quality", TURKISH, policy=["ÇEREZLER KULLANILIR", "privacy policy"])
+    assert left == (FIVE if goes else f"{FIVE}\n{line}")
 
 
 # --- mojibake ---------------------------------------------------------------------------------------------------------
@@ -440,6 +474,12 @@ def test_a_language_that_nobody_knows_is_an_error(options: dict[str, str], said:
 )  # fmt: skip
 def test_bad_words_count_where_they_stand_by_themselves(text: str, found: set[str]):
     assert bad_words.finder(["Cavolo", "porca miseria", "c@volo", "🖕"])(text) == found
+
+
+@pytest.mark.parametrize(("text", "goes"), [("KIR ÇİÇEĞİ", False), ("kır çiçeği", False), ("KİR TUTMAZ", True)])
+def test_bad_words_are_compared_in_the_languages_own_lower_case(write: Callable[..., Path], text: str, goes: bool):
+    path = str(write("words.txt", "kir\n"))  # dirt; kır is a meadow
+    assert outcome(text, "bad-words", TURKISH, path=path) == ("[a bad word]" if goes else text)
 
 
 def test_scripts_without_blanks_need_no_flanks():
@@ -615,6 +655,11 @@ def test_each_rule_about_boilerplate_can_be_switched_off_or_added_to():
     assert left_of(lines, phrase_share=0, stub=0) == "\n".join(lines)
     assert left_of([BODY, "Torna su"], phrases=["Torna su"]) == BODY
     assert outcome("\n".join(lines), "boilerplate", language=None, stub=0) == "\n".join(lines)
+
+
+@pytest.mark.parametrize("line", ["TÜM HAKLARI SAKLIDIR", "Tüm Hakları Saklıdır", "tüm hakları saklıdır"])
+def test_boilerplate_is_known_by_the_languages_own_capitals(line: str):
+    assert outcome(f"{BODY}\n{line}", "boilerplate", TURKISH) == BODY
 
 
 @given(st.lists(st.sampled_from([*MENU, "", BODY, "Accetta i cookie", "Una frase intera."]), max_size=14))

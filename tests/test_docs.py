@@ -249,7 +249,7 @@ FIELD_TABLES = tables("fields")
 def test_field_tables_are_the_records(name: str) -> None:
     def default(field: dataclasses.Field[Any]) -> str:
         if field.default is not dataclasses.MISSING:
-            return f"`{field.default!r}`"
+            return f"`{getattr(field.default, '__qualname__', repr(field.default))}`"
         return "required" if field.default_factory is dataclasses.MISSING else f"`{field.default_factory()!r}`"
 
     fields = dataclasses.fields(getattr(langadapt, name))
