@@ -70,6 +70,6 @@ TURKISH = Language(
     boilerplate=PHRASES,
     tell_apart=tell_apart,
     address=address,
-    length_ratio={"en": (0.6, 1.6)},
+    length_ratio={"en": (0.5, 1.5)},
     replay="tr-fineweb-en",
 )
