@@ -12,10 +12,12 @@ import click
 from langadapt.commands import json_option, print_json
 from langadapt.commands.cache import cache
 from langadapt.commands.chat import chat
+from langadapt.commands.check_plugin import check_plugin
 from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
 from langadapt.commands.evaluate import evaluate
 from langadapt.commands.export import export
+from langadapt.commands.new_plugin import new_plugin
 from langadapt.commands.serve import serve
 from langadapt.commands.sweep import sweep
 
@@ -203,7 +205,7 @@ def show(folder: Path, as_json: bool) -> None:
         screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
 
 
-for command in (sweep, compare, evaluate, chat, serve, export, corpus, cache):
+for command in (sweep, compare, evaluate, chat, serve, export, corpus, cache, new_plugin, check_plugin):
     cli.add_command(command)
 
 

@@ -11,6 +11,8 @@ and a module (or object) whose functions are marked with `langadapt.hookimpl`. E
 iterable of records. Names are unique across all plugins; when two offer the same one, langadapt stops and names both.
 The core's own parts come in by the same hooks, from `langadapt.builtin`.
 
+The module says `LANGADAPT_CONTRACT = 1`: the contract that it was written for, `CONTRACT` below.
+
 Import nothing heavy at module level: hooks are called whenever a recipe is loaded or plugins are listed.
 """
 
@@ -23,6 +25,8 @@ import pluggy
 from langadapt import records
 
 PROJECT = "langadapt"
+CONTRACT = 1  # raised with every change of a hook or a record, also when something is only added
+OLDEST = 1  # the oldest contract whose plugins work here
 hookspec = pluggy.HookspecMarker(PROJECT)
 
 

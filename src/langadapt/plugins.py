@@ -1,14 +1,20 @@
 """Finds plugins, asks them what they offer, and keeps the answers by name.
 
 Entry points are loaded one at a time, each followed by a check of its hook names, so that one broken plugin is known by
-name and harms nothing else. A listing shows it; a run that needs it is stopped (see `Registry.require`).
+name and harms nothing else. A listing shows it; a run that needs it is stopped (see `Registry.require`). A name that two
+plugins offer is nobody's: whoever asks for it is told of both.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import io
+import re
+import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
@@ -17,9 +23,17 @@ from typing import Any, TypeVar
 import pluggy
 
 from langadapt import hookspecs, records
-from langadapt.errors import UserError, nearest
+from langadapt.errors import LangadaptError, UserError, nearest
 
 GROUP = "langadapt"
+DECLARED = "LANGADAPT_CONTRACT"  # the name under which a plugin's module says which contract it was written for
+
+# What takes a tenth of a second and more to import. Every command loads all plugins, so none of them may need these at once.
+HEAVY = frozenset({
+    "accelerate", "bitsandbytes", "ctranslate2", "datasets", "deepspeed", "jax", "matplotlib", "nltk", "numpy", "pandas",
+    "peft", "pyarrow", "scipy", "sentence_transformers", "sklearn", "spacy", "stanza", "tensorflow", "tokenizers", "torch",
+    "transformers", "trl",
+})  # fmt: skip
 
 # Hook, record class and the word that messages use, in the order in which listings show them.
 HOOKS: Mapping[str, tuple[type, str]] = {
@@ -42,28 +56,37 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """A plugin as it was found: what it offers by word, or why it could not be used."""
+    """A plugin as it was found: what it offers by word, or why it could not be used; and what its author should mend."""
 
     name: str
     distribution: str
     version: str
     file: str = ""
+    contract: int = hookspecs.CONTRACT
     offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
     details: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution} {self.version})"
 
 
 class Offers(Mapping[str, Record]):
-    """Records of one hook by name and alias; a missing name raises with the nearest one."""
+    """Records of one hook by name and alias; a missing name raises with the nearest one.
 
-    def __init__(self, word: str, failed: tuple[Plugin, ...]):
+    Asking for a name that several plugins offer raises a `UserError`, also by `in`: nobody can tell which is meant.
+    """
+
+    def __init__(self, word: str, failed: Iterable[Plugin]):
         self._word, self._failed = word, failed
         self._records: dict[str, Record] = {}
         self._aliases: dict[str, str] = {}
         self._owners: dict[str, Plugin] = {}
+        self._contested: dict[str, list[Plugin]] = {}
 
     def __getitem__(self, name: str) -> Record:
-        key = self._aliases.get(name, name)
+        key = self._key(name)
         if key not in self._records:
             raise KeyError(name)
         return self._records[key]
@@ -74,43 +97,68 @@ class Offers(Mapping[str, Record]):
     def __len__(self) -> int:
         return len(self._records)
 
+    def add(self, record: Record, owner: Plugin) -> None:
+        """Takes a record in under its name and aliases; what is offered already is nobody's from now on."""
+        own = name_of(record)
+        for name in names_of(record):
+            if name in self._contested:
+                self._contested[name].append(owner)
+            elif name in self._owners:
+                self._contested[name] = [self._owners.pop(name), owner]
+                self._records.pop(name, None)
+                self._aliases.pop(name, None)
+            else:
+                self._owners[name] = owner
+                if name == own:
+                    self._records[name] = record
+                else:
+                    self._aliases[name] = own
+
     def owner(self, name: str) -> Plugin:
         """The plugin that offers `name`."""
-        return self._owners[self._aliases.get(name, name)]
+        return self._owners[self._key(name)]
+
+    def clashes(self, plugin: Plugin) -> Iterator[str]:
+        """What others offer too of that which a plugin offers."""
+        for name, owners in self._contested.items():
+            if plugin in owners:
+                others = " and ".join(str(other) for other in owners if other != plugin)
+                yield f'the {self._word} "{name}" is offered by {others} too, so nobody can ask for it'
 
     def missing(self, name: str) -> str:
         """Why `name` is not there and what to do, as the second half of a message."""
         hint = nearest(name, [*self._records, *self._aliases])
-        broken = "; ".join(f"plugin {p.name} ({p.distribution} {p.version}) failed: {p.error}" for p in self._failed)
+        broken = "; ".join(f"plugin {plugin} failed: {plugin.error}" for plugin in self._failed)
         return "; ".join(part for part in (hint, broken) if part)
+
+    def _key(self, name: str) -> str:
+        key = self._aliases.get(name, name)
+        if owners := self._contested.get(key):
+            both = " and ".join(map(str, owners))
+            raise UserError(f'two plugins offer the {self._word} "{key}": {both}; uninstall one of them')
+        return key
 
 
 class Registry:
-    """Everything that the core and the installed plugins offer.
-
-    Raises:
-        UserError: two plugins offer the same name.
-    """
+    """Everything that the core and the installed plugins offer."""
 
     def __init__(self) -> None:
         from langadapt import builtin
 
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        core = Plugin(name="core", distribution="langadapt", version=metadata.version("langadapt"), file=_file(builtin))
-        loaded: list[tuple[Plugin, dict[str, list[Any]]]] = [(core, self._collect(builtin))]
         failed: list[Plugin] = []
+        self._offers: dict[str, Offers[Any]] = {hook: Offers(word, failed) for hook, (_, word) in HOOKS.items()}
+        core = Plugin(name="core", distribution="langadapt", version=metadata.version("langadapt"), file=_file(builtin))
+        self._core = self._add(core, self._collect(builtin))
+        loaded: list[Plugin] = []
         for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: e.name):
             plugin, offers = self._load(entry)
             if plugin.error:
                 failed.append(plugin)
             else:
-                loaded.append((plugin, offers))
-        self._offers: dict[str, Offers[Any]] = {hook: Offers(word, tuple(failed)) for hook, (_, word) in HOOKS.items()}
-        self.plugins: list[Plugin] = []
-        for plugin, offers in loaded:
-            self._add(plugin, offers)
-        self.plugins += failed
+                loaded.append(self._add(plugin, offers))
+        self.plugins = [self._core, *map(self._with_clashes, loaded), *failed]
         self.failed = tuple(failed)
 
     def __getattr__(self, name: str) -> Offers[Any]:
@@ -147,11 +195,16 @@ class Registry:
             version=entry.dist.version if entry.dist else "?",
         )
         try:
-            module = entry.load()
-            return replace(known, file=_file(module)), self._collect(module)
+            known = replace(known, contract=declared_contract(entry.module) or 1)
+            if problem := contract_problem(known.contract, known.distribution):
+                raise UserError(problem)
+            with _watched() as warnings:
+                module = entry.load()
+                known, offers = replace(known, file=_file(module)), self._collect(module)
+            self._refuse_taken(offers)
+            return replace(known, warnings=tuple(warnings)), offers
         except (Exception, SystemExit) as error:  # whatever a stranger's module raises must not stop a listing
-            message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return replace(known, error=message, details=traceback.format_exc()), {}
+            return replace(known, error=in_words(error), details=traceback.format_exc()), {}
 
     def _collect(self, module: Any) -> dict[str, list[Any]]:
         try:
@@ -175,24 +228,81 @@ class Registry:
                 self._manager.unregister(module)
             raise
 
-    def _add(self, plugin: Plugin, offers: dict[str, list[Any]]) -> None:
-        names: dict[str, tuple[str, ...]] = {}
+    def _with_clashes(self, plugin: Plugin) -> Plugin:
+        clashes = (clash for table in self._offers.values() for clash in table.clashes(plugin))
+        return replace(plugin, warnings=(*plugin.warnings, *clashes))
+
+    def _refuse_taken(self, offers: Mapping[str, list[Any]]) -> None:
+        """Raises where a plugin takes a name of the core's, or gives one twice."""
         for hook, found in offers.items():
-            table, word = self._offers[hook], HOOKS[hook][1]
+            word, table = HOOKS[hook][1], self._offers[hook]
+            names = [name for record in found for name in names_of(record)]
+            for name in names:
+                if name in table._owners and table.owner(name) == self._core:
+                    raise UserError(f'the {word} "{name}" is the core\'s; give yours another name')
+                if names.count(name) > 1:
+                    raise UserError(f'it offers the {word} "{name}" twice')
+
+    def _add(self, plugin: Plugin, offers: Mapping[str, list[Any]]) -> Plugin:
+        """The plugin with what it offers, which can now be asked for."""
+        plugin = replace(plugin, offers={HOOKS[hook][1]: tuple(map(name_of, found)) for hook, found in offers.items()})
+        for hook, found in offers.items():
             for record in found:
-                name = getattr(record, "tag", None) or record.name
-                for key in (name, *getattr(record, "aliases", ())):
-                    if key in table or key in table._aliases:
-                        other = table.owner(key)
-                        raise UserError(
-                            f'two plugins offer the {word} "{key}": {other.name} ({other.distribution} {other.version}) '
-                            f"and {plugin.name} ({plugin.distribution} {plugin.version}); uninstall one of them"
-                        )
-                table._records[name] = record
-                table._owners[name] = plugin
-                table._aliases.update(dict.fromkeys(getattr(record, "aliases", ()), name))
-            names[word] = tuple(getattr(r, "tag", None) or r.name for r in found)
-        self.plugins.append(replace(plugin, offers=names))
+                self._offers[hook].add(record, plugin)
+        return plugin
+
+
+def name_of(record: Any) -> str:
+    """What a record is called; a language goes by its tag."""
+    return str(getattr(record, "tag", None) or record.name)
+
+
+def names_of(record: Any) -> tuple[str, ...]:
+    """The name of a record, and its aliases."""
+    return (name_of(record), *getattr(record, "aliases", ()))
+
+
+def in_words(error: BaseException) -> str:
+    """An exception as a listing shows it; those that are raised on purpose speak for themselves."""
+    if isinstance(error, LangadaptError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def declared_contract(module: str) -> int | None:
+    """The contract that a module says it was written for; None when it says nothing.
+
+    It is read and not run: a plugin for another contract may not even import.
+    """
+    spec = importlib.util.find_spec(module)
+    source = spec.loader.get_source(module) if spec and hasattr(spec.loader, "get_source") else None
+    found = re.search(rf"^{DECLARED}\b[^=\n]*=\s*(\d+)", source or "", re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def contract_problem(contract: int, distribution: str) -> str:
+    """Why a plugin for that contract does not work here, and what to do; "" when it does."""
+    mine = f"this langadapt ({metadata.version('langadapt')}) has {hookspecs.CONTRACT}"
+    if contract > hookspecs.CONTRACT:
+        return f"it was written for contract {contract}, {mine}: pip install --upgrade langadapt"
+    if contract < hookspecs.OLDEST:
+        return (
+            f"it was written for contract {contract}, {mine} and takes plugins from {hookspecs.OLDEST} on: "
+            f"pip install --upgrade {distribution}, or ask its authors for a version that fits"
+        )
+    return ""
+
+
+@contextmanager
+def _watched() -> Iterator[list[str]]:
+    """Keeps what a plugin prints away from what the command prints, and tells of that and of what it should not import."""
+    printed, before, warnings = io.StringIO(), HEAVY & sys.modules.keys(), list[str]()
+    with redirect_stdout(printed):
+        yield warnings
+    if said := printed.getvalue().strip():
+        warnings.append(f'it prints when it is loaded: "{said[:60]}"; leave that out')
+    for name in sorted((HEAVY & sys.modules.keys()) - before):
+        warnings.append(f"it imports {name} when it is loaded, which slows every command; import it where it is used")
 
 
 @lru_cache(maxsize=1)

@@ -142,7 +142,7 @@ def _message(message: Message, console: Console) -> None:
 
 
 def plugins(found: Iterable[Plugin], console: Console) -> None:
-    """Every plugin with what it offers, or its error."""
+    """Every plugin with what it offers and what is wrong with it, or its error."""
     for plugin in found:
         console.print(
             f"[bold]{plugin.name}[/bold]  {plugin.distribution} {plugin.version}  [dim]{plugin.file}[/dim]",
@@ -150,6 +150,8 @@ def plugins(found: Iterable[Plugin], console: Console) -> None:
         )
         if plugin.error:
             console.print(Text(f"  could not be loaded: {plugin.error}", style="red"))
+        for warning in plugin.warnings:
+            console.print(Text(f"  {warning}", style="yellow"))
         for word, names in plugin.offers.items():
             console.print(f"  {word}: {', '.join(names)}", highlight=False, markup=False)
 

@@ -1,10 +1,18 @@
-"""For tests: a random two-layer model with a real tokenizer, made in a second and loadable from its folder."""
+"""For tests: a random two-layer model with a real tokenizer, and `PluginConformance`, the checks that plugins have to pass.
+
+The model is made in a second and can be loaded from its folder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langadapt.testing.conformance import PluginConformance
+
+__all__ = ["PluginConformance", "tiny_model"]
 
 TEXTS = (
     "La mattina il porto si sveglia prima della città, e le barche tornano piene di pesce e di stanchezza.",
@@ -63,3 +71,12 @@ def tiny_model(folder: Path, *, texts: Iterable[str] = TEXTS, words: int = 384, 
     model.to(torch.bfloat16).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the checks when they are asked for: a plugin is looked at in a process that has imported little itself."""
+    if name == "PluginConformance":
+        from langadapt.testing.conformance import PluginConformance
+
+        return PluginConformance
+    raise AttributeError(f"module 'langadapt.testing' has no attribute {name!r}")

@@ -10,8 +10,9 @@ from langadapt import Message, PromptFormat, Segment
 def render(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]:
     """One heading for the task, one for the text that it refers to, one for the answer."""
     yield Segment(special="bos")
-    if system_prompt:
-        yield Segment(text=f"{system_prompt}\n\n")
+    system = next((m.content for m in messages if m.role == "system"), system_prompt)
+    if system:
+        yield Segment(text=f"{system}\n\n")
     for message in messages:
         if message.role == "user":
             material = f"\n\n### Teksto:\n{message.context}" if message.context else ""

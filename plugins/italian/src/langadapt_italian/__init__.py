@@ -18,6 +18,8 @@ from langadapt_italian import (
     spelling,
 )
 
+LANGADAPT_CONTRACT = 1
+
 
 @hookimpl
 def langadapt_languages() -> Iterable[Language]:

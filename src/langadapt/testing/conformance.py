@@ -1,0 +1,314 @@
+"""What a plugin has to keep to, check by check; behind `langadapt check-plugin` and behind a class for pytest.
+
+A check is a function of a record, or of the plugin as a whole, that yields what is wrong. Its name is the function's, its
+docstring says what has to hold, `right` what that looks like. The functions are in `langadapt.testing.checks`, a module
+for each kind of record.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from langadapt.plugins import HOOKS, Plugin, Registry, in_words, name_of
+from langadapt.records import Corpus, Language
+from langadapt.testing.probing import Probe
+
+MOST = 3  # faults of one check in one record that are told; the others are mostly the same again
+PAGE = "docs/plugins.md"
+
+T = TypeVar("T")
+
+
+class NotChecked(Exception):
+    """Raised by a check that cannot be made here, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A plugin that is checked.
+
+    Attributes:
+        plugin: as the registry found it.
+        entry: what the entry point names, `module` or `module:attribute`.
+        declared: whether an entry point names it.
+        files: its source files.
+        contract: that it declares; None for none.
+        requirements: of its distribution, as its metadata has them.
+        records: what its hooks gave, by type.
+        probe: what a fresh process found.
+        known: everything that is offered here.
+        options: by a record's name, values for options that have no default.
+        made: what checks have made and others use too.
+    """
+
+    plugin: Plugin
+    entry: str
+    declared: bool
+    files: tuple[Path, ...]
+    contract: int | None
+    requirements: tuple[str, ...]
+    records: Mapping[type, tuple[Any, ...]]
+    probe: Probe
+    known: Registry
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    made: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def language(self) -> Language | None:
+        """The first language that it offers."""
+        return next(iter(self.records.get(Language, ())), None)
+
+    @property
+    def corpora(self) -> tuple[Corpus, ...]:
+        """The corpora that it offers."""
+        return self.records.get(Corpus, ())
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, made at the first call."""
+        if key not in self.made:
+            self.made[key] = make()
+        found: T = self.made[key]
+        return found
+
+    def place(self, record: Any) -> str:
+        """File and line that a record's name is given in; the plugin's file where it is not written out."""
+        name = re.escape(name_of(record)) if record is not None else ""
+        for pattern in (rf"\b(?:name|tag)\s*=\s*[\"']{name}[\"']", rf"[\"']{name}[\"']") if name else ():
+            for file in self.files:
+                for number, line in enumerate(_lines(file), start=1):
+                    if re.search(pattern, line):
+                        return f"{shown(file)}:{number}"
+        return shown(Path(self.plugin.file)) if self.plugin.file else self.entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that has to hold.
+
+    Attributes:
+        name: by which tests and messages call it.
+        record: type of the records that it looks at; None for the plugin as a whole.
+        says: what has to hold, a sentence.
+        right: what that looks like.
+        anchor: heading of `docs/plugins.md` that explains it.
+        find: record (or None) and subject in, what is wrong out.
+    """
+
+    name: str
+    record: type | None
+    says: str
+    right: str
+    anchor: str
+    find: Callable[[Any, Subject], Iterable[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something that does not hold: which check, in which record of which file, and what to do."""
+
+    check: str
+    record: str
+    where: str
+    wrong: str
+    right: str
+    docs: str
+
+    def __str__(self) -> str:
+        about = f" of the {self.record}" if self.record else ""
+        return f"{self.check}{about}, {self.where}\n  wrong: {self.wrong}\n  right: {self.right}\n  docs:  {self.docs}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A check of one record; of the plugin as a whole where there is none."""
+
+    check: Check
+    record: Any
+    subject: Subject
+
+    @property
+    def about(self) -> str:
+        """The record in words, `filter "eo-letters"`; "" for the plugin."""
+        words = {record: word for record, word in HOOKS.values()}
+        return f'{words[type(self.record)]} "{name_of(self.record)}"' if self.record is not None else ""
+
+    def __str__(self) -> str:
+        return f"{self.check.name} {name_of(self.record)}" if self.record is not None else self.check.name
+
+    def faults(self) -> list[Fault]:
+        """What is wrong.
+
+        Raises:
+            NotChecked: it cannot be told here.
+        """
+        where = self.subject.place(self.record)
+        found: list[Fault] = []
+        try:
+            found += (self._fault(wrong, where) for wrong in islice(self.check.find(self.record, self.subject), MOST))
+        except NotChecked:
+            raise
+        except Exception as error:  # whatever a plugin's function raises is what the check has found
+            found.append(self._fault(f"it raises {in_words(error)}", self._raised(error) or where))
+        return found
+
+    def _fault(self, wrong: str, where: str) -> Fault:
+        check = self.check
+        return Fault(
+            check=check.name,
+            record=self.about,
+            where=where,
+            wrong=wrong,
+            right=check.right,
+            docs=f"{PAGE}#{check.anchor}",
+        )
+
+    def _raised(self, error: Exception) -> str:
+        """The plugin's own line that an exception came through last; "" for none."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename) in self.subject.files]
+        return f"{shown(Path(own[-1].filename))}:{own[-1].lineno}" if own else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Everything that was found in one plugin; `left_out` says by case why something was not checked."""
+
+    plugin: Plugin
+    checked: int
+    faults: tuple[Fault, ...]
+    left_out: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "plugin": self.plugin.name,
+            "distribution": self.plugin.distribution,
+            "version": self.plugin.version,
+            "checked": self.checked,
+            "faults": [vars(fault) for fault in self.faults],
+            "left_out": dict(self.left_out),
+        }
+
+
+_CHECKS: list[Check] = []
+
+Function = TypeVar("Function", bound=Callable[[Any, Subject], Iterable[str]])
+
+
+def check(record: type | None, *, right: str, anchor: str = "") -> Callable[[Function], Function]:
+    """Makes a check of a function; its name and docstring are those of the check."""
+    hook = next((hook for hook, (kind, _) in HOOKS.items() if kind is record), "")
+
+    def register(function: Function) -> Function:
+        made = Check(
+            name=function.__name__.replace("_", "-"),
+            record=record,
+            says=(function.__doc__ or "").strip(),
+            right=right,
+            anchor=anchor or hook,
+            find=function,
+        )
+        _CHECKS.append(made)
+        return function
+
+    return register
+
+
+@cache
+def all_checks() -> tuple[Check, ...]:
+    """Every check, in the order in which they are made."""
+    from langadapt.testing import checks
+
+    assert checks.MODULES
+    return tuple(_CHECKS)
+
+
+def cases(subject: Subject) -> Iterator[Case]:
+    """Every check of every record; of a plugin that cannot be loaded, those of the plugin as a whole."""
+    for one in all_checks():
+        if one.record is None:
+            yield Case(check=one, record=None, subject=subject)
+        elif not subject.plugin.error:
+            for record in subject.records.get(one.record, ()):
+                yield Case(check=one, record=record, subject=subject)
+
+
+def conform(subject: Subject, *, leave_out: Mapping[str, str] | None = None) -> Result:
+    """Makes all checks.
+
+    Args:
+        subject: the plugin; see `langadapt.testing.finding`.
+        leave_out: checks that are not made, with the reason: a check's name, or that and a record's.
+    """
+    faults: list[Fault] = []
+    left: dict[str, str] = {}
+    checked = 0
+    for case in cases(subject):
+        if reason := (leave_out or {}).get(str(case)) or (leave_out or {}).get(case.check.name):
+            left[str(case)] = reason
+            continue
+        try:
+            faults += case.faults()
+            checked += 1
+        except NotChecked as reason_here:
+            left[str(case)] = str(reason_here)
+    return Result(plugin=subject.plugin, checked=checked, faults=tuple(faults), left_out=left)
+
+
+class PluginConformance:
+    """All checks of a plugin as tests, one for each record and check; a plugin's tests inherit from it.
+
+    ```python
+    class TestBasque(PluginConformance):
+        plugin = "langadapt_basque"
+    ```
+
+    Attributes:
+        plugin: its module, the name of its entry point or distribution, or its folder.
+        options: by a record's name, values for options of strategies, filters and translators that have no default.
+        leave_out: checks that are not made, with the reason: a check's name, or that and a record's.
+    """
+
+    plugin: ClassVar[str | Path]
+    options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    leave_out: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: Any) -> None:
+        """Makes a test of every case; pytest calls it while it collects."""
+        from langadapt.testing.finding import find
+
+        if "case" in metafunc.fixturenames:
+            found = [case for subject in find(cls.plugin, options=cls.options) for case in cases(subject)]
+            metafunc.parametrize("case", found, ids=str)
+
+    def test_conforms(self, case: Case) -> None:
+        """What the check says holds."""
+        import pytest
+
+        reason = self.leave_out.get(str(case)) or self.leave_out.get(case.check.name)
+        if reason:
+            pytest.skip(reason)
+        try:
+            faults = case.faults()
+        except NotChecked as error:
+            pytest.skip(str(error))
+        if faults:
+            pytest.fail("\n\n".join(map(str, faults)), pytrace=False)
+
+
+def shown(file: Path) -> str:
+    """A file as messages give it: from the current folder, where it is below it."""
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
+@cache
+def _lines(file: Path) -> tuple[str, ...]:
+    return tuple(file.read_text(encoding="utf-8", errors="replace").splitlines())
