@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from langadapt import Corpus, Evaluation, Filter, Language, PromptFormat, RecipeSource, hookimpl
 from langadapt_turkish import corpora, evaluations, language, prompts, recipes, spelling
 
+LANGADAPT_CONTRACT = 1
+
 
 @hookimpl
 def langadapt_languages() -> Iterable[Language]:

@@ -23,12 +23,15 @@ ENGLISH_WORDS = (
 # --- inflection -------------------------------------------------------------------------------------------------------
 
 # A word, and a question particle that belongs to it: geliyor musun.
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*(?: m[ıiuü](?:y[ıiuü][mz]|s[ıiuü]n(?:[ıiuü]z)?)?(?!\w))?")
+_WORD = re.compile(
+    r"[^\W\d_]+ (?: ['’] [^\W\d_]+ )* (?: [ ] m[ıiuü] (?: y[ıiuü][mz] | s[ıiuü]n (?:[ıiuü]z)? )? (?!\w) )?",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def decode(text: str) -> str | None:
-    """The first word of an answer, with a question particle that belongs to it, in lower case."""
-    found = _WORD.search(lower(text))
+    """The first word of an answer, with a question particle that belongs to it; None where there is no word."""
+    found = _WORD.search(text)
     return found[0].replace("’", "'") if found else None
 
 
@@ -48,7 +51,7 @@ def score(answers: Sequence[Answer]) -> dict[str, float]:
 
     Case does not count, as Turkish sees it. An answer without a word is as far away as the form is long.
     """
-    pairs = [(a.prediction or "", lower(a.item.gold)) for a in answers]
+    pairs = [(lower(a.prediction or ""), lower(a.item.gold)) for a in answers]
     return {
         "accuracy": sum(said == form for said, form in pairs) / len(pairs),
         "edit_distance": sum(distance(said, form) for said, form in pairs) / len(pairs),
