@@ -23,7 +23,7 @@ import pytest
 from pydantic import BaseModel
 
 import langadapt
-from langadapt import Experiment, Recipe, cli, peft, plugins, recipe
+from langadapt import Experiment, Recipe, cli, hookspecs, peft, plugins, recipe
 from langadapt.corpus.layouts import COLUMNS
 from langadapt.experiment import ExperimentTable
 from langadapt.recipe import StageOptions
@@ -31,6 +31,7 @@ from langadapt.stages.cpt import CptOptions
 from langadapt.stages.preference import METHODS, PREFERENCE_OWNED
 from langadapt.stages.sft import SftOptions
 from langadapt.stages.trained import OWNED
+from langadapt.testing.conformance import all_checks
 from langadapt.translation.checking import Checks
 
 ROOT = Path(__file__).parents[1]
@@ -259,6 +260,25 @@ def test_field_tables_are_the_records(name: str) -> None:
 def test_every_record_of_the_contract_has_its_fields_listed() -> None:
     records = {n for n in langadapt.__all__ if getattr(langadapt, n).__module__ == "langadapt.records"}
     assert set(FIELD_TABLES) == records
+
+
+def test_checks_of_plugins_are_listed_with_what_they_say() -> None:
+    listed = {name: [tuple(row) for row in rows] for name, rows in tables("checks").items()}
+    expected: dict[str, list[tuple[str, ...]]] = {}
+    for check in all_checks():
+        expected.setdefault(check.record.__name__ if check.record else "plugin", []).append(
+            (f"`{check.name}`", check.says)
+        )
+    assert listed == expected
+
+
+def test_every_check_of_plugins_points_at_a_heading_of_the_plugin_page() -> None:
+    assert {check.anchor for check in all_checks()} <= anchors(DOCS / "plugins.md")
+
+
+def test_the_contract_of_this_version_is_listed() -> None:
+    rows = section(DOCS / "plugins.md", "## Versions of the contract").splitlines()
+    assert [row.split("|")[1].strip() for row in rows if row.startswith("|")][-1] == str(hookspecs.CONTRACT)
 
 
 def test_keys_of_written_files_are_written() -> None:

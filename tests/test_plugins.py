@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -231,24 +232,57 @@ CLASHES = {
 
 
 @pytest.mark.parametrize("kind", CLASHES)
-def test_two_plugins_with_one_name_are_both_named(install, kind):
+def test_whoever_asks_for_a_name_that_two_plugins_offer_is_told_of_both(install, kind):
     for name, version, fields in zip(("one", "two"), ("1.0", "2.0"), CLASHES[kind], strict=True):
         install(name, corpora_of(f"{fields}, {REST}"), version=version)
-    with pytest.raises(UserError) as error:
-        Registry()
-    assert str(error.value).startswith('two plugins offer the corpus "x": ')
-    assert "one (langadapt-one 1.0)" in str(error.value) and "two (langadapt-two 2.0)" in str(error.value)
+    registry = Registry()
+    for ask in (lambda: registry.corpora["x"], lambda: "x" in registry.corpora, lambda: registry.corpora.owner("x")):
+        with pytest.raises(UserError) as error:
+            ask()
+        assert str(error.value).startswith('two plugins offer the corpus "x": ')
+        assert "one (langadapt-one 1.0)" in str(error.value) and "two (langadapt-two 2.0)" in str(error.value)
+    assert "x" not in list(registry.corpora) and "dolly-it" in registry.corpora
+    (said,) = plugin(registry, "one").warnings
+    assert said == 'the corpus "x" is offered by two (langadapt-two 2.0) too, so nobody can ask for it'
 
 
-def test_a_plugin_cannot_take_the_name_of_a_part_of_the_core(install):
+def test_what_does_not_clash_of_two_plugins_that_do_can_be_had(install):
+    install("one", corpora_of(f"name='x', {REST}") + f"    yield Corpus(name='mine', {REST})\n")
+    install("two", corpora_of(f"name='x', {REST}"))
+    assert Registry().corpora["mine"].name == "mine"
+
+
+def test_a_name_that_three_plugins_offer_is_nobodys(install):
+    for name in ("one", "two", "three"):
+        install(name, corpora_of(f"name='x', {REST}"))
+    with pytest.raises(UserError, match=r"one \(.*\) and three \(.*\) and two \(.*\); uninstall one"):
+        _ = Registry().corpora["x"]
+
+
+def test_a_plugin_that_takes_the_name_of_a_part_of_the_core_is_broken_and_the_core_goes_on(install):
     install(
         "mine",
-        "@hookimpl\ndef langadapt_prompts():\n    yield PromptFormat(name='chatml', description='', render=list)\n",
+        "@hookimpl\ndef langadapt_prompts():\n    yield PromptFormat(name='chatml', description='', render=list)\n"
+        + GOOD.format(name="also-mine"),
     )
-    with pytest.raises(
-        UserError, match=r'the prompt format "chatml": core \(langadapt .*\) and mine \(langadapt-mine 1\.0\)'
-    ):
-        Registry()
+    registry = Registry()
+    assert plugin(registry, "mine").error == 'the prompt format "chatml" is the core\'s; give yours another name'
+    assert registry.prompts.owner("chatml").name == "core" and "also-mine" not in registry.filters
+
+
+def test_a_plugin_that_gives_a_name_twice_is_broken(install):
+    install("mine", corpora_of(f"name='x', {REST}") + f"    yield Corpus(name='y', aliases=('x',), {REST})\n")
+    assert plugin(Registry(), "mine").error == 'it offers the corpus "x" twice'
+
+
+def test_two_plugins_that_clash_harm_no_listing_and_no_other_recipe(install, tmp_path, write):
+    for name in ("one", "two"):
+        install(name, corpora_of(f"name='x', {REST}"))
+    listed = run_cli(tmp_path, "plugins")
+    assert listed.returncode == 0 and 'the corpus "x" is offered by two' in " ".join(listed.stdout.split())
+    assert run_cli(tmp_path, "check", str(write("other.toml", HEAD + STAGE))).returncode == 0
+    done = run_cli(tmp_path, "check", str(write("x.toml", HEAD + STAGE.replace("dolly-it", "x"))))
+    assert done.returncode == 2 and done.stderr.startswith('langadapt: two plugins offer the corpus "x": one (')
 
 
 def test_the_same_name_in_two_hooks_is_no_clash(install):
@@ -256,6 +290,65 @@ def test_the_same_name_in_two_hooks_is_no_clash(install):
     install("two", TRANSLATOR.format(name="italian"))
     registry = Registry()
     assert "italian" in registry.filters and "italian" in registry.translators
+
+
+# --- plugins that disturb ---
+
+LOUD = "print('loading the dictionary')\nimport torch\n"
+
+
+def test_a_plugin_that_prints_and_imports_torch_leaves_output_clean_and_is_told_of(install, tmp_path, write):
+    install("loud", LOUD + GOOD.format(name="loud"))
+    listed = run_cli(tmp_path, "plugins", "--json")
+    (told,) = (p["warnings"] for p in json.loads(listed.stdout) if p["name"] == "loud")
+    assert told[0] == 'it prints when it is loaded: "loading the dictionary"; leave that out'
+    assert "it imports torch when it is loaded, which slows every command; import it where it is used" in told
+    planned = run_cli(tmp_path, "check", str(write("recipe.toml", HEAD + STAGE)), "--json")
+    assert planned.returncode == 0 and json.loads(planned.stdout) == {"ok": True, "problems": []}
+    assert "loading the dictionary" not in planned.stderr
+
+
+def test_a_plugin_that_prints_in_a_hook_leaves_output_clean(install, capsys):
+    install("loud", "@hookimpl\ndef langadapt_filters():\n    print('hello')\n    return []\n")
+    assert plugin(Registry(), "loud").warnings == ('it prints when it is loaded: "hello"; leave that out',)
+    assert capsys.readouterr().out == ""
+
+
+# --- versions of the contract ---
+
+
+@pytest.mark.parametrize(
+    ("declared", "oldest", "said"),
+    [
+        (1, 1, ""),
+        (2, 1, ""),
+        (3, 1, "it was written for contract 3, this langadapt ({}) has 2: pip install --upgrade langadapt"),
+        (
+            1,
+            2,
+            "it was written for contract 1, this langadapt ({}) has 2 and takes plugins from 2 on: "
+            "pip install --upgrade langadapt-mine, or ask its authors for a version that fits",
+        ),
+    ],
+)
+def test_a_plugin_for_another_contract_is_not_loaded_and_says_what_to_do(install, monkeypatch, declared, oldest, said):
+    monkeypatch.setattr(hookspecs, "CONTRACT", 2)
+    monkeypatch.setattr(hookspecs, "OLDEST", oldest)
+    install("mine", f"LANGADAPT_CONTRACT = {declared}\n" + GOOD.format(name="mine"))
+    registry = Registry()
+    found = plugin(registry, "mine")
+    assert (found.error, found.contract) == (said.format(metadata.version("langadapt")), declared)
+    assert ("mine" in registry.filters) == (not said) and "it" in registry.languages
+
+
+def test_what_a_plugin_for_another_contract_would_raise_does_not_hide_which_it_was_written_for(install):
+    install("mine", "LANGADAPT_CONTRACT: int = 99\nfrom langadapt import NoSuchRecord\n")
+    assert plugin(Registry(), "mine").error.startswith("it was written for contract 99, ")
+
+
+def test_a_plugin_that_declares_no_contract_was_written_for_the_first(install):
+    install("mine", GOOD.format(name="mine"))
+    assert plugin(Registry(), "mine").contract == 1
 
 
 # --- the contract ---

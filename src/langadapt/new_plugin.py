@@ -14,7 +14,7 @@ import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -398,14 +398,3 @@ def _held_out(prose: Sequence[Mapping[str, Any]], instructions: Sequence[Mapping
 def _hash(row: Mapping[str, Any]) -> bytes:
     asked = Message(role="user", content=row["instruction"])
     return content_hash(Document(id="", messages=(asked, Message(role="assistant", content=row["output"]))))
-
-
-def questions(plugin: str) -> Iterator[tuple[str, str, str]]:
-    """What a person is asked: field, question, what is taken when they only press Enter."""
-    name = plugin.replace("-", " ").title()
-    yield "language", "BCP-47 tag of the language, such as eu", ""
-    yield "name", "its name in English", name
-    yield "autonym", "its name in itself", name
-    yield "script", "its script, an ISO 15924 code", "Latn"
-    yield "source_language", "BCP-47 tag of the language that base models come with", "en"
-    yield "text", "a file with some pages of text in it (UTF-8), or nothing for a placeholder", ""

@@ -29,17 +29,15 @@ def new_plugin(plugin: str, folder: Path | None, **said: str) -> None:
     NAME is what it is called, such as basque. On a terminal, what is not given as an option is asked.
     """
     from langadapt.errors import UserError
-    from langadapt.new_plugin import Wish, questions, write
+    from langadapt.new_plugin import Wish, write
 
     given: dict[str, Any] = {field: value for field, value in said.items() if value}
-    asking = sys.stdin.isatty() and not given
-    for field, question, usual in questions(plugin):
-        if asking:
-            given[field] = click.prompt(question, default=usual or ("" if field == "text" else None), err=True)
-        elif usual:
-            given.setdefault(field, usual)
+    if on_terminal() and not given:
+        given = _asked(plugin)
     if not given.get("language"):
         raise UserError("say which language it is for, by its BCP-47 tag: --language eu")
+    given["name"] = given.get("name") or _in_english(plugin)
+    given["autonym"] = given.get("autonym") or given["name"]
     given["text"] = Path(given["text"]).expanduser() if given.get("text") else None
     wish = Wish(plugin=plugin, **given)
     place = folder or Path(wish.distribution)
@@ -53,3 +51,31 @@ def new_plugin(plugin: str, folder: Path | None, **said: str) -> None:
     ):
         click.echo(f"  {line}")
     click.echo(f"\nWhat to do next is in {place / 'README.md'}.")
+
+
+def on_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def _asked(plugin: str) -> dict[str, Any]:
+    """What a person says; Enter takes what stands in brackets."""
+
+    def ask(question: str, usual: str | None) -> str:
+        answer: str = click.prompt(question, default=usual, err=True)
+        return answer
+
+    language = ask("BCP-47 tag of the language, such as eu", None)
+    name = ask("its name in English", _in_english(plugin))
+    return {
+        "language": language,
+        "name": name,
+        "autonym": ask("its name in itself", name),
+        "script": ask("its script, an ISO 15924 code", "Latn"),
+        "source_language": ask("BCP-47 tag of the language that base models come with", "en"),
+        "text": ask("a file with some pages of text in it, UTF-8, or nothing for a placeholder", ""),
+    }
+
+
+def _in_english(plugin: str) -> str:
+    return plugin.replace("-", " ").title()

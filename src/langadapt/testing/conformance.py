@@ -148,18 +148,17 @@ class Case:
         Raises:
             NotChecked: it cannot be told here.
         """
-        where = self.subject.place(self.record)
         found: list[Fault] = []
         try:
-            found += (self._fault(wrong, where) for wrong in islice(self.check.find(self.record, self.subject), MOST))
+            found += map(self._fault, islice(self.check.find(self.record, self.subject), MOST))
         except NotChecked:
             raise
         except Exception as error:  # whatever a plugin's function raises is what the check has found
-            found.append(self._fault(f"it raises {in_words(error)}", self._raised(error) or where))
+            found.append(self._fault(f"it raises {in_words(error)}", self._raised(error)))
         return found
 
-    def _fault(self, wrong: str, where: str) -> Fault:
-        check = self.check
+    def _fault(self, wrong: str, where: str = "") -> Fault:
+        check, where = self.check, where or self.subject.place(self.record)
         return Fault(
             check=check.name,
             record=self.about,

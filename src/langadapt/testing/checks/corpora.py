@@ -57,10 +57,10 @@ def corpus_layout(corpus: Corpus, subject: Subject) -> Iterator[str]:
 
 @check(Corpus, right="sample=Path(__file__).parent / 'samples' / 'prose.jsonl', and the file is part of the package")
 def corpus_sample(corpus: Corpus, subject: Subject) -> Iterator[str]:
-    """It bundles a sample, without which no recipe that uses it can be rehearsed."""
+    """The sample that it bundles is there."""
     if corpus.sample is None:
-        yield "it has no sample"
-    elif not corpus.sample.exists():
+        raise NotChecked("it has no sample, so no recipe that uses it can be rehearsed")
+    if not corpus.sample.exists():
         yield f"there is no {corpus.sample}"
 
 

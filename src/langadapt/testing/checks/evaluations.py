@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import HARD, quoted, sample
 
 MOST = 200  # items that answers are made for
+ROUNDING = 1e-9  # differences of metrics that are none
 _LIKELY, _UNLIKELY = -1.0, -50.0  # nats
 _BY_ITSELF = (score_parity, score_stereotypes)  # which know no right answer
 
@@ -36,8 +38,9 @@ def evaluation_corpus(evaluation: Evaluation, subject: Subject) -> Iterator[str]
 
 @check(Evaluation, right='suites=("basque",): recipes ask for evaluations by it')
 def evaluation_suites(evaluation: Evaluation, subject: Subject) -> Iterator[str]:
-    """It is in a suite, by which a recipe gets it without naming it."""
-    if not [suite for suite in evaluation.suites if suite.strip()]:
+    """A recipe gets it without naming it: it is in a suite, or a language names it in its suites."""
+    named = {name for language in subject.known.languages.values() for name in language.suites}
+    if not any(suite.strip() for suite in evaluation.suites) and evaluation.name not in named:
         yield "it is in no suite"
 
 
@@ -123,19 +126,16 @@ def evaluation_gold_is_json(evaluation: Evaluation, subject: Subject) -> Iterato
 
 @check(
     Evaluation,
-    right="decode(text of the right answer) == gold; it is looked up in the corpus, or is gold where that is text",
+    right="decode takes the text that the corpus teaches, or gold where that is text, and gives what score calls right",
 )
 def evaluation_gold_is_decoded(evaluation: Evaluation, subject: Subject) -> Iterator[str]:
-    """A model that writes the right answer is understood."""
+    """A model that writes the right answer is understood: it gives a prediction, and `gold` where both are of one type."""
     if evaluation.decode is None:
         return
-    written = _written(evaluation, subject)
-    if not written:
-        raise NotChecked("gold is no text, and no document of the corpus has the question with its answer")
-    for item, text in written:
-        said = text.split("\n", 1)[0] if evaluation.one_line else text
-        if (found := evaluation.decode(said)) != item.gold:
-            yield f"{item.id}: the right answer is {quoted(said)}, gold is {item.gold!r}, and decode gives {found!r}"
+    for item, text in _written(evaluation, subject):
+        found = _read_as(evaluation, text)
+        if found is None or (type(found) is type(item.gold) and _plain(found) != _plain(item.gold)):
+            yield f"{item.id}: the right answer is {quoted(text)}, gold is {item.gold!r}, and decode gives {found!r}"
 
 
 @check(Evaluation, right="decode never raises, and gives None where there is no answer in the text")
@@ -162,12 +162,12 @@ def evaluation_scores_any_answers(evaluation: Evaluation, subject: Subject) -> I
     if evaluation.score is None:
         return
     right, wrong = _answers(evaluation, subject)
-    for what, answers in {
-        "one answer": right[:1],
-        "one wrong answer": wrong[:1],
-        "wrong answers": wrong,
-        "all": right,
-    }.items():
+    nothing = [replace(answer, text="", prediction=None if evaluation.decode else "") for answer in right]
+    if evaluation.method == "choose":
+        nothing = []
+    tried = {"one answer": right[:1], "one wrong answer": wrong[:1], "right answers": right, "wrong answers": wrong}
+    tried |= {"an answer that cannot be read": nothing[:1], "answers that cannot be read": nothing}
+    for what, answers in ((what, answers) for what, answers in tried.items() if answers):
         try:
             found = evaluation.score(answers)
         except Exception as error:  # which is what the check is about
@@ -178,6 +178,8 @@ def evaluation_scores_any_answers(evaluation: Evaluation, subject: Subject) -> I
         for metric, value in found.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 yield f"{metric} is {value!r} on {what}"
+        if repr(again := evaluation.score([_kept(answer) for answer in answers])) != repr(found):
+            yield f"score gives {found} on {what}, and {again} when they were kept as JSON and read again"
 
 
 @check(Evaluation, right='metrics={"accuracy": True} where more is better, {"error": False} where less is')
@@ -196,8 +198,8 @@ def evaluation_right_answers_score_best(evaluation: Evaluation, subject: Subject
             yield f"{metric} of right answers is not a number"
             continue
         gain = (right[metric] - wrong[metric]) * (1 if higher else -1)
-        better += gain > 0 or math.isnan(wrong[metric])
-        if gain < 0:
+        better += gain > ROUNDING or math.isnan(wrong[metric])
+        if gain < -ROUNDING:
             told = f"{right[metric]:g} for right answers and {wrong[metric]:g} for wrong ones"
             yield f"{metric} is {told}, and {'more' if higher else 'less'} is better"
     if not better:
@@ -235,7 +237,11 @@ def _items(evaluation: Evaluation, subject: Subject) -> list[Item]:
 
 
 def _written(evaluation: Evaluation, subject: Subject) -> list[tuple[Item, str]]:
-    """Items with the text of their right answer: that of the corpus, or `gold` where that is text."""
+    """Items with the text of their right answer: that of the corpus, or `gold` where that is text.
+
+    Raises:
+        NotChecked: no item has one.
+    """
     learnt = subject.once(("answers", evaluation.corpus), lambda: _learnt(evaluation, subject))
     found = []
     for item in _items(evaluation, subject)[:MOST]:
@@ -245,6 +251,8 @@ def _written(evaluation: Evaluation, subject: Subject) -> list[tuple[Item, str]]
             text = item.gold
         if text is not None:
             found.append((item, text))
+    if not found:
+        raise NotChecked("gold is no text, and no document of the corpus has the question with its answer")
     return found
 
 
@@ -262,17 +270,36 @@ def _learnt(evaluation: Evaluation, subject: Subject) -> dict[tuple[str, str], s
 
 
 def _answers(evaluation: Evaluation, subject: Subject) -> tuple[Sequence[Answer], Sequence[Answer]]:
-    """Right answers to the items, and wrong ones."""
-    items = _items(evaluation, subject)[:MOST]
+    """Right answers to the items, and wrong ones: the right ones of others."""
     if evaluation.method == "choose":
-        items = [i for i in items if isinstance(i.gold, int) and 0 <= i.gold < len(i.choices) > 1]
+        items = [
+            i
+            for i in _items(evaluation, subject)[:MOST]
+            if isinstance(i.gold, int) and 0 <= i.gold < len(i.choices) > 1
+        ]
         if not items:
             raise NotChecked("it has no items with choices")
         return [_chosen(i, i.gold) for i in items], [_chosen(i, (i.gold + 1) % len(i.choices)) for i in items]
-    texts = {item.id: text for item, text in _written(evaluation, subject)}
-    right = [Answer(item=i, text=texts.get(i.id, str(i.gold)), prediction=i.gold) for i in items]
-    nothing = None if evaluation.decode else ""
-    return right, [Answer(item=i, text="", prediction=nothing) for i in items]
+    written = _written(evaluation, subject)
+    right = [_answer(evaluation, item, text) for item, text in written]
+    wrong = [_answer(evaluation, item, _other(item, number, written)) for number, (item, _) in enumerate(written)]
+    return right, wrong
+
+
+def _other(item: Item, number: int, written: Sequence[tuple[Item, str]]) -> str:
+    """The next text that is the right answer to something else; "" where there is none."""
+    behind = (*written[number + 1 :], *written[:number])
+    return next((text for other, text in behind if _plain(other.gold) != _plain(item.gold)), "")
+
+
+def _answer(evaluation: Evaluation, item: Item, text: str) -> Answer:
+    return Answer(item=item, text=text, prediction=_read_as(evaluation, text))
+
+
+def _read_as(evaluation: Evaluation, text: str) -> Any:
+    """What a text that a model writes is taken for; it stops at the end of the line where answers are lines."""
+    said = text.split("\n", 1)[0] if evaluation.one_line else text
+    return evaluation.decode(said) if evaluation.decode else said
 
 
 def _chosen(item: Item, place: int) -> Answer:
@@ -280,9 +307,21 @@ def _chosen(item: Item, place: int) -> Answer:
     return Answer(item=item, text=item.choices[place], prediction=place, logprobs=scores)
 
 
+def _kept(answer: Answer) -> Answer:
+    """An answer as it is read from where items are kept."""
+    gold, prediction = json.loads(json.dumps([answer.item.gold, answer.prediction]))
+    return replace(answer, item=replace(answer.item, gold=gold, messages=()), prediction=prediction)
+
+
 def _survives(value: Any) -> bool:
     try:
-        back = json.loads(json.dumps(value))
+        return bool(json.loads(json.dumps(value)) == _plain(value))
     except (TypeError, ValueError):
         return False
-    return bool(back == value)
+
+
+def _plain(value: Any) -> Any:
+    """With lists in the place of tuples, which JSON does not tell apart."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value

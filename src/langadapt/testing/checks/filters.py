@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from langadapt.errors import UserError
 from langadapt.plugins import in_words
@@ -60,9 +60,10 @@ def filter_keeps_the_document(step: Filter, subject: Subject) -> Iterator[str]:
             yield f'it changes the id from "{document.id}" to "{outcome.id}" on {what}'
         if isinstance(outcome, Document) and len(outcome.messages) != len(document.messages):
             yield f"it makes {len(outcome.messages)} messages of {len(document.messages)} on {what}"
+    made = _made(step, subject)
     for what, document in documents(subject):
         given = copy.deepcopy(document)
-        _try(step, subject, given)
+        _call(made, given)
         if given != document or given.origin != document.origin:
             yield f"it changes the document itself on {what}"
 
@@ -122,24 +123,21 @@ def _outcomes(step: Filter, subject: Subject) -> list[tuple[str, Document, Outco
     return subject.once(("outcomes", step.name), make)
 
 
-def _made(step: Filter, subject: Subject) -> object:
+def _made(step: Filter, subject: Subject) -> Callable[[Document], Outcome]:
     try:
-        return step.make(_options(step, subject), subject.language)
+        made = step.make(_options(step, subject), subject.language)
     except UserError as error:
         raise NotChecked(f"{error}; give it in `options`") from None
+    if not callable(made):
+        raise NotChecked("make gives no function")
+    return made
 
 
-def _try(step: Filter, subject: Subject, document: Document) -> Outcome:
-    return _call(_made(step, subject), document)
-
-
-def _call(made: object, document: Document) -> Outcome:
-    assert callable(made)
+def _call(made: Callable[[Document], Outcome], document: Document) -> Outcome:
     try:
-        outcome: Outcome = made(document)
+        return made(document)
     except Exception as error:  # which is what the check is about
         return error
-    return outcome
 
 
 def _options(step: Filter, subject: Subject) -> dict[str, object]:

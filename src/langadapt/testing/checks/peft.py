@@ -21,7 +21,7 @@ CLOSE = 0.02  # greatest distance of logits, in standard deviations of them, for
     PeftStrategy,
     right='upstream="peft.tuners.lora.config:LoraConfig"; defaults, owns and choices name its fields or your own',
 )
-def peft_options(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_options(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """The upstream class exists, and the options that are named are options."""
     try:
         fields = set(upstream.fields_of(strategy.upstream)) if strategy.upstream else set()
@@ -44,7 +44,7 @@ def peft_options(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
 
 
 @check(PeftStrategy, right="4.5 for NF4 with its absmax, 16, or 32; between 1 and 32")
-def peft_weight_bits(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_weight_bits(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """`weight_bits` is a number of bits that a weight may have."""
     bits = strategy.weight_bits(_options(strategy, subject))
     if isinstance(bits, bool) or not isinstance(bits, (int, float)) or not 1 <= bits <= 32:
@@ -52,7 +52,7 @@ def peft_weight_bits(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
 
 
 @check(PeftStrategy, right="prepare returns the model, with requires_grad on what learns and on nothing else")
-def peft_prepares(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_prepares(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """`prepare` gives a model in which something learns, and not everything unless it trains the base."""
     model = _prepared(strategy, subject)
     if not hasattr(model, "named_parameters"):
@@ -66,7 +66,7 @@ def peft_prepares(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
 
 
 @check(PeftStrategy, right="trainable=lambda shape, options: …, exactly; None where that shows in the run alone")
-def peft_counts(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_counts(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """`trainable` counts the weights that really learn."""
     base = load_base(subject)
     expected = strategy.trainable(_shape(base), _options(strategy, subject))
@@ -76,7 +76,7 @@ def peft_counts(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
 
 
 @check(PeftStrategy, right="learning names every parameter that learns, as model.named_parameters() does after prepare")
-def peft_names(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_names(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """What `learning` names holds all that learns."""
     shape = _shape(load_base(subject))
     options = {**strategy.fixed, **_options(strategy, subject)}
@@ -89,7 +89,7 @@ def peft_names(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
 
 
 @check(PeftStrategy, right="the loss depends on each of them: nothing is detached, or left out of the forward pass")
-def peft_gradients(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_gradients(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """Everything that learns gets a gradient, and that is finite and not zero everywhere."""
     import torch
 
@@ -108,7 +108,7 @@ def peft_gradients(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
 @check(
     PeftStrategy, right="a step of the optimizer moves what learns, and not a bit of anything else, buffers included"
 )
-def peft_leaves_the_rest(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_leaves_the_rest(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """A step moves something that learns, and leaves everything else bit for bit."""
     import torch
 
@@ -126,7 +126,7 @@ def peft_leaves_the_rest(strategy: PeftStrategy, subject: Subject) -> Iterator[s
 @check(
     PeftStrategy, right="save writes an adapter for the base as it was; finish gives a model of the base's own class"
 )
-def peft_is_saved(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
+def peft_strategy_is_saved(strategy: PeftStrategy, subject: Subject) -> Iterator[str]:
     """What is saved, put on the untouched base, is the model that was trained."""
     import torch
 

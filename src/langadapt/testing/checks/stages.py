@@ -29,7 +29,7 @@ print("planned " + json.dumps([sorted(sys.modules.keys() & set(sys.argv[3].split
 
 
 @check(StageKind, right="class CountOptions(StageOptions): pattern: str; from langadapt import StageOptions")
-def stage_options(kind: StageKind, subject: Subject) -> Iterator[str]:
+def stage_kind_options(kind: StageKind, subject: Subject) -> Iterator[str]:
     """Its options inherit from `StageOptions`, so that unknown keys are refused and every stage has an id."""
     if not (isinstance(kind.options, type) and issubclass(kind.options, StageOptions)):
         yield f"{kind.options!r} is no subclass of StageOptions"
@@ -38,14 +38,14 @@ def stage_options(kind: StageKind, subject: Subject) -> Iterator[str]:
 
 
 @check(StageKind, right=f"one of {', '.join(MAKES)}")
-def stage_makes(kind: StageKind, subject: Subject) -> Iterator[str]:
+def stage_kind_makes(kind: StageKind, subject: Subject) -> Iterator[str]:
     """What it makes is known, because that decides what may come after it."""
     if kind.makes not in MAKES:
         yield f'it makes "{kind.makes}"'
 
 
 @check(StageKind, right="plan fills in the stage and imports nothing heavy; run does the work")
-def stage_plans(kind: StageKind, subject: Subject) -> Iterator[str]:
+def stage_kind_plans(kind: StageKind, subject: Subject) -> Iterator[str]:
     """A recipe with such a stage is planned without loading torch and the like."""
     with tempfile.TemporaryDirectory() as place:
         recipe = _recipe(kind, subject, Path(place))

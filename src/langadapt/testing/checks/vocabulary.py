@@ -20,13 +20,13 @@ _OPTIONS = "class Options(Table): with the other keys of the table; from langada
 
 
 @check(TokenizerStrategy, right=_OPTIONS)
-def tokenizer_options(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
+def tokenizer_strategy_options(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
     """Its options are a pydantic model that refuses unknown keys."""
     yield from _refuses_unknown(strategy.options)
 
 
 @check(TokenizerStrategy, right="return the tokenizer, of the library tokenizers, with ids from 0 on without a gap")
-def tokenizer_adapts(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
+def tokenizer_strategy_adapts(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
     """`adapt` gives a tokenizer with the special tokens of the old one and with ids without gaps."""
     from tokenizers import Tokenizer
 
@@ -43,7 +43,7 @@ def tokenizer_adapts(strategy: TokenizerStrategy, subject: Subject) -> Iterator[
 
 
 @check(TokenizerStrategy, right="every text that went in comes out again: keep the bytes of the old alphabet")
-def tokenizer_loses_no_text(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
+def tokenizer_strategy_loses_no_text(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
     """Decoding what was encoded gives the same text, for any text that the old tokenizer keeps."""
     adapted, old = _adapted(strategy, subject), _tokenizer(subject)
     for text in (*PROSE, HARD["emoji"], HARD["text from right to left"], HARD["combining marks that stand alone"]):
@@ -56,14 +56,14 @@ def tokenizer_loses_no_text(strategy: TokenizerStrategy, subject: Subject) -> It
     TokenizerStrategy,
     right="the same text and options give the same tokenizer; version is raised when they give another",
 )
-def tokenizer_repeats(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
+def tokenizer_strategy_repeats(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
     """`adapt` gives the same tokenizer when it is called again."""
     if _adapted(strategy, subject).to_str() != strategy.adapt(_task(strategy, subject)).to_str():
         yield "a second call gives another tokenizer"
 
 
 @check(TokenizerStrategy, right="tokens=lambda options, before: before + options.tokens")
-def tokenizer_counts(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
+def tokenizer_strategy_counts(strategy: TokenizerStrategy, subject: Subject) -> Iterator[str]:
     """`tokens` gives a number of tokens for the plan, and no fewer than come of it."""
     found = strategy.tokens(_values(strategy, subject), WORDS)
     made = _adapted(strategy, subject).get_vocab_size(with_added_tokens=True)
@@ -74,13 +74,13 @@ def tokenizer_counts(strategy: TokenizerStrategy, subject: Subject) -> Iterator[
 
 
 @check(EmbeddingInit, right=_OPTIONS)
-def embedding_options(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
+def embedding_initialisation_options(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     """Its options are a pydantic model that refuses unknown keys."""
     yield from _refuses_unknown(init.options)
 
 
 @check(EmbeddingInit, right='"" where it can be done here; else why not and what to do')
-def embedding_problem(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
+def embedding_initialisation_problem(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     """`problem` gives a text."""
     if not isinstance(said := init.problem(_values(init, subject)), str):
         yield f"problem gives {said!r}"
@@ -90,7 +90,7 @@ def embedding_problem(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     EmbeddingInit,
     right="(rows of the input matrix, rows of the output matrix or None), each of shape (new tokens, hidden_size)",
 )
-def embedding_rows(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
+def embedding_initialisation_rows(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     """Each new token gets a row of each matrix: finite, not zero, and one matrix's only where the model has one."""
     import torch
 
@@ -112,7 +112,7 @@ def embedding_rows(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
 
 
 @check(EmbeddingInit, right="clone what you take: the caller puts the rows into the matrices")
-def embedding_leaves_the_model(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
+def embedding_initialisation_leaves_the_model(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     """The model is as it was, and the rows are none of its own memory."""
     import torch
 
@@ -128,7 +128,7 @@ def embedding_leaves_the_model(init: EmbeddingInit, subject: Subject) -> Iterato
 
 
 @check(EmbeddingInit, right="torch.Generator().manual_seed(task.seed) for whatever is drawn")
-def embedding_repeats(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
+def embedding_initialisation_repeats(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     """The same task gives the same rows."""
     import torch
 
