@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from langadapt_turkish import corpora, language, spelling
-from langadapt_turkish.language import FUNCTION_WORDS, TURKISH, lower, words
 
 from langadapt import Document
 from langadapt.plugins import registry
+from langadapt_turkish import corpora, language, spelling
+from langadapt_turkish.language import FUNCTION_WORDS, TURKISH, lower, words
 
 PROSE = [
     json.loads(line)["text"]

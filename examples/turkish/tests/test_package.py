@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from langadapt_turkish import corpora, evaluations, items, prompts
-from langadapt_turkish.casing import lower
 
 from langadapt import Answer, Corpus, Item, Message, Rejected
 from langadapt.testing import PluginConformance
+from langadapt_turkish import corpora, evaluations, items, prompts
+from langadapt_turkish.casing import lower
 
 DIALOGUE = (
     Message(role="user", content="Topla.", context="iki ile iki"),
