@@ -38,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLE = ROOT / "examples" / "langadapt-esperanto"
 PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-                EXAMPLE / "README.md", ROOT / "examples" / "turkish" / "README.md", ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
+                EXAMPLE / "README.md", ROOT / "examples" / "turkish" / "README.md",
+                ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
 
 
 def verbs(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:

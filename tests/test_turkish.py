@@ -57,6 +57,7 @@ def test_the_real_run_needs_nothing_but_what_has_a_name(path: str, tmp_path: Pat
     assert {where for where in inputs.values()} == {"hub", "sample"}
 
 
+@pytest.mark.nightly
 def test_its_recipe_runs_from_end_to_end(path: str, tmp_path: Path) -> None:
     tiny_model(tmp_path / "tiny")
     small = (f"base_model={tmp_path / 'tiny'}", "cpt_steps=2", "sft_steps=1", "evaluation_documents=2")
