@@ -11,6 +11,8 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,11 @@ from hypothesis import strategies as st
 
 from langadapt import Document, Language, Message, UserError, pieces
 from langadapt.cleaning import FILTERS, bad_words, c4, fineweb, gopher, pii, repetition, running_text
+from langadapt.corpus.choosing import steps_of
+from langadapt.corpus.preparing import Preparation
+from langadapt.inputs import find_input
 from langadapt.plugins import registry
+from langadapt.recipe import CorpusRef
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "text"
 BY_NAME = {filter.name: filter for filter in FILTERS}
@@ -283,15 +289,27 @@ def test_fineweb2_takes_what_is_not_set_from_the_language():
 
 def test_a_languages_own_thresholds_stand_in_for_the_defaults_of_any_step_and_the_recipes_for_both():
     wordy = dataclasses.replace(TOY, thresholds={"gopher-quality": {"max_word_length": 4, "min_words": 3}})
-    gopher_quality = BY_NAME["gopher-quality"]
-    assert gopher_quality.values(None) == gopher_quality.options
-    assert gopher_quality.values(wordy)["max_word_length"] == 4.0 and gopher_quality.values(wordy)["min_words"] == 3
-    assert gopher_quality.values(wordy, {"max_word_length": 9})["max_word_length"] == 9
-    left = {}
-    for name, tuned in (("the language's", {}), ("the recipe's", {"max_word_length": 9})):
-        made = gopher_quality.make(gopher_quality.values(wordy, tuned), wordy)
-        left[name] = made(Document(id="x", text="il gatto che dorme nel giardino"))
-    assert left["the language's"] == "words too long" and isinstance(left["the recipe's"], Document)
+    known: Any = SimpleNamespace(languages={"it": wordy}, filters=registry().filters)
+    text = Document(id="x", text="il gatto che dorme nel giardino")
+    plain, tuned = steps_of(
+        Preparation(
+            language="it", steps=(("gopher-quality", {}), ("gopher-quality", {"max_word_length": 9, "min_words": 2}))
+        ),
+        known,
+    )
+    assert (plain.options["max_word_length"], plain.options["min_words"]) == (4.0, 3) and plain.run(
+        text
+    ) == "words too long"
+    assert (tuned.options["max_word_length"], tuned.options["min_words"]) == (9, 2) and tuned.run(text) == text
+    assert plain.options["symbols"] == gopher.OPTIONS["symbols"]
+    assert BY_NAME["gopher-quality"].values(None) == gopher.OPTIONS
+
+
+def test_a_languages_own_thresholds_are_part_of_the_digest():
+    ref = CorpusRef(name="clean-mc4-it", filters=["fineweb2"])  # type: ignore[list-item]
+    said = find_input(ref, registry(), language="it", data={}, rehearsal=True, pinned={}).cleaners
+    own = registry().languages["it"].thresholds["fineweb2"]
+    assert said["fineweb2.top_2"] == str(own["top_2"]) and said["fineweb2.symbols"] == "0.1"
 
 
 @pytest.mark.parametrize(
