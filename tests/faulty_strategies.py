@@ -27,13 +27,15 @@ def nothing(model, options):
 def spare(model, options):
     import torch
 
-    model.model.spare = torch.nn.Parameter(torch.ones(3))
-    return norms(model, options).train()
+    model.model.spare_norm = torch.nn.Parameter(torch.ones(3))
+    return norms(model, options)
 
 
 def drifting(model, options):
-    head = model.lm_head.weight
-    model.register_forward_pre_hook(lambda module, inputs: head.data.mul_(1.001))
+    def grow(module, inputs):
+        model.lm_head.weight.data.mul_(1.01)
+
+    model.register_forward_pre_hook(grow)
     return norms(model, options)
 
 

@@ -454,6 +454,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def python(*arguments: str, path: str = "", folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, (path, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment, cwd=folder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -22,30 +22,37 @@ from langadapt.testing.finding import find
 
 PYTHON = [sys.executable, "-m", "langadapt"]
 
-# Sentences that a detector takes for what they are, each of them once.
+# Sentences of parts whose numbers have no common divisor, so that neighbours share none and no sentence comes twice.
 SUBJECTS = (
-    "Der Bäcker",
-    "Die Lehrerin",
-    "Mein Nachbar",
-    "Das alte Schiff",
-    "Ihre Schwester",
-    "Der kleine Hund",
-    "Die Köchin",
-)
-VERBS = ("wartet", "arbeitet", "schläft", "singt", "ruht", "bleibt")
-PLACES = ("am Ufer", "hinter dem Haus", "auf dem Markt", "neben der Mühle", "in der Stadt", "unter den Bäumen")
-WHEN = ("bis der Regen endlich nachlässt", "wenn die anderen nach Hause gehen", "ohne ein einziges Wort zu sagen")
+    "Der Bäcker", "Die Lehrerin", "Mein Nachbar", "Das alte Schiff", "Ihre Schwester", "Der kleine Hund", "Die Köchin",
+    "Ein Fremder", "Unser Arzt", "Die Gärtnerin", "Der Wind", "Das Kind", "Eine Katze",
+)  # fmt: skip
+VERBS = ("wartet", "arbeitet", "schläft", "singt", "ruht", "bleibt", "lacht", "schweigt", "sitzt", "friert", "träumt")
+PLACES = (
+    "am Ufer", "hinter dem Haus", "auf dem Markt", "neben der Mühle", "in der Stadt", "unter den Bäumen", "vor dem Tor",
+    "im Garten", "an der Brücke", "zwischen zwei Feldern", "über dem Tal", "bei den Ziegen", "im Keller", "auf der Treppe",
+    "gegenüber der Schule", "am Brunnen", "im Schatten",
+)  # fmt: skip
+ENDS = (
+    "bis der Regen nachlässt", "wenn alle gehen", "ohne ein Wort", "obwohl es kalt wird", "weil niemand fragt",
+    "und zählt die Wolken", "seit dem frühen Morgen", "trotz der Müdigkeit", "als wäre nichts geschehen", "mit einem Korb",
+    "und denkt an gestern", "während die Glocken läuten", "fast jeden Abend", "so lange es geht", "und hofft auf Post",
+    "wie im letzten Jahr", "aus reiner Freude", "damit es still bleibt", "kurz vor der Ernte", "bei offenem Fenster",
+    "nach einer langen Reise", "und niemand weiß warum", "zum ersten Mal",
+)  # fmt: skip
 
 
-def sentences() -> list[str]:
-    return [f"{s} {v} {p}, {w}." for s in SUBJECTS for v in VERBS for p in PLACES for w in WHEN]
+def sentences(number: int = 420) -> list[str]:
+    parts = (SUBJECTS, VERBS, PLACES, ENDS)
+    chosen = ([part[n % len(part)] for part in parts] for n in range(number))
+    return [f"{subject} {verb} {place}, {end}." for subject, verb, place, end in chosen]
 
 
 @pytest.fixture
 def german(tmp_path: Path) -> Path:
     """A text, hard-wrapped as a person may have it."""
     file = tmp_path / "text.txt"
-    file.write_text("\n".join(random.Random(1).sample(sentences(), 400)), encoding="utf-8")
+    file.write_text(textwrap.fill(" ".join(sentences()), 80), encoding="utf-8")
     return file
 
 

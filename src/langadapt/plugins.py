@@ -66,7 +66,7 @@ class Plugin:
     offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
     details: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
@@ -275,8 +275,8 @@ def declared_contract(module: str) -> int | None:
     It is read and not run: a plugin for another contract may not even import.
     """
     spec = importlib.util.find_spec(module)
-    source = spec.loader.get_source(module) if spec and hasattr(spec.loader, "get_source") else None
-    found = re.search(rf"^{DECLARED}\b[^=\n]*=\s*(\d+)", source or "", re.MULTILINE)
+    read = getattr(spec and spec.loader, "get_source", None)
+    found = re.search(rf"^{DECLARED}\b[^=\n]*=\s*(\d+)", (read and read(module)) or "", re.MULTILINE)
     return int(found[1]) if found else None
 
 

@@ -17,5 +17,5 @@ def experiment(name: str) -> ExperimentSource:
     return ExperimentSource(name=f"faulty/{name}", path=HERE / f"{name}.toml", description="An experiment.")
 
 
-RECIPES = tuple(map(recipe, ("sound", "lost", "misspelt", "needs-nothing", "no-sample")))
+RECIPES = tuple(map(recipe, ("sound", "lost", "misspelt", "needs-nothing", "no-sample", "all-dropped", "all-learnt")))
 EXPERIMENTS = tuple(map(experiment, ("lost-experiment", "misspelt-experiment")))

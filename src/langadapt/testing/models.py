@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import json
 import shutil
 import tempfile
@@ -39,11 +40,16 @@ def base_folder(subject: Subject, *, tied: bool = False, words: int = WORDS) -> 
 
 def load_base(subject: Subject, folder: Path | None = None, *, tied: bool = False) -> Any:
     """The model in fp32, on the processor; a new one each time."""
+    if folder:
+        return _loaded(folder)
+    return copy.deepcopy(subject.once(("loaded", tied), lambda: _loaded(base_folder(subject, tied=tied))))
+
+
+def _loaded(folder: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    place = folder or base_folder(subject, tied=tied)
-    return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def shape_alone(folder: Path) -> Path:

@@ -88,7 +88,7 @@ def texts(subject: Subject) -> list[str]:
             found += [d.content for d in sample(corpus, subject)[:MOST] if isinstance(d, Document)]
         except Exception:  # the checks of corpora tell what is wrong with it
             continue
-    return found
+    return list(dict.fromkeys(found))
 
 
 def quoted(text: str) -> str:

@@ -176,13 +176,12 @@ def _names(names: list[str]) -> str:
 @check(None, right="names that begin or end with your language: eu-wikipedia, alpaca-eu", anchor=_NAMES)
 def names_are_free(_: None, subject: Subject) -> Iterator[str]:
     """No name is given twice, and none is that of another plugin or of the core."""
-    yield from (f"{warning}" for warning in subject.plugin.warnings if " is offered by " in warning)
+    core = subject.known.plugins[0]
     for hook, answer in subject.probe.hooks.items():
+        word = HOOKS[hook][1]
+        yield from getattr(subject.known, hook.removeprefix("langadapt_")).clashes(subject.plugin)
         yield from _twice(hook, answer)
-        core = subject.known.plugins[0].offers.get(HOOKS[hook][1], ())
-        for name in answer.names:
-            if name in core and subject.plugin is not subject.known.plugins[0]:
-                yield f'the {HOOKS[hook][1]} "{name}" is the core\'s'
+        yield from (f'the {word} "{name}" is the core\'s' for name in answer.names if name in core.offers.get(word, ()))
 
 
 def _twice(hook: str, answer: HookAnswer) -> Iterator[str]:

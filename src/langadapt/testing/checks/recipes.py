@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import RecipeError, UserError
 from langadapt.experiment import Experiment
+from langadapt.plan import Plan
 from langadapt.recipe import Recipe
 from langadapt.records import ExperimentSource, RecipeSource
 from langadapt.testing.conformance import NotChecked, Subject, check, shown
@@ -47,16 +50,30 @@ def _name(requirement: str) -> str:
 
 
 @check(
-    RecipeSource, right="every corpus has a sample, and enough of it is held out to be measured: [rehearsal] held_out"
+    RecipeSource,
+    right="every corpus has a sample that its filters keep, and some of it is held out to be measured: [rehearsal] held_out",
 )
 def recipe_can_be_rehearsed(source: RecipeSource, subject: Subject) -> Iterator[str]:
-    """Nothing is in the way of a rehearsal but, perhaps, the small model."""
+    """Nothing is in the way of a rehearsal, and there is something to learn from and to measure on."""
     _loaded(source)
     with tempfile.TemporaryDirectory() as place:
         model = shape_alone(Path(place) / "model")
         recipe = Recipe.load(source.path, [f"rehearsal.base_model={model}"]).rehearse()
         plan = recipe.plan(Path(place) / "run")
         yield from dict.fromkeys([*plan.problems, *plan.lacks])
+        if not plan.problems:
+            yield from _too_little(plan)
+
+
+def _too_little(plan: Plan) -> Iterator[str]:
+    """Corpora of which cleaning, and what is held out, leave nothing to learn from or to measure on."""
+    for stage in plan.stages:
+        for found in stage.inputs if stage.trains else ():
+            sides = Counter(side for side, _ in clean(found.source(), Accounting()))
+            if not sides["train"]:
+                yield f'stage "{stage.id}": nothing of the corpus "{found.label}" is left to learn from'
+            elif found.ref.held_out and not sides["held_out"]:
+                yield f'stage "{stage.id}": nothing of the corpus "{found.label}" is held out to be measured on'
 
 
 def _loaded(source: RecipeSource) -> Recipe:
