@@ -11,6 +11,8 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,11 @@ from hypothesis import strategies as st
 
 from langadapt import Document, Language, Message, UserError, pieces
 from langadapt.cleaning import FILTERS, bad_words, c4, fineweb, gopher, pii, repetition, running_text
+from langadapt.corpus.choosing import steps_of
+from langadapt.corpus.preparing import Preparation
+from langadapt.inputs import find_input
 from langadapt.plugins import registry
+from langadapt.recipe import CorpusRef
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "text"
 BY_NAME = {filter.name: filter for filter in FILTERS}
@@ -36,6 +42,12 @@ TOY = Language(
     words=str.split,
     function_words=("il", "l'", "che"),
     thresholds={"fineweb2": THRESHOLDS},
+)
+TURKISH = dataclasses.replace(
+    TOY,
+    tag="tr",
+    boilerplate=("tüm hakları saklıdır",),
+    lower=lambda text: text.replace("İ", "i").replace("I", "ı").lower(),
 )
 DIALOGUE = Document(
     id="d", messages=(Message(role="user", content="Ehi?", context="Ehi"), Message(role="assistant", content="Ehi"))
@@ -275,6 +287,31 @@ def test_fineweb2_takes_what_is_not_set_from_the_language():
     assert outcome(text, "fineweb2", strict, **loose, max_word_length=21) == text
 
 
+def test_a_languages_own_thresholds_stand_in_for_the_defaults_of_any_step_and_the_recipes_for_both():
+    wordy = dataclasses.replace(TOY, thresholds={"gopher-quality": {"max_word_length": 4, "min_words": 3}})
+    known: Any = SimpleNamespace(languages={"it": wordy}, filters=registry().filters)
+    text = Document(id="x", text="il gatto che dorme nel giardino")
+    plain, tuned = steps_of(
+        Preparation(
+            language="it", steps=(("gopher-quality", {}), ("gopher-quality", {"max_word_length": 9, "min_words": 2}))
+        ),
+        known,
+    )
+    assert (plain.options["max_word_length"], plain.options["min_words"]) == (4.0, 3) and plain.run(
+        text
+    ) == "words too long"
+    assert (tuned.options["max_word_length"], tuned.options["min_words"]) == (9, 2) and tuned.run(text) == text
+    assert plain.options["symbols"] == gopher.OPTIONS["symbols"]
+    assert BY_NAME["gopher-quality"].values(None) == gopher.OPTIONS
+
+
+def test_a_languages_own_thresholds_are_part_of_the_digest():
+    ref = CorpusRef(name="clean-mc4-it", filters=["fineweb2"])  # type: ignore[list-item]
+    said = find_input(ref, registry(), language="it", data={}, rehearsal=True, pinned={}).cleaners
+    own = registry().languages["it"].thresholds["fineweb2"]
+    assert said["fineweb2.top_2"] == str(own["top_2"]) and said["fineweb2.symbols"] == "0.1"
+
+
 @pytest.mark.parametrize(
     ("language", "said"),
     [(None, "no plugin offers the language"), (dataclasses.replace(TOY, thresholds={}), "Toy has none")],
@@ -348,10 +385,25 @@ def test_mc4_wants_three_long_lines():
     [
         ("Una sola.", 1), ("Nessun segno", 1), ("Una. Due! Tre?", 3), ("Costa 3.50 euro. Poco.", 2),
         ("Vide J. Smith passare.", 1), ("Attese… e poi andò. Fine", 2), ('Disse: "Vai." Andò.', 2),
+        ("Elma, armut vb. şeyler aldı. Gitti.", 2), ("В 5 гл. есть ответ. Да.", 2),
     ],
 )  # fmt: skip
 def test_sentences_are_counted_by_their_marks(line: str, number: int):
     assert c4.sentences(line) == number
+
+
+@pytest.mark.parametrize(
+    ("line", "goes"),
+    [
+        ("SİTEMİZDE ÇEREZLER KULLANILIR, KAPATILAMAZ.", True),
+        ("Sitemizde çerezler kullanılır, kapatılamaz.", True),
+        ("BY USING THIS PAGE YOU ACCEPT OUR PRIVACY POLICY.", True),  # English notices keep English capitals
+        ("BU SAYFA OKUMAK İSTEYENLERE AÇIKTIR.", False),
+    ],
+)
+def test_c4_finds_phrases_in_the_languages_own_capitals_and_in_everybodys(line: str, goes: bool):
+    left = outcome(f"{FIVE}\n{line}", "c4-quality", TURKISH, policy=["ÇEREZLER KULLANILIR", "privacy policy"])
+    assert left == (FIVE if goes else f"{FIVE}\n{line}")
 
 
 # --- mojibake ---------------------------------------------------------------------------------------------------------
@@ -440,6 +492,12 @@ def test_a_language_that_nobody_knows_is_an_error(options: dict[str, str], said:
 )  # fmt: skip
 def test_bad_words_count_where_they_stand_by_themselves(text: str, found: set[str]):
     assert bad_words.finder(["Cavolo", "porca miseria", "c@volo", "🖕"])(text) == found
+
+
+@pytest.mark.parametrize(("text", "goes"), [("KIR ÇİÇEĞİ", False), ("kır çiçeği", False), ("KİR TUTMAZ", True)])
+def test_bad_words_are_compared_in_the_languages_own_lower_case(write: Callable[..., Path], text: str, goes: bool):
+    path = str(write("words.txt", "kir\n"))  # dirt; kır is a meadow
+    assert outcome(text, "bad-words", TURKISH, path=path) == ("[a bad word]" if goes else text)
 
 
 def test_scripts_without_blanks_need_no_flanks():
@@ -615,6 +673,11 @@ def test_each_rule_about_boilerplate_can_be_switched_off_or_added_to():
     assert left_of(lines, phrase_share=0, stub=0) == "\n".join(lines)
     assert left_of([BODY, "Torna su"], phrases=["Torna su"]) == BODY
     assert outcome("\n".join(lines), "boilerplate", language=None, stub=0) == "\n".join(lines)
+
+
+@pytest.mark.parametrize("line", ["TÜM HAKLARI SAKLIDIR", "Tüm Hakları Saklıdır", "tüm hakları saklıdır"])
+def test_boilerplate_is_known_by_the_languages_own_capitals(line: str):
+    assert outcome(f"{BODY}\n{line}", "boilerplate", TURKISH) == BODY
 
 
 @given(st.lists(st.sampled_from([*MENU, "", BODY, "Accetta i cookie", "Una frase intera."]), max_size=14))

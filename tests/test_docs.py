@@ -38,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLE = ROOT / "examples" / "langadapt-esperanto"
 PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-                EXAMPLE / "README.md", ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
+                EXAMPLE / "README.md", ROOT / "examples" / "turkish" / "README.md",
+                ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
 
 
 def verbs(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -251,7 +252,7 @@ FIELD_TABLES = tables("fields")
 def test_field_tables_are_the_records(name: str) -> None:
     def default(field: dataclasses.Field[Any]) -> str:
         if field.default is not dataclasses.MISSING:
-            return f"`{field.default!r}`"
+            return f"`{getattr(field.default, '__qualname__', repr(field.default))}`"
         return "required" if field.default_factory is dataclasses.MISSING else f"`{field.default_factory()!r}`"
 
     fields = dataclasses.fields(getattr(langadapt, name))

@@ -122,6 +122,25 @@ def test_frequent_words_of_a_known_source_language_count_as_left_over() -> None:
     assert "leftover" not in flaws(source, target)
 
 
+def test_repetition_and_fluency_are_measured_in_the_languages_own_lower_case() -> None:
+    turkish = Language(
+        tag="tr", name="Turkish", autonym="Türkçe", script="Latn", words=str.split,
+        lower=lambda text: text.replace("İ", "i").replace("I", "ı").lower(),
+    )  # fmt: skip
+    target = "İyi insan ılık ışık ister, iyi insan ılık ışık sever, iyi insan ılık ışık bekler."
+    signals = [
+        *checking.signals_of(Checks(), "en", turkish),
+        checking.fluency(Checks(), ["İki kız ılık ışıkta sınırdan çıktı."], turkish),
+    ]
+    small, capital = checking.examine([pair(ENGLISH, target), pair(ENGLISH, turkish_capitals(target))], signals)
+    for name in ("repetition", "fluency"):
+        assert small.figures[name] == capital.figures[name]
+
+
+def turkish_capitals(text: str) -> str:
+    return text.replace("i", "İ").upper()
+
+
 def test_wrong_checks_are_named_with_what_is_near() -> None:
     found = list(Checks(reject=["lenght"], length_ratio=[2.0, 1.0]).problems())
     assert [(place, hint) for place, _, hint in found] == [
@@ -141,7 +160,7 @@ def test_a_character_model_gives_no_more_than_the_whole_of_probability() -> None
 
 def test_prose_of_the_language_is_likelier_than_another_or_word_salad() -> None:
     texts = [ITALIAN, "La mattina il porto si sveglia prima della città, e le barche tornano piene di pesce."] * 3
-    measure = checking.fluency(Checks(), texts).measure
+    measure = checking.fluency(Checks(), texts, registry().languages["it"]).measure
     good, foreign = measure([pair(ENGLISH, ITALIAN), pair(ENGLISH, ENGLISH)])
     assert good is not None and foreign is not None and good < 1 < foreign
 

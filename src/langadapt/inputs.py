@@ -284,7 +284,7 @@ def prepare(made: Input, known: Registry, language: str) -> None:
     made.cleaners = {
         **({"reader": readers[0]} if record and record.read else {}),
         "language": spoken,
-        **_cleaners(steps, known),
+        **_cleaners(steps, known, language),
     }
     named = [
         f"{known.filters[name].name} {known.filters[name].version} of {_version(known.filters.owner(name))}"
@@ -295,7 +295,7 @@ def prepare(made: Input, known: Registry, language: str) -> None:
     made.reader = ", ".join([*readers, *named, *([spoken] if steps else []), *files, *near])
 
 
-def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry) -> dict[str, str]:
+def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry, language: str) -> dict[str, str]:
     """What cleans a corpus, each step with its version and each option with its value, or its file's digest."""
     said: dict[str, str] = {"filters": ", ".join(name for name, _ in steps) or "none"}
     times: Counter[str] = Counter()
@@ -304,7 +304,7 @@ def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry) -
         times[name] += 1
         shown = name if times[name] == 1 else f"{name} ({times[name]})"
         said[f"filter {shown}"] = f"version {step.version} of {_version(known.filters.owner(name))}"
-        for option, value in {**step.options, **tuned}.items():
+        for option, value in step.values(known.languages.get(language), tuned).items():
             path = Path(str(value)).expanduser() if option in step.files and value else None
             said[f"{shown}.{option}"] = artifacts.digest_files([path]) if path and path.is_file() else str(value)
     return said

@@ -82,7 +82,7 @@ class NearDuplicates(Table):
     The default is FineWeb-2's (arXiv 2506.20920).
     """
 
-    version: ClassVar[int] = 1  # raised when a text would be signed otherwise, so that caches notice
+    version: ClassVar[int] = 2  # raised when a text would be signed otherwise, so that caches notice
 
     ngram: int = Field(5, ge=1, le=100, description="Words in a run.")
     bands: int = Field(14, ge=1, le=256, description="Bands, of which one must agree: more of them find more.")

@@ -90,9 +90,10 @@ class Language:
         script: ISO 15924 code, `Latn`.
         words: the word segmentation that fertility and cleaning thresholds are bound to.
         source_language: tag of the language that base models come with.
+        lower: a text in lower case, where the language's capitals are not everybody's: Turkish has I for ı and İ for i.
         prompts: default prompt format per stage kind, `{"sft": "alpaca-it"}`.
         suites: evaluation suites that a recipe gets when it names none.
-        thresholds: cleaning thresholds by the name of the rule that reads them, bound to `words`.
+        thresholds: by the name of a cleaning step, values of its options in place of the defaults, bound to `words`.
         function_words: its most frequent words, in lower case: what running text cannot do without.
         boilerplate: phrases of the notices and links around texts of the web ("all rights reserved"), in lower case.
         tell_apart: text that a detector takes for this language in, tag of the related language that it is in truth
@@ -112,6 +113,7 @@ class Language:
     script: str
     words: Callable[[str], list[str]]
     source_language: str = "en"
+    lower: Callable[[str], str] = str.lower
     prompts: Mapping[str, str] = field(default_factory=dict)
     suites: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -209,6 +211,13 @@ class Filter:
     options: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     version: int = 1
+
+    def values(self, language: Language | None, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The value of every option: what is given, else the language's own threshold, else the default."""
+        known = language.thresholds.get(self.name, {}) if language else {}
+        kinds = {key: int if isinstance(value, int) else float for key, value in self.options.items()}
+        own = {key: kinds[key](value) for key, value in known.items() if key in kinds}
+        return {**self.options, **own, **(given or {})}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 No list comes with langadapt: which words make a text unfit is the user's choice, and the known lists drop much that is
 harmless, medical and minority texts among it (arXiv 2104.08758). The rule is C4's: an entry counts where it is flanked
-by characters that belong to no word, or by an edge; case does not matter.
+by characters that belong to no word, or by an edge; case does not matter, and what is the same but for it, the language
+says.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     Raises:
         UserError: there is no list, it cannot be read, or it is empty.
     """
-    find = finder(_read(options["path"]), flanked=options["flanked"])
+    lower = language.lower if language else str.lower
+    find = finder(_read(options["path"]), flanked=options["flanked"], lower=lower)
 
     def judge(document: Document) -> Document | str:
         return "a bad word" if len(find(document.content)) >= options["least"] else document
@@ -34,21 +36,24 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     return judge
 
 
-def finder(entries: Iterable[str], *, flanked: bool = True) -> Callable[[str], set[str]]:
+def finder(
+    entries: Iterable[str], *, flanked: bool = True, lower: Callable[[str], str] = str.lower
+) -> Callable[[str], set[str]]:
     """A function from a text to the entries in it.
 
     Args:
         entries: words and phrases.
         flanked: whether an entry must stand by itself; False for scripts without blanks between words.
+        lower: `Language.lower`.
     """
     patterns: list[tuple[frozenset[str], str, re.Pattern[str]]] = []
-    for entry in dict.fromkeys(entry.lower() for entry in entries):
+    for entry in dict.fromkeys(map(lower, entries)):
         escaped = re.escape(entry)
         pattern = re.compile(rf"(?<!\w){escaped}(?!\w)" if flanked else escaped)
         patterns.append((frozenset(_WORD.findall(entry)) if flanked else frozenset(), entry, pattern))
 
     def find(text: str) -> set[str]:
-        lowered = text.lower()
+        lowered = lower(text)
         words = set(_WORD.findall(lowered))  # an entry can only stand where all its words do
         return {
             entry

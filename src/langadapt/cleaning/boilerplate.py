@@ -38,7 +38,7 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     title, stays if `title` says so. A stub has at most `stub` characters, 0 to leave the edges alone.
     """
     phrases = (*(language.boilerplate if language else ()), *options["phrases"])
-    is_notice = _notice_rule(phrases, options["phrase_share"])
+    is_notice = _notice_rule(phrases, options["phrase_share"], language.lower if language else str.lower)
     least = options["series"] if options["stub"] else 0
 
     def clean(document: Document) -> Document | str:
@@ -84,22 +84,22 @@ def _series(lines: Sequence[str], holds: Callable[[str], bool]) -> tuple[int, in
     return len(lines), number
 
 
-def _notice_rule(phrases: Sequence[str], share: float) -> Callable[[str], bool]:
+def _notice_rule(phrases: Sequence[str], share: float, lower: Callable[[str], str]) -> Callable[[str], bool]:
     """Whether phrases make up enough of a line; they stand by themselves, and case does not matter."""
-    ordered = sorted({_plain(phrase) for phrase in phrases if phrase.strip()}, key=len, reverse=True)
+
+    def plain(text: str) -> str:
+        return lower(text).replace("’", "'")
+
+    ordered = sorted({plain(phrase) for phrase in phrases if phrase.strip()}, key=len, reverse=True)
     if not ordered or not share:
         return lambda line: False
     find = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, ordered)) + r")(?!\w)").findall
 
     def is_notice(line: str) -> bool:
         line = line.strip()
-        return bool(line) and sum(map(len, find(_plain(line)))) >= share * len(line)
+        return bool(line) and sum(map(len, find(plain(line)))) >= share * len(line)
 
     return is_notice
-
-
-def _plain(text: str) -> str:
-    return text.lower().replace("’", "'")
 
 
 FILTER = Filter(

@@ -2,7 +2,8 @@
 
 Lines are judged one by one, in the order of `OPTIONS`' use below; what is left is the text. As published: words are
 counted before citations go, and `{` or "lorem ipsum" in a line that is already gone does no harm. Differences: sentences
-are counted by their marks (Punkt needs a model of each language), and end marks and phrases are options.
+are counted by their marks (Punkt needs a model of each language), end marks and phrases are options, and phrases are found
+in the language's own lower case as well as in everybody's: pages of one that has other capitals quote English notices too.
 """
 
 from __future__ import annotations
@@ -37,13 +38,12 @@ OPTIONS: Mapping[str, Any] = {
 
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 # A sentence ends with marks, perhaps quoted, before a blank and anything but a small letter; initials end none.
-_SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])[.!?…]+[\"'»”’)\]]*(?=\s+[^\sa-zà-ÿ]|$)")
+_SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])[.!?…]+[\"'»”’)\]]*(?=\s+(\S))")
 
 
 def sentences(line: str) -> int:
     """How many sentences a line holds; one, if it has no end mark at all."""
-    line = line.rstrip()
-    return 1 + sum(found.end() < len(line) for found in _SENTENCE_END.finditer(line))
+    return 1 + sum(not found[1].islower() for found in _SENTENCE_END.finditer(line))
 
 
 def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Document], Document | str]:
@@ -52,7 +52,7 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     `min_sentences` counts sentences in kept lines; `long_lines` is mC4's own rule, the least number of lines of at least
     `long_line` characters in the document as it comes (3 there, 0 for none).
     """
-    judge = _line_rule(options)
+    judge = _line_rule(options, language.lower if language else str.lower)
     least, long = options["long_lines"], options["long_line"]
 
     def has_long_lines(text: str) -> bool:
@@ -79,10 +79,10 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     return clean
 
 
-def _line_rule(options: Mapping[str, Any]) -> Callable[[str], tuple[str, str]]:
+def _line_rule(options: Mapping[str, Any], lower: Callable[[str], str]) -> Callable[[str], tuple[str, str]]:
     """A function from a line to what is left of it, "" for nothing, and the reason for dropping the whole document."""
     end_marks = tuple(options["end_marks"])
-    policy = tuple(str(phrase).lower() for phrase in options["policy"])
+    policy = {small: [small(str(phrase)) for phrase in options["policy"]] for small in (str.lower, lower)}
 
     def judge(line: str) -> tuple[str, str]:
         words = line.split()
@@ -101,7 +101,7 @@ def _line_rule(options: Mapping[str, Any]) -> Callable[[str], tuple[str, str]]:
             return "", ""
         if options["curly_bracket"] and "{" in line:
             return "", "curly bracket"
-        if any(phrase in lowered for phrase in policy):
+        if any(phrase in text for small, phrases in policy.items() for text in [small(line)] for phrase in phrases):
             return "", ""
         return line, ""
 
@@ -114,4 +114,5 @@ FILTER = Filter(
     make=make,
     source="arXiv 1910.10683, section 2.2; tensorflow/datasets, text/c4_utils.py",
     options=OPTIONS,
+    version=2,
 )

@@ -45,7 +45,8 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     Raises:
         UserError: a threshold is neither set nor known for the language, or is no number.
     """
-    limits = {**options, **_thresholds(options, language), "short_lines": 0, "short_line": 0}
+    values = FILTER.values(language, {key: value for key, value in options.items() if value is not None})
+    limits = {**values, **_thresholds(values, language), "short_lines": 0, "short_line": 0}
     rules = (
         repetition.rule({**limits, "duplicate_line_characters": 0}),
         fineweb.rule(limits),
@@ -58,17 +59,16 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
     return step(judge, language)
 
 
-def _thresholds(options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
-    """What is set, else what is known for the language."""
-    known = language.thresholds.get(NAME, {}) if language else {}
-    found = {key: known.get(key) if options[key] is None else options[key] for key in FROM_LANGUAGE}
+def _thresholds(values: Mapping[str, Any], language: Language | None) -> dict[str, float]:
+    """Those that have no default, each a number."""
+    found = {key: values[key] for key in FROM_LANGUAGE}
     if missing := [key for key, value in found.items() if value is None]:
         whose = f'{language.name} has none in thresholds["{NAME}"]' if language else "no plugin offers the language"
         raise UserError(f"filter {NAME}: no value for {', '.join(missing)}: {whose}; set them as options of the filter")
     for key, value in found.items():
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise UserError(f"filter {NAME}: {key} = {value!r} is no number")
-    return {key: float(value) for key, value in found.items() if value is not None}
+    return {key: float(value) for key, value in found.items()}
 
 
 FILTER = Filter(

@@ -175,12 +175,13 @@ def _copies(recipe: Recipe | None, known: Registry) -> dict[str, str]:
 def steps_of(preparation: Preparation, known: Registry) -> tuple[NamedStep, ...]:
     """A corpus's cleaning steps with their names; a filter that is used again is called `NAME (2)`."""
     times: Counter[str] = Counter()
+    language = known.languages.get(preparation.language)
     steps = []
     for (key, tuned), run in zip(preparation.steps, preparation.make_steps(known), strict=True):
         used = known.filters[key]
         times[used.name] += 1
         name = used.name if times[used.name] == 1 else f"{used.name} ({times[used.name]})"
-        steps.append(NamedStep(name=name, filter=used, options={**used.options, **tuned}, run=run))
+        steps.append(NamedStep(name=name, filter=used, options=used.values(language, tuned), run=run))
     return tuple(steps)
 
 

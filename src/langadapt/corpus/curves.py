@@ -245,8 +245,8 @@ def _trials(text: str, steps: Sequence[NamedStep], language: Language | None, kn
         raise UserError(f'--curve {text}: no plugin offers the filter "{name}"; {known.filters.missing(name)}')
     filter = known.filters[name]
     step = next((step for step in steps if step.name == filter.name), None)
-    options = step.options if step else filter.options
-    numbers = numbers_of(filter, options, language)
+    options = step.options if step else filter.values(language)
+    numbers = numbers_of(options)
     if not numbers:
         raise UserError(f"--curve {text}: {name} has no option that is a number")
     if option and option not in numbers:
@@ -258,7 +258,7 @@ def _trials(text: str, steps: Sequence[NamedStep], language: Language | None, kn
     for key, value in numbers.items() if not option else [(option, numbers[option])]:
         values = sorted({value, *_written(text, written, value)}) if written else spread(value)
         curve = Curve(
-            filter=name, option=key, configured=value, origin=_origin(key, filter, options, step), values=values
+            filter=name, option=key, configured=value, origin=_origin(key, filter, options, language), values=values
         )
         trials.append(_Trial(curve, partial(_made, filter, options, language, key), before))
     return trials
@@ -268,17 +268,15 @@ def _made(filter: Filter, options: Mapping[str, Any], language: Language | None,
     return filter.make({**options, key: value}, language)
 
 
-def numbers_of(filter: Filter, options: Mapping[str, Any], language: Language | None) -> dict[str, float]:
-    """Options that are numbers; one that is not set has the value of the language's threshold of its name."""
-    own = language.thresholds.get(filter.name, {}) if language else {}
-    values = {k: float(own[k]) if value is None and k in own else value for k, value in options.items()}
-    return {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+def numbers_of(options: Mapping[str, Any]) -> dict[str, float]:
+    """Options that are numbers."""
+    return {k: v for k, v in options.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
-def _origin(key: str, filter: Filter, options: Mapping[str, Any], step: Any) -> str:
-    if options[key] is None:
-        return "the language's"
-    return "as configured" if step and options[key] != filter.options[key] else "the default"
+def _origin(key: str, filter: Filter, options: Mapping[str, Any], language: Language | None) -> str:
+    if options[key] != filter.values(language)[key]:
+        return "as configured"
+    return "the default" if options[key] == filter.options[key] else "the language's"
 
 
 def _written(text: str, written: str, like: float) -> list[float]:

@@ -252,13 +252,15 @@ def _runs(words: Words, length: int) -> NDArray[np.uint32]:
 def _letters() -> NDArray[np.uint64]:
     """By code point: 0 for what stands between words, else a random number, odd where each letter is a word.
 
-    A capital has the number of its small letter; a combining mark belongs to the word around it.
+    A capital has the number of its small letter; a combining mark belongs to the word around it. The dotted and the
+    dotless i of Turkish are one letter, because their capitals are not told apart elsewhere.
     """
     small = np.zeros(_LAST + 1, np.uint64)
     for code in range(_LAST):
         kind = unicodedata.category(chr(code))
         if kind[0] in "LN" or (kind in ("Mn", "Mc") and not 0xFE00 <= code <= 0xFE0F):  # not the marks of emoji
             small[code] = ord(chr(code).lower()[0])
+    small[ord("\u0131")] = ord("i")
     numbers = _mixed(small * np.uint64(_GOLDEN)) & ~np.uint64(1)
     numbers[small == 0] = 0
     for first, last in _UNSPACED:

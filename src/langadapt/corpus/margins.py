@@ -24,7 +24,7 @@ def margin(document: Document, step: NamedStep, language: Language | None) -> st
         Of each option that alone would do, the tried value that is nearest to the configured one; that there is none,
         where several rules would drop the document; "" where the step has no numbers.
     """
-    numbers = numbers_of(step.filter, step.options, language)
+    numbers = numbers_of(step.options)
     found = []
     for option, value in numbers.items():
         tried = spread(value)

@@ -196,7 +196,7 @@ class Preparation:
         """The cleaning steps, made ready."""
         spoken = known.languages.get(self.language)
         filters = [(known.filters[name], tuned) for name, tuned in self.steps]
-        return tuple(step.make({**step.options, **tuned}, spoken) for step, tuned in filters)
+        return tuple(step.make(step.values(spoken, tuned), spoken) for step, tuned in filters)
 
     def around(self, steps: tuple[Step, ...]) -> Work:
         """What is done to each document, with these steps in the place of those that are named."""

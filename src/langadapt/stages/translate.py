@@ -323,7 +323,7 @@ class _Desk:
         if work.adequacy[self.source]:
             signals.append(checking.adequacy(checks))
         if work.prose:
-            signals.append(checking.fluency(checks, _sampled(work.prose)))
+            signals.append(checking.fluency(checks, _sampled(work.prose), self.target))
         if self.back:
             signals.append(checking.round_trip(checks, self.back))
         return Translation(

@@ -189,7 +189,9 @@ def signals_of(checks: Checks, source: str, target: Language, known: Language | 
         ),
         Signal(name="copied", measure=_each(_copied), flawed=lambda run: run >= checks.copied_words),
         Signal(name="characters", measure=_each(_broken), flawed=_above(0)),
-        Signal(name="repetition", measure=_each(_repetition), flawed=_above(checks.repetition)),
+        Signal(
+            name="repetition", measure=_each(lambda p: _repetition(p, target.lower)), flawed=_above(checks.repetition)
+        ),
         Signal(name="length", measure=_each(lambda p: _length(p, least)), flawed=lambda r: not low <= r <= high),
         Signal(name="numbers", measure=_each(_numbers), flawed=_above(0)),
         Signal(name="markup", measure=_each(_markup), flawed=_above(0)),
@@ -234,12 +236,12 @@ def adequacy(checks: Checks) -> Signal:
     return Signal(name="adequacy", measure=measure, flawed=lambda c: c < checks.adequacy, paragraphs=False)
 
 
-def fluency(checks: Checks, texts: Sequence[str]) -> Signal:
+def fluency(checks: Checks, texts: Sequence[str], target: Language) -> Signal:
     """Bits a character above the language's own text, by a model learnt from `texts`, a part of them kept aside."""
     from langadapt.translation.fluency import CharacterModel
 
     aside = texts[::5] or texts
-    model = CharacterModel([text for number, text in enumerate(texts) if number % 5] or texts)
+    model = CharacterModel([text for number, text in enumerate(texts) if number % 5] or texts, lower=target.lower)
     characters = sum(map(len, aside))
     usual = sum(model.bits(text) * len(text) for text in aside) / characters if characters else 0.0
 
@@ -344,9 +346,10 @@ def _leftover(pair: Pair, own: set[str]) -> float | None:
     return round(sum(w in there for w in words) / len(words), 3) if len(words) >= 5 else None
 
 
-def _repetition(pair: Pair) -> float:
+def _repetition(pair: Pair, lower: Callable[[str], str]) -> float:
     """Repeated 4-grams above the source's; 1 where one word stands four times more often in a row than there."""
-    left, right = (_WORDS.findall(text.lower()) for text in pair.said)
+    source, target = pair.said
+    left, right = _WORDS.findall(source.lower()), _WORDS.findall(lower(target))
     if _stutter(right) >= _stutter(left) + 4:
         return 1.0
     return round(max(0.0, _repeated(right) - _repeated(left)), 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 ORDER = 5
 ALPHABET = 200  # characters that a text may begin with; only sets what an unseen one costs
@@ -19,12 +19,13 @@ ALPHABET = 200  # characters that a text may begin with; only sets what an unsee
 class CharacterModel:
     """Learns from texts, then says how many bits a character of another text takes."""
 
-    def __init__(self, texts: Iterable[str]):
+    def __init__(self, texts: Iterable[str], *, lower: Callable[[str], str] = str.lower):
+        self._lower = lower
         self._seen: Counter[str] = Counter()  # n-grams of 1 to ORDER characters
         self._total: Counter[str] = Counter()  # how often a context was followed by anything
         self._kinds: Counter[str] = Counter()  # by how many different characters
         for text in texts:
-            self._learn(_plain(text))
+            self._learn(self._plain(text))
 
     def _learn(self, text: str) -> None:
         for end in range(1, len(text) + 1):
@@ -38,7 +39,7 @@ class CharacterModel:
 
     def bits(self, text: str) -> float:
         """Mean bits a character; what the model has never seen counts as dear as its smoothing makes it."""
-        text = _plain(text)
+        text = self._plain(text)
         total = 0.0
         for end in range(1, len(text) + 1):
             chance = 1 / ALPHABET
@@ -52,6 +53,5 @@ class CharacterModel:
             total -= math.log2(chance)
         return total / len(text) if text else 0.0
 
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
+    def _plain(self, text: str) -> str:
+        return " ".join(self._lower(text).split())

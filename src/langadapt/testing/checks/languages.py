@@ -128,7 +128,7 @@ def language_phrases(language: Language, subject: Subject) -> Iterator[str]:
     for field in ("function_words", "boilerplate"):
         phrases = getattr(language, field)
         for phrase in phrases:
-            if phrase != phrase.lower().strip() or not phrase:
+            if phrase != language.lower(phrase).strip() or not phrase:
                 yield f"{quoted(phrase)} in {field} is not in lower case, or has blanks around it"
         for phrase in dict.fromkeys(p for p in phrases if phrases.count(p) > 1):
             yield f"{quoted(phrase)} stands in {field} {phrases.count(phrase)} times"
