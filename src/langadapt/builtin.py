@@ -8,6 +8,7 @@ from langadapt import cleaning, hookimpl, records
 from langadapt.peft import STRATEGIES
 from langadapt.prompts import chatml
 from langadapt.stages import cpt, evaluate, export, merge, preference, sft, translate
+from langadapt.tokenizer import STRATEGIES as TOKENIZERS
 from langadapt.translation.engines import TRANSLATORS
 
 
@@ -27,6 +28,12 @@ def langadapt_stages() -> Iterable[records.StageKind]:
 def langadapt_filters() -> Iterable[records.Filter]:
     """`mojibake`, `language`, `fineweb2` and the other families of `langadapt.cleaning`."""
     return cleaning.FILTERS
+
+
+@hookimpl
+def langadapt_tokenizers() -> Iterable[records.TokenizerStrategy]:
+    """`keep`, `extend`, `trim`, `replace`."""
+    return TOKENIZERS
 
 
 @hookimpl

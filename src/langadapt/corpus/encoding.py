@@ -72,7 +72,7 @@ class Encoder:
 
     def _encoded(self, texts: Iterable[str], encode: Callable[..., list[Any]]) -> Iterator[Any]:
         """Encodings in order, made in batches of bounded size: each one takes some hundred bytes a token."""
-        for batch in _batches(texts):
+        for batch in batches(texts):
             yield from encode(batch, add_special_tokens=False)
 
     def _pieces(self, text: str) -> Iterator[str]:
@@ -129,7 +129,8 @@ def _joined(parts: list[Ids]) -> Ids:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts, as many at a time as are worth spreading over the cores; a longer one alone."""
     batch: list[str] = []
     size = 0
     for text in texts:

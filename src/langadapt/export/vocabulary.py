@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any, Literal
 
 from gguf import TokenType
 
 from langadapt.errors import UserError
+from langadapt.tokenizer.merging import piece_ranks
+from langadapt.tokenizer.tokens import SPACE, steps
 
 _GPT2 = ("ByteLevel", True)  # cut into words by GPT-2's expression, which belongs to the step
 _BYTES = ("ByteLevel", False)
@@ -35,7 +36,6 @@ _PRE: Mapping[tuple[Any, ...], str] = {
     (("Split", _QWEN2), _BYTES, False): "qwen2",
 }
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-_SPACE = "▁"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,22 +139,15 @@ def _type(token: str, id: int, added: Mapping[str, Any], known: Mapping[str, int
 
 def _bytes(made: Mapping[str, Any], added: Mapping[str, Any], common: dict[str, Any]) -> Vocabulary:
     model = made["model"]
-    if [step for step in _steps(made["normalizer"], "normalizers") if step["type"] != "NFC"]:
+    if [step for step in steps(made["normalizer"], "normalizers") if step["type"] != "NFC"]:
         raise _refused(f"llama.cpp does not normalise text as its normaliser does: {_brief(made['normalizer'])}")
-    steps = tuple(_named(step) for step in _steps(made["pre_tokenizer"], "pretokenizers"))
+    steps = tuple(_named(step) for step in steps(made["pre_tokenizer"], "pretokenizers"))
     pre = _PRE.get((*steps, bool(model["ignore_merges"])))
     if pre is None:
         whole = ", with ignore_merges" if model["ignore_merges"] else ""
         raise _refused(f"no name of llama.cpp's is known for its pre-tokenizer: {_brief(made['pre_tokenizer'])}{whole}")
     types = [_type(token, id, added, model["vocab"]) for id, token in enumerate(common["tokens"])]
     return Vocabulary(model="gpt2", pre=pre, types=types, merges=[" ".join(pair) for pair in model["merges"]], **common)
-
-
-def _steps(made: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:
-    """A step, or the steps of a sequence, or none."""
-    if made is None:
-        return []
-    return list(made[inner]) if made["type"] == "Sequence" else [made]
 
 
 def _named(step: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -200,12 +193,12 @@ def _sentencepiece(made: Mapping[str, Any], added: Mapping[str, Any], common: di
 
 def _spaces(made: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether a space is put before a text, and whether not before one that has a space there already."""
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
-    prepend = {"type": "Prepend", "prepend": _SPACE}
-    normalizer, cut = _steps(made["normalizer"], "normalizers"), made["pre_tokenizer"]
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    prepend = {"type": "Prepend", "prepend": SPACE}
+    normalizer, cut = steps(made["normalizer"], "normalizers"), made["pre_tokenizer"]
     if cut is None and normalizer in ([prepend, replace], [replace]):
         return prepend in normalizer, False
-    if not normalizer and cut and cut["type"] == "Metaspace" and cut["replacement"] == _SPACE and not cut["split"]:
+    if not normalizer and cut and cut["type"] == "Metaspace" and cut["replacement"] == SPACE and not cut["split"]:
         prefix = cut["prepend_scheme"] != "never"
         return prefix, prefix
     raise _refused(
@@ -215,16 +208,8 @@ def _spaces(made: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def _ranks(vocab: Mapping[str, int], merges: list[list[str]], added: Mapping[str, Any]) -> dict[str, int]:
-    """The place of each merged piece in the order of merges; its score falls with it.
-
-    SentencePiece scores pieces where merges rank pairs, so both give the same ids only when a piece's pairs stand
-    together and are all of those that it has.
-    """
-    ranks: dict[str, int] = {}
-    for piece, pairs in groupby(merges, key="".join):
-        cuts = {(piece[:i], piece[i:]) for i in range(1, len(piece))}
-        possible = {(a, b) for a, b in cuts if a in vocab and b in vocab and a not in added and b not in added}
-        if piece in ranks or {(a, b) for a, b in pairs} != possible:
-            raise _refused(f'the merges that make "{piece}" are not those of a SentencePiece model')
-        ranks[piece] = len(ranks)
-    return ranks
+    """The place of each merged piece in the order of merges; its score falls with it."""
+    try:
+        return piece_ranks(((left, right) for left, right in merges), vocab.keys() - added.keys())
+    except ValueError as error:
+        raise _refused(f'the merges that make "{error}" are not those of a SentencePiece model') from None
