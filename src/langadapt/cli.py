@@ -18,6 +18,7 @@ from langadapt.commands.evaluate import evaluate
 from langadapt.commands.export import export
 from langadapt.commands.serve import serve
 from langadapt.commands.sweep import sweep
+from langadapt.commands.tokenizer import tokenizer
 
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
@@ -203,7 +204,7 @@ def show(folder: Path, as_json: bool) -> None:
         screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
 
 
-for command in (sweep, compare, evaluate, chat, serve, export, corpus, cache):
+for command in (sweep, compare, evaluate, chat, serve, export, corpus, tokenizer, cache):
     cli.add_command(command)
 
 

@@ -182,7 +182,9 @@ def _listed(counts: Counter[str]) -> str:
 
 def _curve(curve: Curve, console: Console) -> None:
     section(console, f"kept by {curve.filter}, by {curve.option}")
-    say_line(console, f"its other options as they are; of the {curve.documents:,} documents that come to it", style="dim")
+    say_line(
+        console, f"its other options as they are; of the {curve.documents:,} documents that come to it", style="dim"
+    )
     table = plain_table(curve.option, "", "documents", "bytes", "")
     table.columns[0].justify, table.columns[1].justify, table.columns[4].justify = "right", "left", "left"
     for value in curve.values:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from langadapt.commands import explains_model, json_option, print_json
+from langadapt.commands import explains_model, json_option, plain_screen, print_json, write_beside
+from langadapt.commands.corpus import FROM_HUB
 
 if TYPE_CHECKING:
     from langadapt.plugins import Registry
     from langadapt.records import Language
     from langadapt.tokenizer.reporting import Domain
-
-FROM_HUB = 100_000  # documents of the hub that a sample is taken from, if nothing else is said
 
 
 class Tokens(click.ParamType):
@@ -43,7 +44,9 @@ def tokenizer() -> None:
 @tokenizer.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
-@click.option("--language", "tag", required=True, metavar="TAG", help="Language of the text, whose plugin cuts words: it.")
+@click.option(
+    "--language", "tag", required=True, metavar="TAG", help="Language of the text, whose plugin cuts words: it."
+)
 @click.option(
     "--source", "sources", multiple=True, metavar="TEXT", help="Text in the source language; may be repeated."
 )
@@ -87,15 +90,14 @@ def report(
     Without any, the samples of the language's plugin are taken. A folder with a tokenizer.json, or such a file, will do in
     place of MODEL.
     """
+    from langadapt.errors import UserError
     from langadapt.plugins import registry
     from langadapt.tokenizer import reporting
     from langadapt.tokenizer.named import find
 
     known = registry()
     if tag not in known.languages:
-        from langadapt.errors import UserError
-
-        raise UserError(f'--language {tag}: no plugin offers it; {known.languages.missing(tag)}')
+        raise UserError(f"--language {tag}: no plugin offers it; {known.languages.missing(tag)}")
     language = known.languages[tag]
 
     def read(names: tuple[str, ...], of: str) -> list[Domain]:
@@ -118,12 +120,46 @@ def report(
             say=say,
         )
     if plot:
-        _write_plot(plot, made)
+        from langadapt.report import tokenizer_plot
+
+        write_beside(plot, tokenizer_plot.plot(made))
     if as_json:
         print_json(made.to_json())
     else:
-        from rich.console import Console
-
         from langadapt import show_tokenizer
 
-        show_tokenizer.report(made, Console(markup=False, highlight=False))
+        show_tokenizer.report(made, plain_screen())
+
+
+def _samples(language: Language, known: Registry) -> list[str]:
+    """The bundled samples of a language, by the names of their corpora."""
+    from langadapt.errors import UserError
+    from langadapt.tokenizer.reporting import sampled
+
+    found = sampled(language.tag, known)
+    if not found:
+        raise UserError(f"no plugin has a sample of text in {language.name}; name a corpus, a file, a folder or a glob")
+    return found
+
+
+def _pairs(language: Language, parallel: Path | None) -> list[tuple[str, str]]:
+    """Texts in the language, each with its source; none where nobody has translations."""
+    from langadapt.translation.engines.memory import pairs
+
+    file = parallel or language.parallel_sample
+    if file is None:
+        return []
+    return [(target, source) for source, target in pairs(file, language.source_language, language.tag)]
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """Says on the screen what is being done, where there is a screen."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with console.status("reading") as status:
+        yield status.update

@@ -72,7 +72,11 @@ def _saved(axes: Any, prediction: Prediction) -> None:
         axes.axvline(at, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         axes.plot([at], [height], "o", color=ACCENT, markersize=9, markeredgecolor=PAPER, markeredgewidth=1.5)
         axes.annotate(
-            f"knee: {at:,} tokens, {height:.0f} % saved", (at, height), (8, -14), textcoords="offset points", fontsize=9.5
+            f"knee: {at:,} tokens, {height:.0f} % saved",
+            (at, height),
+            (8, -14),
+            textcoords="offset points",
+            fontsize=9.5,
         )
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)

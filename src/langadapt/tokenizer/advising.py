@@ -34,8 +34,8 @@ class Evidence:
 EVIDENCE = (
     Evidence(
         what="Apertus-8B to Greek, 17 408 tokens added by Token Distillation",
-        found="tokens a word 2.693 → 1.735; bits per byte .5311 after 2.0 B tokens and .4953 after 4.25 B, with the vocabulary "
-        "kept .4906 and .4657; tasks then alike (.4384, .4382)",
+        found="tokens a word 2.693 → 1.735; bits per byte .5311 after 2.0 B tokens and .4953 after 4.25 B, with the "
+        "vocabulary kept .4906 and .4657; tasks then alike (.4384, .4382)",
         source="fffoivos/glossapi-tokenizer-extension",
     ),
     Evidence(
@@ -145,11 +145,17 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
             rule="knee", speaks_for=False, said=f"no size saves {KNEE:.0%} of the tokens for each 1 000 that it adds"
         )
         return Advice(
-            strategy="keep", new=0, reasons=(reason,), pays_after=None, said="Keep the tokenizer: it cuts this text well."
+            strategy="keep",
+            new=0,
+            reasons=(reason,),
+            pays_after=None,
+            said="Keep the tokenizer: it cuts this text well.",
         )
     pays_after = max(CAUGHT_UP, size.seen_after / (1 - size.saved))
     reasons = (
-        Reason(rule="knee", speaks_for=True, said=f"{size.new:,} new tokens, where 1 000 more save less than {KNEE:.0%}"),
+        Reason(
+            rule="knee", speaks_for=True, said=f"{size.new:,} new tokens, where 1 000 more save less than {KNEE:.0%}"
+        ),
         _saves(size),
         _is_used(size),
         _is_faster(size, shape),
@@ -160,7 +166,7 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
     against = [reason.rule for reason in reasons if not reason.speaks_for]
     never = math.isinf(pays_after) or not set(against) <= {"rows-seen", "catches-up"}
     if not against:
-        said = f"Extend it by {size.new:,} tokens: {_percent(size.saved)} fewer tokens, for speed and context, not for quality."
+        said = f"Extend it by {size.new:,} tokens, for speed and context, not for quality: {_percent(size.saved)} fewer tokens."
     elif never:
         said = "Keep the tokenizer."
     else:
@@ -184,7 +190,9 @@ def _saves(size: Size) -> Reason:
 
 
 def _is_used(size: Size) -> Reason:
-    said = f"{_percent(size.used)} of the new tokens come in text that they were not learnt from; {_percent(USED)} should"
+    said = (
+        f"{_percent(size.used)} of the new tokens come in text that they were not learnt from; {_percent(USED)} should"
+    )
     return Reason(rule="used", speaks_for=size.used >= USED, said=said)
 
 
@@ -213,7 +221,9 @@ def _rows_are_seen(size: Size, tokens: float | None) -> Reason:
 
 
 def _catches_up(tokens: float | None) -> Reason:
-    said = f"the best public comparison had caught up in tasks after {_tokens(CAUGHT_UP)} tokens, and not in bits per byte"
+    said = (
+        f"the best public comparison had caught up in tasks after {_tokens(CAUGHT_UP)} tokens, and not in bits per byte"
+    )
     return Reason(rule="catches-up", speaks_for=tokens is not None and tokens >= CAUGHT_UP, said=_planned(said, tokens))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from langadapt.errors import UserError
 from langadapt.tokenizer.files import TokenizerFiles, read_files
 from langadapt.tokenizer.rows import Matrix, Rows, read_rows
+from langadapt.tokenizer.saving import CLASS
 
 Weight = Literal["error", "warning", "note"]
 
@@ -277,7 +278,7 @@ def rebuilt(subject: Subject) -> Iterator[Finding]:
             where="tokenizer.json and tokenizer_class",
             what="transformers gives other ids than tokenizer.json, because it builds a tokenizer of this class anew",
             why="a model that is trained here and served elsewhere reads other tokens",
-            do='write "tokenizer_class": "PreTrainedTokenizerFast" into tokenizer_config.json and compare again',
+            do=f'write "tokenizer_class": "{CLASS}" into tokenizer_config.json and compare again',
         )
 
 
@@ -291,7 +292,9 @@ def too_many_ids(subject: Subject) -> Iterator[Finding]:
     if have is None:
         return
     if files.ids > have:
-        beyond = sorted((token for token, id in files.vocabulary.items() if id >= have), key=files.vocabulary.__getitem__)
+        beyond = sorted(
+            (token for token, id in files.vocabulary.items() if id >= have), key=files.vocabulary.__getitem__
+        )
         yield Finding(
             kind="ids-beyond-rows",
             weight="error",

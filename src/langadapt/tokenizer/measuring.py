@@ -15,7 +15,9 @@ from typing import Any
 from langadapt.corpus.tokens import TokenMeasure
 
 ALPHA = 2.5  # order of the entropy, as in the paper
-UNKNOWN = 0.1  # share of unknown characters beyond which fertility says nothing: one token stands for any number of them
+UNKNOWN = (
+    0.1  # share of unknown characters beyond which fertility says nothing: one token stands for any number of them
+)
 ALL = "all"  # what the domains together are called
 _TOGETHER = 1024  # texts that are encoded at a time
 

@@ -36,7 +36,6 @@ ROWS = 0.9  # share of the new rows that must have been seen as often
 _SURE = 1.96  # standard errors: 95 %
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """An extension of one size, on text that it was not learnt from.

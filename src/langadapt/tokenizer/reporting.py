@@ -20,12 +20,13 @@ from langadapt.tokenizer.measuring import Figures, Parity, by_domain, parity
 from langadapt.tokenizer.named import NamedTokenizer
 from langadapt.tokenizer.predicting import Prediction, extender, predict, split
 from langadapt.tokenizer.rows import Rows, read_rows
+from langadapt.tokenizer.saving import PROBES
 from langadapt.tokenizer.undertrained import NEVER, Undertrained, undertrained
 
 if TYPE_CHECKING:
     from langadapt.plugins import Registry
 
-PROBE = 50  # texts by which loading is compared
+PROBE = 50  # texts of each domain by which loading is compared
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -223,13 +224,13 @@ def _subject(
 
 
 def _loaded_twice(named: NamedTokenizer, tokenizer: Any, domains: Sequence[Domain]) -> Mapping[str, list[int]]:
-    """Ids of some texts, by `tokenizer.json` alone and as transformers loads it."""
+    """Ids of texts that are hard to keep and of some of the domains', by `tokenizer.json` alone and as transformers loads it."""
     file = named.place / "tokenizer.json"
     if not file.is_file():
         return {}
     from tokenizers import Tokenizer
 
-    texts = [text for domain in domains for text in domain.texts[:PROBE]]
+    texts = [*PROBES, *(text for domain in domains for text in domain.texts[:PROBE])]
     backend = Tokenizer.from_file(str(file))
     backend.no_truncation()
     backend.no_padding()

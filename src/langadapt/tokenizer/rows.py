@@ -152,11 +152,7 @@ def _mapped(file: Path, name: str, about: Mapping[str, Any], start: int) -> Matr
 def _of_gguf(file: Path) -> dict[str, Matrix]:
     from gguf import GGUFReader
 
-    return {
-        tensor.name: _packed(tensor)
-        for tensor in GGUFReader(file).tensors
-        if tensor.name in (*_INPUT, *_OUTPUT)
-    }
+    return {tensor.name: _packed(tensor) for tensor in GGUFReader(file).tensors if tensor.name in (*_INPUT, *_OUTPUT)}
 
 
 def _packed(tensor: Any) -> Matrix:
