@@ -141,8 +141,8 @@ def _bytes(made: Mapping[str, Any], added: Mapping[str, Any], common: dict[str, 
     model = made["model"]
     if [step for step in steps(made["normalizer"], "normalizers") if step["type"] != "NFC"]:
         raise _refused(f"llama.cpp does not normalise text as its normaliser does: {_brief(made['normalizer'])}")
-    steps = tuple(_named(step) for step in steps(made["pre_tokenizer"], "pretokenizers"))
-    pre = _PRE.get((*steps, bool(model["ignore_merges"])))
+    cut = tuple(_named(step) for step in steps(made["pre_tokenizer"], "pretokenizers"))
+    pre = _PRE.get((*cut, bool(model["ignore_merges"])))
     if pre is None:
         whole = ", with ignore_merges" if model["ignore_merges"] else ""
         raise _refused(f"no name of llama.cpp's is known for its pre-tokenizer: {_brief(made['pre_tokenizer'])}{whole}")

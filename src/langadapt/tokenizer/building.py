@@ -24,7 +24,9 @@ def grown(bpe: Bpe, learnt: Sequence[Learnt]) -> Tokenizer:
     new = sorted(learnt, key=lambda each: each.rank)
     vocab = {**bpe.vocab, **{each.token: bpe.last + 1 + place for place, each in enumerate(new)}}
     if not order_of(bpe).pieces:
-        return _built(bpe, vocab, [*bpe.merges, *((left, right) for left, right in (each.pair for each in new if each.pair))])
+        return _built(
+            bpe, vocab, [*bpe.merges, *((left, right) for left, right in (each.pair for each in new if each.pair))]
+        )
     pieces = {**bpe.ordinary, **{each.token: vocab[each.token] for each in new}}
     known: dict[str, dict[tuple[str, str], None]] = {}
     for pair in bpe.merges:
@@ -77,7 +79,8 @@ def _renumbered(made: Mapping[str, Any] | None, ids: Mapping[str, int]) -> Any:
         return {**made, "processors": [_renumbered(step, ids) for step in steps(made, "processors")]}
     if made["type"] == "TemplateProcessing":
         special = {
-            name: {**token, "ids": [ids[each] for each in token["tokens"]]} for name, token in made["special_tokens"].items()
+            name: {**token, "ids": [ids[each] for each in token["tokens"]]}
+            for name, token in made["special_tokens"].items()
         }
         return {**made, "special_tokens": special}
     if made["type"] in ("BertProcessing", "RobertaProcessing"):

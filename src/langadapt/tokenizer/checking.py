@@ -99,7 +99,9 @@ _WIDE = 1 << 32  # bytes of a line at most, so that a place in a batch is one nu
 
 def _cut(tokenizer: Tokenizer, sizes: Ids, lines: Sequence[str]) -> tuple[Ids, Ids, Ids, Ids]:
     """Of every token of all lines: its line, where it starts and ends; and the bytes of every line."""
-    ids = [np.array(found.ids, dtype=np.int64) for found in tokenizer.encode_batch_fast(lines, add_special_tokens=False)]
+    ids = [
+        np.array(found.ids, dtype=np.int64) for found in tokenizer.encode_batch_fast(lines, add_special_tokens=False)
+    ]
     line = np.repeat(np.arange(len(lines)), [len(of_line) for of_line in ids])
     size = sizes[np.concatenate(ids)]
     totals = np.array([sizes[of_line].sum() for of_line in ids])

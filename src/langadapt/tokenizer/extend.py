@@ -42,7 +42,9 @@ class Options(Table):
         0, ge=0, description="Occurrences in text of the source language at which a token is refused; 0 for never."
     )
     multiple_of: int = Field(
-        128, ge=1, description="The number of rows is rounded up to a multiple of it, by more new tokens; 1 for as asked."
+        128,
+        ge=1,
+        description="The number of rows is rounded up to a multiple of it, by more new tokens; 1 for as asked.",
     )
 
 
@@ -143,7 +145,9 @@ def _too_little(options: Options, wanted: int, possible: int, learnt: int, text:
 
 def _told(learnt: Sequence[Learnt], curve: Sequence[int], *, ids: int, rows: int, text: Counted) -> Iterator[str]:
     """What the run's log says."""
-    saved = ", ".join(f"{thousands},000: {1 - tokens / curve[0]:.1%}" for thousands, tokens in enumerate(curve) if thousands)
+    saved = ", ".join(
+        f"{thousands},000: {1 - tokens / curve[0]:.1%}" for thousands, tokens in enumerate(curve) if thousands
+    )
     yield f"{len(learnt):,} new tokens from {text}" + (f"; tokens saved in it by the first {saved}" if saved else "")
     if padding := min(len(learnt), rows - ids):
         yield f"{padding:,} of them take rows of padding, which the model has already"

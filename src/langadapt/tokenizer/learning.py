@@ -80,7 +80,9 @@ class Learner:
                 self._push(key, below=-count)
             elif self._is_wanted(key):
                 self._join(key)
-                yield Learnt(token="".join(key), pair=() if self._order.pieces or len(key) == 1 else tuple(key), rank=rank)
+                yield Learnt(
+                    token="".join(key), pair=() if self._order.pieces or len(key) == 1 else tuple(key), rank=rank
+                )
                 rank += 1
 
     def _size(self, symbol: str) -> int:

@@ -1,7 +1,8 @@
 """`replace`: a vocabulary learnt anew, or another tokenizer.
 
-Learnt anew, it keeps the base's kind, normaliser, pre-tokenizer and special tokens, and of its tokens those without a letter:
-digits, blanks and punctuation are cut as before, for models that learn numbers cut otherwise forget how to count.
+Learnt anew, it keeps the base's kind, normaliser, pre-tokenizer and special tokens, and of the others those without a
+letter: digits, blanks and punctuation are cut as before, because a model whose numbers are cut otherwise forgets how to
+count.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Options(Table):
     """Keys of `[stage.tokenizer]` beside `strategy`."""
 
     from_: str = Field(
-        "", alias="from", description="A tokenizer to take: hub id, folder, .gguf file, package:NAME/FILE; empty to learn one."
+        "",
+        alias="from",
+        description="A tokenizer to take: hub id, folder, .gguf file, package:NAME/FILE; empty to learn one.",
     )
     tokens: int = Field(0, ge=0, description="Tokens in total; 0 for as many as the base has.")
     source_share: float = Field(0.0, ge=0, lt=1, description="Share of the source language in what it is learnt from.")
@@ -41,7 +44,9 @@ class Options(Table):
     @model_validator(mode="after")
     def _taken_or_learnt(self) -> Options:
         if self.from_ and (others := self.model_fields_set - {"from_"}):
-            raise ValueError(f"a tokenizer that is taken from elsewhere is not learnt: leave out {', '.join(sorted(others))}")
+            raise ValueError(
+                f"a tokenizer that is taken from elsewhere is not learnt: leave out {', '.join(sorted(others))}"
+            )
         return self
 
 
@@ -56,7 +61,9 @@ def _taken(base: Tokenizer, reference: str) -> Tokenizer:
     from langadapt.models import find_model
     from langadapt.tokenizer.tokens import read
 
-    tokenizer: Tokenizer | None = getattr(load_tokenizer(find_model(reference).path or reference), "backend_tokenizer", None)
+    tokenizer: Tokenizer | None = getattr(
+        load_tokenizer(find_model(reference).path or reference), "backend_tokenizer", None
+    )
     if tokenizer is None:
         raise UserError(f"from = {reference}: its tokenizer is none of the library tokenizers")
     known = read(tokenizer).added
@@ -99,7 +106,9 @@ def _stays(bpe: Bpe, token: str) -> bool:
 def _mixed(target: Counted, source: Counted, share: float) -> Counted:
     """Words of both languages, the source's scaled to their share."""
     if not source.bytes:
-        raise UserError(f"source_share = {share}: the stage has no text in the source language; give it some, or leave it out")
+        raise UserError(
+            f"source_share = {share}: the stage has no text in the source language; give it some, or leave it out"
+        )
     scale = share / (1 - share) * target.bytes / source.bytes
     words = target.words + Counter({word: ceil(scale * times) for word, times in source.words.items()})
     return replace(target, words=words, texts=target.texts + source.texts, bytes=target.bytes + source.bytes)

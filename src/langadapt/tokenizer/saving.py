@@ -68,7 +68,9 @@ def _compare(adapted: Tokenizer, folder: Path, probe: Iterable[str]) -> None:
         for special in (False, True):
             wanted = [found.ids for found in adapted.encode_batch(texts, add_special_tokens=special)]
             ways = {
-                "the library tokenizers": [found.ids for found in alone.encode_batch(texts, add_special_tokens=special)],
+                "the library tokenizers": [
+                    found.ids for found in alone.encode_batch(texts, add_special_tokens=special)
+                ],
                 "AutoTokenizer": loaded(texts, add_special_tokens=special)["input_ids"],
             }
             for way, found in ways.items():
@@ -81,6 +83,6 @@ def _differs(way: str, text: str, right: list[int], ids: list[int]) -> RunError:
     place = next((i for i, (a, b) in enumerate(zip(right, ids, strict=False)) if a != b), min(len(right), len(ids)))
     return RunError(
         f"the adapted tokenizer was not saved: loaded by {way}, it cuts {text[:60]!r} otherwise from token {place} on "
-        f"({right[place : place + 4]} before, {ids[place : place + 4]} after); this is a fault of langadapt or of a library, "
-        "please report it with the name of the base model"
+        f"({right[place : place + 4]} before, {ids[place : place + 4]} after); this is a fault of langadapt or of a "
+        "library, please report it with the name of the base model"
     )

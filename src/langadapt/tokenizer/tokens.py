@@ -26,7 +26,9 @@ _UNPRINTABLE = [byte for byte in range(256) if byte not in _PRINTABLE]
 LETTERS = [chr(byte) if byte in _PRINTABLE else chr(256 + _UNPRINTABLE.index(byte)) for byte in range(256)]
 _BYTES = {letter: byte for byte, letter in enumerate(LETTERS)}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
-_UNDECODED = re.compile("[\udc80-\udcff]|[^\udc80-\udcff]+")  # what "surrogateescape" makes of stray bytes, and the rest
+_UNDECODED = re.compile(
+    "[\udc80-\udcff]|[^\udc80-\udcff]+"
+)  # what "surrogateescape" makes of stray bytes, and the rest
 
 Kind = Literal["bytes", "sentencepiece"]
 
@@ -138,7 +140,7 @@ def _kind(made: Mapping[str, Any]) -> Kind:
 
 def _unsupported(why: str) -> UserError:
     return UserError(
-        f"the base model's tokenizer cannot be adapted: {why}; BPE on bytes, and SentencePiece's BPE with byte fallback, can. "
+        f"the tokenizer cannot be adapted: {why}; BPE on bytes and SentencePiece's BPE with byte fallback can be. "
         'Keep the tokenizer (strategy = "keep"), or start from another base model'
     )
 

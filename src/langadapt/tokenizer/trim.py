@@ -15,7 +15,7 @@ from pydantic import Field
 from langadapt.errors import UserError
 from langadapt.recipe import Table
 from langadapt.records import TokenizerStrategy, TokenizerTask
-from langadapt.tokenizer import extend
+from langadapt.tokenizer import extend as extension
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,9 +28,13 @@ class Options(Table):
     """Keys of `[stage.tokenizer]` beside `strategy`."""
 
     tokens: int = Field(ge=1, description="Tokens that stay, in total.")
-    extend: extend.Options | None = Field(None, description="New tokens that are learnt then, by the keys of `extend`.")
+    extend: extension.Options | None = Field(
+        None, description="New tokens that are learnt then, by the keys of `extend`."
+    )
     multiple_of: int = Field(
-        128, ge=1, description="The number of tokens is rounded down to a multiple of it, unless new ones are learnt then."
+        128,
+        ge=1,
+        description="The number of tokens is rounded down to a multiple of it, unless new ones are learnt then.",
     )
 
 
@@ -53,7 +57,7 @@ def adapt(task: TokenizerTask) -> Tokenizer:
     made = restricted(bpe, staying)
     if options.extend is None:
         return made
-    return extend.extended(made, options.extend, rows=wanted, target=target, source=source, say=task.say)
+    return extension.extended(made, options.extend, rows=wanted, target=target, source=source, say=task.say)
 
 
 def tokens_kept(options: Options) -> int:
@@ -74,7 +78,9 @@ def pruned(bpe: Bpe, words: Words, wanted: int) -> set[str]:
     made_of = Counter(part for pair in parts.values() for part in pair)
     counts = _occurrences(words)
     going = len({*bpe.vocab, *bpe.added}) - wanted
-    leaves = [(counts[token], -id, token) for token, id in bpe.ordinary.items() if not made_of[token] and _may_go(bpe, token)]
+    leaves = [
+        (counts[token], -id, token) for token, id in bpe.ordinary.items() if not made_of[token] and _may_go(bpe, token)
+    ]
     heapify(leaves)
     staying = {*bpe.ordinary}
     for _ in range(going):
@@ -108,7 +114,7 @@ def _occurrences(words: Words) -> Counter[str]:
 
 def tokens(options: Options, before: int) -> int:
     kept = tokens_kept(options)
-    return extend.tokens(options.extend, kept) if options.extend else kept
+    return extension.tokens(options.extend, kept) if options.extend else kept
 
 
 STRATEGY = TokenizerStrategy(

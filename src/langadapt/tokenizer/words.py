@@ -185,10 +185,11 @@ def _symbols(bpe: Bpe, words: Iterable[str]) -> Iterator[list[str]]:
     from tokenizers import Tokenizer
 
     bare = Tokenizer(bpe.model)  # no added tokens, so every word goes to the model
+    tokens = {id: token for token, id in bpe.vocab.items()}
     for batch in batches(words):
-        for found in bare.encode_batch_fast(batch):
-            tokens = found.tokens
-            yield _characters(bpe, tokens) if bpe.kind == "sentencepiece" else tokens
+        for encoded in bare.encode_batch_fast(batch):
+            found = [tokens[id] for id in encoded.ids]
+            yield _characters(bpe, found) if bpe.kind == "sentencepiece" else found
 
 
 def _characters(bpe: Bpe, tokens: list[str]) -> list[str]:
