@@ -165,6 +165,10 @@ ALONG = {  # what a fault brings with it
 }
 
 
+def test_the_row_of_padding_may_be_zero(base: Callable[..., Path]) -> None:
+    assert kinds(base(rows=changed(2, 0.0), head=changed(2, 0.0))) == []
+
+
 def test_what_cannot_work_stands_first(base: Callable[..., Path]) -> None:
     found = audit_place(base(config={"eos_token": ..., "pad_token": "<s>"}, rows=changed(5, 0.0)))
     weights = [finding.weight for finding in found]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from langadapt.show_corpus import figure, plain_table, say_line, section, share, size
+from langadapt.show_corpus import figure, plain_table, say_line, section, share, show_table, size
 from langadapt.tokenizer.advising import EVIDENCE, costs
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langadapt.tokenizer.reporting import Report, Side
 
 LISTED = 8  # tokens that are named
+KNEE = "▸ "  # marks the size that is worth looking at
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -47,11 +48,11 @@ def _read(made: Report, console: Console) -> None:
 
 _BY_DOMAIN: Mapping[str, Callable[[Figures], str]] = {
     "tokens": lambda f: f"{f.tokens:,}",
-    "tokens a word": lambda f: figure(f.fertility),
-    "words in pieces": lambda f: _share(f.continued_words),
-    "whole, bare": lambda f: _share(f.single_token_bare),
-    "whole, spaced": lambda f: _share(f.single_token_spaced),
-    "bytes a token": lambda f: figure(f.bytes_per_token),
+    "tokens\na word": lambda f: figure(f.fertility),
+    "words in\npieces": lambda f: _share(f.continued_words),
+    "whole,\nbare": lambda f: _share(f.single_token_bare),
+    "whole,\nspaced": lambda f: _share(f.single_token_spaced),
+    "bytes\na token": lambda f: figure(f.bytes_per_token),
 }
 
 
@@ -62,8 +63,6 @@ def _share(part: float | None) -> str:
 def _by_domain(sides: Sequence[Mapping[str, Figures]], made: Report, console: Console) -> None:
     """Domains below one another; of several tokenizers, all below each domain."""
     table = plain_table("", *_BY_DOMAIN)
-    for column in table.columns[1:]:
-        column.no_wrap, column.min_width = False, 6
     for domain in sides[0]:
         if len(sides) == 1:
             table.add_row(domain, *_cells(sides[0][domain]))
@@ -71,7 +70,7 @@ def _by_domain(sides: Sequence[Mapping[str, Figures]], made: Report, console: Co
         table.add_row(Text(domain, style="bold"))
         for side, figures in zip(made.sides, sides, strict=True):
             table.add_row(f"  {_name(side)}", *_cells(figures[domain]))
-    _show(table, console)
+    show_table(table, console)
 
 
 def _cells(figures: Figures) -> list[str]:
@@ -97,10 +96,11 @@ def _undertrained(side: Side) -> str:
 
 
 def _vocabulary(made: Report, console: Console) -> None:
-    table = plain_table("", *(["" for _ in made.sides] if len(made.sides) == 1 else map(_name, made.sides)))
+    table = plain_table("", *map(_name, made.sides))
+    table.show_header = len(made.sides) > 1
     for name, cell in _VOCABULARY.items():
         table.add_row(name, *(cell(side, list(side.domains.values())[-1]) for side in made.sides))
-    _show(table, console)
+    show_table(table, console)
     for side in made.sides:
         _named(side, console)
 
@@ -153,11 +153,8 @@ def _advice(made: Report, console: Console) -> None:
         say_line(console, f"cannot be told: {made.untried}")
         return
     prediction = made.prediction
-    say_line(
-        console,
-        f"learnt from {size(prediction.learnt_from)} of this text, counted on other {size(prediction.held_out)}",
-        style="dim",
-    )
+    learnt, held_out = size(prediction.learnt_from), size(prediction.held_out)
+    say_line(console, f"learnt from {learnt} of this text, counted on other {held_out}; {KNEE}the knee", style="dim")
     _sizes(made, console)
     for reason in made.advice.reasons:
         mark, colour = ("+", "green") if reason.speaks_for else ("–", "yellow")
@@ -173,17 +170,15 @@ def _sizes(made: Report, console: Console) -> None:
     """What extensions of several sizes do; the knee is marked."""
     prediction = made.prediction
     assert prediction is not None
-    columns = ["tokens a word", "tokens saved", "new ones used", "text in a window"]
-    columns += ["work to train", "work to use", "memory", "while learning"] if made.shape else []
-    table = plain_table("new", *columns)
-    for column in table.columns:
-        column.no_wrap, column.justify, column.min_width = False, "right", 5
+    columns = ["tokens\na word", "tokens\nsaved", "new ones\nused", "text in\na window"]
+    columns += ["work to\ntrain", "memory", "beside,\nto learn"] if made.shape else []
+    table = plain_table("new\ntokens", *columns)
+    table.columns[0].justify, table.columns[0].no_wrap = "right", True
     for tried in prediction.sizes:
         at_knee = tried is prediction.knee
-        table.add_row(
-            f"{'knee ' if at_knee else ''}{tried.new:,}", *_of_size(tried, made), style="bold" if at_knee else ""
-        )
-    _show(table, console)
+        new = f"{KNEE if at_knee else ''}{tried.new:,}"
+        table.add_row(new, *_of_size(tried, made), style="bold" if at_knee else "")
+    show_table(table, console)
 
 
 def _of_size(tried: Size, made: Report) -> list[str]:
@@ -193,14 +188,9 @@ def _of_size(tried: Size, made: Report) -> list[str]:
     cells.append(f"× {1 / (1 - tried.saved):.2f}")
     if made.shape:
         cost = costs(made.shape, tried)
-        cells += [f"× {cost.training:.2f}", f"× {cost.inference:.2f}", size(cost.weights), size(cost.learning)]
+        cells += [f"× {cost.training:.2f}", size(cost.weights), size(cost.learning)]
     return cells
 
 
 def _whole(part: float) -> str:
     return f"{100 * part:.0f} %"
-
-
-def _show(table: Any, console: Console) -> None:
-    table.padding = (0, 1, 0, 0) if console.width < 100 else table.padding
-    console.print(Padding(table, (0, 0, 0, 2)))

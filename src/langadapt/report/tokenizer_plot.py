@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 INKS = {INK: "#1c1e20", QUIET: "#595e63", LINE: "#d9d5cc", ACCENT: "#10586d", PAPER: "#fcfbf8"}
 OTHERS = ("#b97d06", "#7fa3ad", "#9c3512", "#1b6541")  # colours of the tokenizers after the first
 WIDTH = 7.2  # inches
-FONTS = ["system-ui", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif"]
 
 
 def plot(made: Report) -> str:
@@ -28,7 +27,7 @@ def plot(made: Report) -> str:
     lower = made.prediction if made.prediction and made.prediction.sizes else None
     bars = 0.6 + 0.17 * len(domains) * (1 + len(made.sides))
     heights = [bars, 2.4] if lower else [bars]
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "tokenizers", "font.family": FONTS}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "tokenizers"}):
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.8), layout="constrained", facecolor=PAPER)
         panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         _fertility(panels[0], made)

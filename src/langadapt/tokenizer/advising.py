@@ -142,7 +142,7 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
     size = prediction.knee
     if size is None:
         reason = Reason(
-            rule="knee", speaks_for=False, said=f"no size saves {KNEE:.0%} of the tokens for each 1 000 that it adds"
+            rule="knee", speaks_for=False, said="no size saves 1 % of the tokens for each 1 000 that it adds"
         )
         return Advice(
             strategy="keep",
@@ -153,9 +153,7 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
         )
     pays_after = max(CAUGHT_UP, size.seen_after / (1 - size.saved))
     reasons = (
-        Reason(
-            rule="knee", speaks_for=True, said=f"{size.new:,} new tokens, where 1 000 more save less than {KNEE:.0%}"
-        ),
+        Reason(rule="knee", speaks_for=True, said=_at_knee(size, prediction)),
         _saves(size),
         _is_used(size),
         _is_faster(size, shape),
@@ -166,7 +164,7 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
     against = [reason.rule for reason in reasons if not reason.speaks_for]
     never = math.isinf(pays_after) or not set(against) <= {"rows-seen", "catches-up"}
     if not against:
-        said = f"Extend it by {size.new:,} tokens, for speed and context, not for quality: {_percent(size.saved)} fewer tokens."
+        said = f"Extend it by {size.new:,} tokens, which saves {_percent(size.saved)}: for speed and context, not for quality."
     elif never:
         said = "Keep the tokenizer."
     else:
@@ -178,6 +176,12 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
         pays_after=None if never else pays_after,
         said=said,
     )
+
+
+def _at_knee(size: Size, prediction: Prediction) -> str:
+    if size is prediction.sizes[-1]:
+        return f"{size.new:,} new tokens, the most that were tried, or that this text gives; more of it may show more"
+    return f"{size.new:,} new tokens; 1 000 more save less than {_percent(KNEE)}"
 
 
 def _saves(size: Size) -> Reason:
@@ -210,8 +214,10 @@ def _keeps_source(size: Size) -> Iterator[Reason]:
         return
     lines = size.source.lines_changed / size.source.lines
     tokens = size.source.tokens_changed / size.source.tokens
-    said = f"{100 * lines:.1f} % of the lines and {100 * tokens:.2f} % of the tokens in the source language are cut otherwise"
-    yield Reason(rule="source", speaks_for=lines <= SOURCE_LINES and tokens <= SOURCE_TOKENS, said=said)
+    holds = lines <= SOURCE_LINES and tokens <= SOURCE_TOKENS
+    said = f"{100 * lines:.1f} % of the lines and {100 * tokens:.2f} % of the tokens in the source language change"
+    said += "" if holds else "; source_veto refuses tokens that come there"
+    yield Reason(rule="source", speaks_for=holds, said=said)
 
 
 def _rows_are_seen(size: Size, tokens: float | None) -> Reason:
@@ -265,7 +271,7 @@ def to_json(prediction: Prediction, advice: Advice, shape: ModelShape | None) ->
 
 def _size_json(size: Size, prediction: Prediction, shape: ModelShape | None) -> dict[str, Any]:
     return {
-        **{name: value if math.isfinite(value) else None for name, value in asdict(size).items()},
+        **{name: None if value in (math.inf, -math.inf) else value for name, value in asdict(size).items()},
         "fertility": size.tokens / prediction.words if prediction.words else None,
         "costs": asdict(costs(shape, size)) if shape else None,
     }

@@ -140,7 +140,7 @@ def unwritten(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             kind="bos-missing",
             weight="note",
-            where="tokenizer_config.json and post-processor",
+            where="bos_token and post-processor",
             what=f"{bos} is the BOS token, and neither the tokenizer nor the chat template writes it",
             why="whether the model was pretrained with it cannot be told from its files",
             do="look at the model's card before documents are packed without it",
@@ -163,7 +163,7 @@ def nameless(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             kind="eos-none",
             weight="error",
-            where="tokenizer_config.json",
+            where="eos_token",
             what="no token is named as EOS",
             why="documents cannot be ended, so the model never learns to stop",
             do='set "eos_token" to a special token of the vocabulary',
@@ -173,7 +173,7 @@ def nameless(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 kind="special-missing",
                 weight="error",
-                where=f"tokenizer_config.json: {role}_token",
+                where=f"{role}_token",
                 what=f"{token} is the {role.upper()} token, and the vocabulary has no such token",
                 why="it has no id, or gets a new one beyond the model's rows when the tokenizer is loaded",
                 do="name a token that is there",
@@ -188,7 +188,7 @@ def padding(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             kind="pad-is-eos",
             weight="note",
-            where="tokenizer_config.json: pad_token",
+            where="pad_token",
             what=f"{files.special['eos']} is both the PAD and the EOS token",
             why="trainers that leave padding out of the loss by its id leave every end out too, and the model never stops",
             do="train where padding is told by its place, as langadapt does, or name another PAD token",
@@ -207,7 +207,7 @@ def differing(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 kind=f"{role}-differs",
                 weight="warning",
-                where=f"tokenizer_config.json and config.json: {role}_token_id",
+                where=f"{role}_token, and {role}_token_id of the model's configuration",
                 what=f"the {role.upper()} token {files.special[role]} has the id {id}, and the model's configuration says "
                 f"{' or '.join(map(str, configured))}",
                 why="what is trained with the one is generated with the other",
@@ -359,10 +359,11 @@ def _untrained(kind: str, matrix: Matrix, tokens: list[str], what: str) -> Findi
 
 
 def _in_use(subject: Subject) -> list[str]:
-    """Special tokens that texts will hold: those with a role, and those that the template writes."""
+    """Special tokens that are learnt: BOS, EOS, and those that the template writes; rows of padding may well be zero."""
     files = subject.files
-    written = [token for token in sorted(files.control) if token in subject.dialogue]
-    return [token for token in dict.fromkeys([*files.special.values(), *written]) if token in files.vocabulary]
+    ends = (files.special.get(role, "") for role in ("bos", "eos"))
+    written = (token for token in sorted(files.control) if token in subject.dialogue)
+    return [token for token in dict.fromkeys([*ends, *written]) if token in files.vocabulary]
 
 
 def typical_length(matrix: Matrix, sample: int = 256) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from langadapt import artifacts
+from langadapt.tokenizer.gguf_header import read_header
 
 ROLES = ("bos", "eos", "unk", "pad")
 _CONTROL = 3  # type of a token in a GGUF file that is never cut out of text
@@ -164,13 +165,13 @@ def _template(folder: Path, tokenizer: Mapping[str, Any]) -> str:
 
 
 def _of_gguf(file: Path, name: str) -> TokenizerFiles | None:
-    from gguf import GGUFReader  # maps the file; only the header is read
-
-    fields = GGUFReader(file).fields
+    try:
+        values = read_header(file).values
+    except (OSError, ValueError):
+        return None
 
     def value(key: str, otherwise: Any = None) -> Any:
-        found = fields.get(f"tokenizer.{key}")
-        return otherwise if found is None else found.contents()
+        return values.get(f"tokenizer.{key}", otherwise)
 
     tokens: list[str] = value("ggml.tokens", [])
     if not tokens:

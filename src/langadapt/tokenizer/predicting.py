@@ -14,7 +14,7 @@ from langadapt.corpus.preparing import content_hash, is_held_out
 from langadapt.errors import UserError
 from langadapt.records import Document
 from langadapt.tokenizer.building import grown
-from langadapt.tokenizer.checking import Changes, changes
+from langadapt.tokenizer.checking import Changes, changes, occurrences
 from langadapt.tokenizer.extend import KNEE, Options
 from langadapt.tokenizer.learning import Learner, learn
 from langadapt.tokenizer.noise import Noise
@@ -154,19 +154,24 @@ def _size(
     held_out: Sequence[str],
     source: Changes | None,
 ) -> Size:
-    after, counts = _lengths(extended, held_out), _counts(extended, held_out)
-    seen = _counts(extended, training)
-    rarest = float(np.quantile(seen[ids.start : ids.stop], 1 - ROWS, method="lower"))
+    after, seen = _lengths(extended, held_out), occurrences(extended, training)
+    rarest = float(np.quantile(_of(ids, seen), 1 - ROWS, method="lower"))
     saved, error = saving(before, after)
     return Size(
         new=len(ids),
         tokens=int(after.sum()),
         saved=saved,
         error=error,
-        used=float((counts[ids.start : ids.stop] > 0).mean()),
+        used=float((_of(ids, occurrences(extended, held_out)) > 0).mean()),
         seen_after=SEEN * float(seen.sum()) / rarest if rarest else math.inf,
         source=source,
     )
+
+
+def _of(ids: range, counts: Numbers) -> Numbers:
+    """Counts of some ids; those behind the last that came are none."""
+    found = counts[ids.start : ids.stop]
+    return np.pad(found, (0, len(ids) - len(found)))
 
 
 def saving(before: Numbers, after: Numbers) -> tuple[float, float]:
@@ -185,11 +190,6 @@ def saving(before: Numbers, after: Numbers) -> tuple[float, float]:
 
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> Numbers:
     return np.array([len(found.ids) for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)])
-
-
-def _counts(tokenizer: Tokenizer, texts: Sequence[str]) -> Numbers:
-    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return np.bincount([id for found in encoded for id in found.ids], minlength=_last(tokenizer) + 1)
 
 
 def _last(tokenizer: Tokenizer) -> int:

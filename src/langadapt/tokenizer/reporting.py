@@ -1,4 +1,4 @@
-"""`langadapt tokenizer report`: tokenizers measured side by side on a language's text, audited, and the advice for the first."""
+"""`langadapt tokenizer report`: tokenizers side by side on a language's text, audited, and the advice for the first."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def _subject(
 
 
 def _loaded_twice(named: NamedTokenizer, tokenizer: Any, domains: Sequence[Domain]) -> Mapping[str, list[int]]:
-    """Ids of texts that are hard to keep and of some of the domains', by `tokenizer.json` alone and as transformers loads it."""
+    """Ids of texts that are hard to keep and of some of the domains', by the file alone and as transformers loads it."""
     file = named.place / "tokenizer.json"
     if not file.is_file():
         return {}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from langadapt import artifacts
 from langadapt.errors import UserError
+from langadapt.tokenizer.gguf_header import Tensor, read_header
 
 Floats = NDArray[np.float32]
 
@@ -150,19 +151,20 @@ def _mapped(file: Path, name: str, about: Mapping[str, Any], start: int) -> Matr
 
 
 def _of_gguf(file: Path) -> dict[str, Matrix]:
-    from gguf import GGUFReader
+    tensors = read_header(file).tensors
+    return {name: _packed(file, name, tensors[name]) for name in (*_INPUT, *_OUTPUT) if name in tensors}
 
-    return {tensor.name: _packed(tensor) for tensor in GGUFReader(file).tensors if tensor.name in (*_INPUT, *_OUTPUT)}
 
-
-def _packed(tensor: Any) -> Matrix:
+def _packed(file: Path, name: str, tensor: Tensor) -> Matrix:
     """A matrix of a GGUF file; blocks of quantised numbers never reach over a row."""
-    from gguf import dequantize
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
-    width, rows = (int(size) for size in tensor.shape)
+    kind, (width, rows) = GGMLQuantizationType(tensor.type), tensor.shape
+    block, size = GGML_QUANT_SIZES[kind]
+    stored = np.memmap(file, np.uint8, "r", tensor.start, (rows, width // block * size))
 
     def read(first: int, last: int) -> Floats:
-        values: Floats = dequantize(tensor.data[first:last], tensor.tensor_type)
+        values: Floats = dequantize(stored[first:last], kind)
         return values
 
-    return Matrix(name=tensor.name, rows=rows, width=width, read=read)
+    return Matrix(name=name, rows=rows, width=width, read=read)
