@@ -41,14 +41,15 @@ class Noise:
 
     def refuses(self, token: str) -> bool:
         """Whether a token is none to learn."""
-        text = self._bpe.data(token).decode("utf-8", "ignore").removeprefix(" ")
+        whole = self._bpe.data(token).decode("utf-8", "ignore")
+        text = whole.removeprefix(" ")
         kinds = {kind for character in text if (kind := _kind(character))}
         if len(text) > self._longest or _BLANK in kinds or not unicodedata.is_normalized("NFC", text):
             return True
-        if len(text) < 2:
-            return False
-        scripts = kinds - {_DIGIT, _MARK}
-        return _DIGIT in kinds or len(scripts) > 1 or (bool(scripts) and _MARK in kinds and not self._words)
+        if _DIGIT in kinds:
+            return len(whole) > 1
+        scripts = kinds - {_MARK}
+        return len(scripts) > 1 or (bool(scripts) and _MARK in kinds and not self._words)
 
     def complete(self, token: str) -> bool:
         """Whether a token is whole characters."""
