@@ -19,8 +19,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from langadapt import cli
+from langadapt.corpus.sampling import Sample
 from langadapt.models import ModelShape
 from langadapt.plugins import registry
+from langadapt.records import Document
 from langadapt.testing import TEXTS, tiny_model
 from langadapt.tokenizer import measuring
 from langadapt.tokenizer.advising import CAUGHT_UP, EVIDENCE, Advice, advise, costs
@@ -217,6 +219,13 @@ def test_texts_to_count_on_are_not_learnt_from(prose: list[str]) -> None:
     assert not set(training) & set(held_out) and set(training) | set(held_out) == set(prose)
     some, rest = split(prose, most=1000)
     assert rest == held_out[: len(rest)] and 1000 <= sum(len(text.encode()) for text in some) < 20_000
+
+
+def test_of_a_sample_by_hash_no_more_is_held_out_than_of_all() -> None:
+    documents = [Document(id=str(n), text=f"Documento numero {n}.") for n in range(2000)]
+    sample = [document.text for document in Sample(documents, 200)]
+    training, held_out = split(sample)
+    assert len(training) + len(held_out) == 200 and 20 <= len(held_out) <= 60
 
 
 def test_a_prediction_is_what_extending_does(tokenizer: Any, prose: list[str]) -> None:

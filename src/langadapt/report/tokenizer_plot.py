@@ -50,7 +50,7 @@ def _fertility(axes: Any, made: Report) -> None:
     axes.set_yticks(range(len(domains)), domains)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.invert_yaxis()
-    axes.margins(x=0.08)
+    axes.margins(x=0.1)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("tokens a word")
@@ -70,15 +70,17 @@ def _saved(axes: Any, prediction: Prediction) -> None:
         at, height = prediction.knee.new, 100 * prediction.knee.saved
         axes.axvline(at, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         axes.plot([at], [height], "o", color=ACCENT, markersize=9, markeredgecolor=PAPER, markeredgewidth=1.5)
+        right = at > max(new) / 2  # the name stands on the side where there is room
         axes.annotate(
             f"knee: {at:,} tokens, {height:.0f} % saved",
-            (at, height),
-            (8, -14),
+            (at, height / 2),
+            (-8 if right else 8, 0),
             textcoords="offset points",
+            ha="right" if right else "left",
             fontsize=9.5,
         )
     axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.03 * max(new))
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

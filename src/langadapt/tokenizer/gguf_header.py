@@ -11,8 +11,11 @@ import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from langadapt import artifacts
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -50,6 +53,11 @@ def read_header(file: Path) -> Header:
         OSError: it cannot be read.
         ValueError: it is no GGUF file, or is cut short.
     """
+    return _read(file, artifacts.stamp_of(file))
+
+
+@lru_cache(maxsize=1)  # what is said of tokens and of weights is asked for one after the other
+def _read(file: Path, stamp: tuple[int, int, int]) -> Header:
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _header(_Reader(data))
