@@ -37,7 +37,7 @@ def shape_of(model) -> ModelShape:
 # What the tiny model needs beside a strategy's own defaults.
 SMALL: dict[str, dict] = {
     **{name: {"r": 4, "lora_alpha": 8} for name in ("lora", "rslora", "dora", "pissa", "lora+", "qlora", "qdora")},
-    "layers": {"first": 1, "last": 0}, "trainable_tokens": {"token_indices": [7, 203, 299]},
+    "layers": {"first": 1, "last": 0}, "trainable_tokens": {"token_indices": [54, 175, 220]},
     "c3a": {"block_size": 16}, "fourierft": {"n_frequency": 50}, "road": {"group_size": 16}, "shira": {"r": 2},
     "vblora": {"vector_length": 16, "num_vectors": 8}, "waveft": {"n_frequency": 50},
 }  # fmt: skip
