@@ -134,9 +134,10 @@ def measure(options: argparse.Namespace) -> None:
     target, source = (split(documents(paths)) for paths in (options.target, options.source))
     loaded = None if options.sentencepiece else tokens.load(options.tokenizer)
     base = loaded.backend_tokenizer if loaded else sentencepiece(source[0], 32_000)
+    learnt, held_out, others = size(target[0]), size(target[1]), size(source[1])
     print(
-        f"{read(base).kind}, {base.get_vocab_size():,} tokens; learnt from {size(target[0]):.1f} MB, held out {size(target[1]):.2f} MB, "
-        f"{size(source[1]):.2f} MB of the source language\n"
+        f"{read(base).kind}, {base.get_vocab_size():,} tokens; learnt from {learnt:.1f} MB, held out {held_out:.2f} MB, "
+        f"{others:.2f} MB of the source language\n"
     )
     heads = ["new tokens", "tokens/word", "", "used", "unreachable", "violations", "source lines", "source tokens", "s"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
