@@ -61,12 +61,15 @@ def _pair(left: str, right: str) -> tuple[str, str]:
 
 def order_of(bpe: Bpe) -> Order:
     """The order of a tokenizer's merges."""
+    ranks: dict[Key, int] = {}
     if bpe.kind == "sentencepiece":
         try:
-            return Order(pieces=True, ranks={**piece_ranks(bpe.merges, bpe.ordinary)})
+            ranks.update(piece_ranks(bpe.merges, bpe.ordinary))
+            return Order(pieces=True, ranks=ranks)
         except ValueError:
             pass  # not SentencePiece's: merges that were learnt as pairs
-    return Order(pieces=False, ranks={pair: rank for rank, pair in enumerate(bpe.merges)})
+    ranks.update({pair: rank for rank, pair in enumerate(bpe.merges)})
+    return Order(pieces=False, ranks=ranks)
 
 
 def piece_ranks(merges: Iterable[tuple[str, str]], pieces: Collection[str]) -> dict[str, int]:

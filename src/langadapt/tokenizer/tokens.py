@@ -55,7 +55,7 @@ class Bpe:
     added: Mapping[str, int]
     special: frozenset[str]
 
-    @property
+    @cached_property
     def last(self) -> int:
         """The highest id in use."""
         return max(max(self.vocab.values(), default=-1), max(self.added.values(), default=-1))
@@ -156,11 +156,10 @@ def without_shortcut(tokenizer: Tokenizer) -> BPE:
     """The BPE model by its merges alone: where `ignore_merges` is set, a word that is a token is taken whole otherwise."""
     from tokenizers import Tokenizer as Made
 
-    if not tokenizer.model.ignore_merges:
-        return tokenizer.model
     made = json.loads(tokenizer.to_str())
     made["model"]["ignore_merges"] = False
-    return Made.from_str(json.dumps(made)).model
+    model: BPE = Made.from_str(json.dumps(made)).model
+    return model
 
 
 def matched(old: Tokenizer, new: Tokenizer) -> list[int | None]:
