@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,9 @@ def test_the_plan_sizes_later_stages_with_the_new_rows(place: Path, tmp_path: Pa
 
     grown, kept = plan(), plan('vocabulary.tokenizer={ strategy = "keep" }', "adapt.training.learning_rates={}")
     assert grown["adapt"].estimate.peak > kept["adapt"].estimate.peak
+    (said,) = (note for note in grown["vocabulary"].notes if "tokens a word" in note)
+    before, after = map(float, re.findall(r"\d\.\d\d", said))
+    assert after < before
     more = 60 * 64 * 2
     assert any(note.startswith(f"{(more + 5440) / 1e6:,.1f} M") for note in grown["adapt"].notes) or (
         grown["adapt"].estimate.disk - kept["adapt"].estimate.disk == 28 * more

@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     (about / "METADATA").write_text(metadata, encoding="utf-8")
     points = "".join(f"{name} = {module}\n" for name, module in project["entry-points"]["langadapt"].items())
     (about / "entry_points.txt").write_text(f"[langadapt]\n{points}", encoding="utf-8")
-    return os.pathsep.join([str(site), str(EXAMPLE / "src"), os.environ.get("PYTHONPATH", "")])
+    return os.pathsep.join([str(site), str(EXAMPLE / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def python(*arguments: str, path: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,7 @@ from langadapt.commands.export import export
 from langadapt.commands.new_plugin import new_plugin
 from langadapt.commands.serve import serve
 from langadapt.commands.sweep import sweep
+from langadapt.commands.tokenizer import tokenizer
 
 if TYPE_CHECKING:
     from langadapt.recipe import Recipe
@@ -205,7 +206,7 @@ def show(folder: Path, as_json: bool) -> None:
         screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
 
 
-for command in (sweep, compare, evaluate, chat, serve, export, corpus, cache, new_plugin, check_plugin):
+for command in (sweep, compare, evaluate, chat, serve, export, corpus, tokenizer, cache, new_plugin, check_plugin):
     cli.add_command(command)
 
 

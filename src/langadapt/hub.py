@@ -79,23 +79,18 @@ def fetch_model(repo_id: str, commit: str, also: Sequence[str] = ()) -> str:
 
     `also` names further files by pattern, for models of another format.
     """
+    return fetch_tokenizer(repo_id, commit, ["*.safetensors", *also])
+
+
+def fetch_tokenizer(repo_id: str, commit: str, also: Sequence[str] = ()) -> str:
+    """Folder of a model snapshot without its weights: configuration and tokenizer, and what `also` names by pattern."""
     from huggingface_hub import snapshot_download
 
     with in_words(repo_id, revision=commit):
-        return snapshot_download(
-            repo_id,
-            revision=commit,
-            allow_patterns=[
-                "*.json",
-                "*.safetensors",
-                "*.model",
-                "merges.txt",
-                "vocab.txt",
-                "*.jinja",
-                "LICENSE*",
-                *also,
-            ],
-        )
+        return snapshot_download(repo_id, revision=commit, allow_patterns=[*_SMALL, *also])
+
+
+_SMALL = ("*.json", "*.model", "merges.txt", "vocab.txt", "*.jinja", "LICENSE*")
 
 
 @contextmanager

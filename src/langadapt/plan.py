@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langadapt import artifacts, compute, decontamination, harness, preparation, trackers
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
-from langadapt.models import BaseModel, ModelShape, find_model
+from langadapt.models import BaseModel, ModelShape, find_model, snapshot
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE, CorpusRef, Recipe, Stage, StageOptions, flatten
 
@@ -413,7 +413,17 @@ def _warnings(plan: Plan) -> list[str]:
     if plan.disk > free:
         said.append(f"about {plan.disk / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free")
     pending = [stage for stage in plan.stages if stage.status != "cached"]
-    return said + too_large(pending, room=plan.machine.room)
+    return said + _special_tokens(plan) + too_large(pending, room=plan.machine.room)
+
+
+def _special_tokens(plan: Plan) -> list[str]:
+    """What is wrong with the base model's special tokens, where its files are on this machine."""
+    place = plan.base.path or snapshot(plan.base.reference, plan.recipe.table.revision)
+    if place is None:
+        return []
+    from langadapt.tokenizer.auditing import audit_place
+
+    return [str(found) for found in audit_place(place, name=plan.base.reference) if found.weight != "note"]
 
 
 def too_large(stages: Iterable[PlannedStage], *, room: int, times: float = 1.0) -> list[str]:

@@ -51,7 +51,7 @@ def statistics(made: Statistics, curves: Sequence[Curve], console: Console) -> N
     _compared(made, cleaned, console)
     _funnel(list(made.steps.values()), console)
     measured = made.after if cleaned else made.before
-    _section(console, f"lengths{' of what is kept' if cleaned else ''}")
+    section(console, f"lengths{' of what is kept' if cleaned else ''}")
     _lengths(measured, console)
     _shares(made, console)
     for curve in curves:
@@ -60,15 +60,15 @@ def statistics(made: Statistics, curves: Sequence[Curve], console: Console) -> N
 
 def _sampled(sample: Sample, taken: int, console: Console) -> None:
     if taken < sample.read:
-        _say(console, f"figures of {taken:,} documents, taken evenly by hash from {sample.read:,}")
+        say_line(console, f"figures of {taken:,} documents, taken evenly by hash from {sample.read:,}")
     else:
-        _say(console, f"figures of all {sample.read:,} documents that were read")
+        say_line(console, f"figures of all {sample.read:,} documents that were read")
     for reason, number in sample.refused.most_common():
-        _say(console, f"not readable: {number:,} {reason}, at {', '.join(sample.places[reason])}", style="yellow")
+        say_line(console, f"not readable: {number:,} {reason}, at {', '.join(sample.places[reason])}", style="yellow")
 
 
 def _compared(made: Statistics, cleaned: bool, console: Console) -> None:
-    table = _table("", *(("as read", "cleaned") if cleaned else ("as read",)))
+    table = plain_table("", *(("as read", "cleaned") if cleaned else ("as read",)))
     sides = (made.before, made.after) if cleaned else (made.before,)
     rows: dict[str, Callable[[Texts], str]] = {
         "documents": lambda t: f"{t.documents:,}",
@@ -89,38 +89,39 @@ def _compared(made: Statistics, cleaned: bool, console: Console) -> None:
         if most := figures[0]["max_length"]:
             longer = [_of(f["longer"], t.documents) for f, t in zip(figures, sides, strict=True)]
             table.add_row(f"longer than {most:,} tokens", *longer)
-    _print(table, console)
+    show_table(table, console)
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def figure(value: float | None, digits: int = 2) -> str:
+    """A number with so many decimals; a dash where there is none."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 _TOKENS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("tokens", "tokens", lambda v: f"{v:,}"),
-    ("tokens a word", "fertility", _number),
-    ("bytes a token", "bytes_per_token", _number),
+    ("tokens a word", "fertility", figure),
+    ("bytes a token", "bytes_per_token", figure),
     ("words in pieces", "continued_words", lambda v: "–" if v is None else share(v)),
 )
 
 
 def _funnel(steps: Sequence[Funnel], console: Console) -> None:
-    _section(console, "what each step does")
-    table = _table("", "come", "dropped", "changed", "bytes cut")
+    section(console, "what each step does")
+    table = plain_table("", "come", "dropped", "changed", "bytes cut")
     for step in steps:
         dropped = sum(drop.documents for drop in step.dropped.values())
         figures = (f"{step.documents:,}", _of(dropped, step.documents), f"{step.changed:,}", size(step.cut))
         table.add_row(Text(step.step, style="bold"), *figures)
         for reason, drop in step.reasons:
             table.add_row(f"  {reason}", "", f"{drop.documents:,}", "", size(drop.bytes), style="yellow")
-    _print(table, console)
+    show_table(table, console)
     reasons = [(reason, drop) for step in steps for reason, drop in step.dropped.items() if drop.examples]
     for reason, drop in sorted(reasons, key=lambda item: -item[1].documents)[:SHOWN]:
         example = drop.examples[0]
         told = (f"{reason}: ", "yellow"), f"{example.where} ", (_line(example.text, EXCERPT), "dim")
         console.print(Padding(Text.assemble(*told), (0, 0, 0, 2)))
     if len(reasons) > SHOWN:
-        _say(console, f"examples of {len(reasons) - SHOWN} more reasons: --html or --json", style="dim")
+        say_line(console, f"examples of {len(reasons) - SHOWN} more reasons: --html or --json", style="dim")
 
 
 def _lengths(texts: Texts, console: Console) -> None:
@@ -128,29 +129,29 @@ def _lengths(texts: Texts, console: Console) -> None:
     if texts.tokens:
         tokens = texts.tokens.to_json()
         figures |= {"tokens": tokens["lengths"], "tokens a word": tokens["fertilities"]}
-    table = _table("", "least", "5 %", "median", "95 %", "most", "mean")
+    table = plain_table("", "least", "5 %", "median", "95 %", "most", "mean")
     for name, f in figures.items():
         if f["n"]:
             digits = 2 if name == "tokens a word" else 0
             cells = (f[key] for key in ("min", "p05", "p50", "p95", "max", "mean"))
-            table.add_row(name, *(_number(value, digits) for value in cells))
-    _print(table, console)
+            table.add_row(name, *(figure(value, digits) for value in cells))
+    show_table(table, console)
     for name in ("characters", *(["tokens a word"] if texts.tokens else [])):
         if figures[name]["n"]:
             _histogram(name, figures[name]["histogram"], console)
 
 
 def _histogram(name: str, bars: Sequence[tuple[float, int]], console: Console) -> None:
-    table = _table(name, "", "documents")
+    table = plain_table(name, "", "documents")
     table.columns[0].justify, table.columns[1].justify = "right", "left"
     most = max(count for _, count in bars)
     for edge, count in bars:
         table.add_row(f"{edge:,g}–", Text(bar(count / most), style="cyan"), f"{count:,}")
-    _print(table, console)
+    show_table(table, console)
 
 
 def _shares(made: Statistics, console: Console) -> None:
-    _section(console, "languages, scripts, sources")
+    section(console, "languages, scripts, sources")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     left = _counted(made.after)
     for name, values in _counted(made.before).items():
@@ -158,9 +159,9 @@ def _shares(made: Statistics, console: Console) -> None:
         table.add_row(name, as_read)
         if made.after.documents and cleaned != as_read:
             table.add_row("  cleaned", cleaned)
-    _print(table, console)
+    show_table(table, console)
     if unsure := made.before.unsure:
-        _say(console, f"of {_of(unsure, made.before.documents)} documents the detector is not sure", style="dim")
+        say_line(console, f"of {_of(unsure, made.before.documents)} documents the detector is not sure", style="dim")
 
 
 def _counted(texts: Texts) -> dict[str, Counter[str]]:
@@ -180,9 +181,11 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def _curve(curve: Curve, console: Console) -> None:
-    _section(console, f"kept by {curve.filter}, by {curve.option}")
-    _say(console, f"its other options as they are; of the {curve.documents:,} documents that come to it", style="dim")
-    table = _table(curve.option, "", "documents", "bytes", "")
+    section(console, f"kept by {curve.filter}, by {curve.option}")
+    say_line(
+        console, f"its other options as they are; of the {curve.documents:,} documents that come to it", style="dim"
+    )
+    table = plain_table(curve.option, "", "documents", "bytes", "")
     table.columns[0].justify, table.columns[1].justify, table.columns[4].justify = "right", "left", "left"
     for value in curve.values:
         documents, bytes_ = curve.shares(value)
@@ -190,7 +193,7 @@ def _curve(curve: Curve, console: Console) -> None:
         mark = f"← {curve.origin}" if here else ""
         row = (f"{value:g}", bar(documents), share(documents), share(bytes_), mark)
         table.add_row(*row, style="bold" if here else "")
-    _print(table, console)
+    show_table(table, console)
 
 
 # --- what was done ----------------------------------------------------------------------------------------------------
@@ -199,13 +202,13 @@ def _curve(curve: Curve, console: Console) -> None:
 def cleaned(made: Written, seconds: float, console: Console) -> None:
     """What `langadapt corpus clean` wrote."""
     counted = made.accounting
-    table = _table("", "documents", "bytes as read")
+    table = plain_table("", "documents", "bytes as read")
     table.add_row("read", f"{counted.documents.read:,}", size(counted.bytes.read))
     for reason, number in counted.documents.dropped.most_common():
         table.add_row(f"  {reason}", f"{number:,}", size(counted.bytes.dropped[reason]), style="yellow")
     kept = (_of(counted.documents.kept, counted.documents.read), _of(counted.bytes.kept, counted.bytes.read, size))
     table.add_row(Text("kept", style="bold"), *kept)
-    _print(table, console)
+    show_table(table, console)
     files = f"{made.out} ({made.files} files)" if made.files > 1 else str(made.out)
     rate = counted.bytes.read / max(seconds, 1e-9) / 1e6
     console.print(f"  written: {files}, {rate:.1f} MB/s", highlight=False, markup=False, soft_wrap=True)
@@ -220,19 +223,19 @@ def differences(seen: Differences, console: Console) -> None:
     _sampled(seen.sample, seen.looked, console)
     for found in seen.shown:
         _difference(found, console)
-    _section(console, "in all")
-    table = _table("", "documents")
+    section(console, "in all")
+    table = plain_table("", "documents")
     for what, number in seen.counts.most_common():
         table.add_row(what, _of(number, seen.looked))
     table.add_row("neither changed nor dropped, or not asked for", _of(seen.looked - seen.counts.total(), seen.looked))
-    _print(table, console)
+    show_table(table, console)
 
 
 def _difference(found: Difference, console: Console) -> None:
     what = ", ".join(filter(None, (found.what, found.also)))
     console.print(Text.assemble((f"\n{found.where}", "bold"), " ", (what, "yellow")))
     if found.hint:
-        _say(console, found.hint, style="dim")
+        say_line(console, found.hint, style="dim")
     shown = Text()
     for kind, text in found.shortened():
         before, after = ("", "") if console.color_system or kind == "same" else MARKS[kind]
@@ -274,7 +277,8 @@ def _line(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[:longest]}…"
 
 
-def _table(first: str, *others: str) -> Table:
+def plain_table(first: str, *others: str) -> Table:
+    """A table without lines: a column on the left, and numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(first, no_wrap=False)
     for name in others:
@@ -282,13 +286,16 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _print(table: Table, console: Console) -> None:
+def show_table(table: Table, console: Console) -> None:
+    """A table below its heading."""
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _section(console: Console, title: str) -> None:
+def section(console: Console, title: str) -> None:
+    """A heading."""
     console.print(Text(f"\n{title}", style="bold"))
 
 
-def _say(console: Console, message: str, style: str = "") -> None:
+def say_line(console: Console, message: str, style: str = "") -> None:
+    """A line below a heading."""
     console.print(Text(f"  {message}", style=style))

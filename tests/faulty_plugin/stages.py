@@ -37,7 +37,7 @@ def kind(name: str, **fields) -> StageKind:
 KINDS = (
     kind("sound-kind"),
     kind("bare-options", options=Bare),
-    kind("makes-adapters", makes="adapter"),
+    kind("makes-adapters", makes="adapter", options=Needy),
     kind("heavy-plan", plan=imports),
     kind("failing-plan", plan=fails),
     kind("needy-kind", options=Needy),

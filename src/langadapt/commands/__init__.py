@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -33,3 +34,26 @@ def explains_model(command: Function) -> Function:
 def print_json(value: Any) -> None:
     """What `--json` prints."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def plain_screen() -> Any:
+    """A console on which text of a corpus or of a tokenizer is text and nothing else."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False)
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Writes a page or a figure that was asked for beside what is printed, and says so.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    from langadapt import artifacts
+    from langadapt.errors import UserError
+
+    try:
+        artifacts.write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    click.echo(f"langadapt: written: {path}", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from langadapt.commands import json_option, print_json
+from langadapt.commands import json_option, plain_screen, print_json, write_beside
 
 if TYPE_CHECKING:
     from langadapt.corpus.choosing import Chosen
@@ -98,7 +98,7 @@ def preview(count: int, as_json: bool, **wish: Any) -> None:
     if as_json:
         print_json(seen.to_json())
     else:
-        show.preview(seen, _screen())
+        show.preview(seen, plain_screen())
 
 
 @corpus.command()
@@ -151,13 +151,13 @@ def stats(
     if html:
         from langadapt.report.corpus_page import statistics_page
 
-        _write_page(html, statistics_page(made, drawn))
+        write_beside(html, statistics_page(made, drawn))
     if as_json:
         print_json({**made.to_json(), "curves": [curve.to_json() for curve in drawn]})
     else:
         from langadapt import show_corpus
 
-        show_corpus.statistics(made, drawn, _screen())
+        show_corpus.statistics(made, drawn, plain_screen())
 
 
 @corpus.command()
@@ -188,7 +188,7 @@ def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: A
     else:
         from langadapt import show_corpus
 
-        show_corpus.cleaned(made, time.perf_counter() - started, _screen())
+        show_corpus.cleaned(made, time.perf_counter() - started, plain_screen())
 
 
 @corpus.command()
@@ -213,13 +213,13 @@ def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_
     if html:
         from langadapt.report.corpus_page import differences_page
 
-        _write_page(html, differences_page(seen))
+        write_beside(html, differences_page(seen))
     if as_json:
         print_json(seen.to_json())
     else:
         from langadapt import show_corpus
 
-        show_corpus.differences(seen, _screen())
+        show_corpus.differences(seen, plain_screen())
 
 
 @corpus.command()
@@ -298,20 +298,3 @@ def _watched(items: Iterable[Item]) -> Iterator[Item]:
             if number % 500 == 0:
                 status.update(f"{number:,} documents read")
             yield item
-
-
-def _screen() -> Any:
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False)  # what a corpus says is text and nothing else
-
-
-def _write_page(path: Path, text: str) -> None:
-    from langadapt import artifacts
-    from langadapt.errors import UserError
-
-    try:
-        artifacts.write_text(path, text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    click.echo(f"langadapt: written: {path}", err=True)

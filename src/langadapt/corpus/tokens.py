@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,12 +37,18 @@ class TokenMeasure:
     Args:
         tokenizer: a fast tokenizer of transformers.
         max_length: tokens that texts are asked to fit in; 0 for no such question.
+
+    Attributes:
+        ids: how often each token comes.
+        unknown: characters that only the token for the unknown stands for.
     """
 
     def __init__(self, tokenizer: Any, max_length: int = 0) -> None:
         self._tokenizer, self._max_length = tokenizer, max_length
         self._waiting: list[tuple[str, Sequence[str]]] = []
         self.tokens = self.words = self.bytes = self.located = self.continued = self.longer = 0
+        self.texts = self.characters = self.unknown = 0
+        self.ids: Counter[int] = Counter()
         self.lengths, self.fertility = Distribution(), Distribution(0.001)
 
     def add(self, text: str, words: Sequence[str]) -> None:
@@ -56,11 +63,18 @@ class TokenMeasure:
             return
         texts = [text for text, _ in self._waiting]
         encoded = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        for (text, words), offsets in zip(self._waiting, encoded["offset_mapping"], strict=True):
+        unknown = self._tokenizer.unk_token_id
+        for (text, words), ids, offsets in zip(
+            self._waiting, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
             self._count(text, words, offsets)
+            self.ids.update(ids)
+            self.unknown += sum(end - start for id, (start, end) in zip(ids, offsets, strict=True) if id == unknown)
         self._waiting = []
 
     def _count(self, text: str, words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> None:
+        self.texts += 1
+        self.characters += len(text)
         self.tokens += len(offsets)
         self.words += len(words)
         self.bytes += len(text.encode("utf-8", "replace"))

@@ -16,10 +16,10 @@ from pydantic import BaseModel, Field, field_validator
 
 from langadapt import artifacts, estimates
 from langadapt.errors import UserError, nearest
-from langadapt.models import WINDOW
+from langadapt.models import WINDOW, snapshot
 from langadapt.plugins import Offers, Registry, registry
-from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, SourceField, StageOptions, check_table
-from langadapt.records import EmbeddingInit, EmbeddingTask, StageKind, TokenizerStrategy, TokenizerTask
+from langadapt.recipe import BASE, CorpusRef, ReadingOptions, Rehearsal, SourceField, StageOptions, check_table
+from langadapt.records import Document, EmbeddingInit, EmbeddingTask, StageKind, TokenizerStrategy, TokenizerTask
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -148,6 +148,20 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
         stage.notes.append(f"{strategy.name}: {shape.vocab_size:,} → about {after:,} tokens; rows start by {init.name}")
         stage.estimate.memory = estimates.evaluation(shape, planner.machine, tokens=WINDOW)
         stage.estimate.disk = 4 * new * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+        if said := _preview(stage, planner, new):
+            stage.notes.append(said)
+
+
+def _preview(stage: PlannedStage, planner: Planner, new: int) -> str:
+    """How the base's tokenizer cuts the first corpus, as far as both are at hand; see `predicting.preview`."""
+    from langadapt.tokenizer.predicting import preview
+
+    found, base = stage.inputs[0], planner.base
+    place = base.path or snapshot(base.reference, planner.recipe.table.revision)
+    if found.problem or found.where not in ("local", "sample") or place is None or stage.parent != BASE:
+        return ""
+    texts = (document.content for document in found.documents() if isinstance(document, Document))
+    return preview(place, texts, words=planner.registry.languages[planner.recipe.table.language].words, new=new)
 
 
 def _versions(known: Registry, strategy: TokenizerStrategy, init: EmbeddingInit) -> dict[str, str]:

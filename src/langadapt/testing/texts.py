@@ -49,14 +49,16 @@ def _hard() -> list[tuple[str, Document]]:
 
 
 def _samples(subject: Subject) -> list[tuple[str, Document]]:
-    found: list[tuple[str, Document]] = []
+    found: dict[str, tuple[str, Document]] = {}  # by content: corpora may share a sample
     for corpus in subject.corpora:
         try:
             rows = sample(corpus, subject)[:MOST]
         except Exception:  # the checks of corpora tell what is wrong with it
             continue
-        found += [(f"{corpus.name}, {row.id}", row) for row in rows if isinstance(row, Document)]
-    return found
+        for row in rows:
+            if isinstance(row, Document):
+                found.setdefault(row.content, (f"{corpus.name}, {row.id}", row))
+    return list(found.values())
 
 
 def sample(corpus: Corpus, subject: Subject) -> list[Document | Rejected]:

@@ -31,7 +31,7 @@ print("planned " + json.dumps([sorted(sys.modules.keys() & set(sys.argv[3].split
 @check(StageKind, right="class CountOptions(StageOptions): pattern: str; from langadapt import StageOptions")
 def stage_kind_options(kind: StageKind, subject: Subject) -> Iterator[str]:
     """Its options inherit from `StageOptions`, so that unknown keys are refused and every stage has an id."""
-    if not (isinstance(kind.options, type) and issubclass(kind.options, StageOptions)):
+    if not _are_of_a_stage(kind.options):
         yield f"{kind.options!r} is no subclass of StageOptions"
     elif kind.options.model_config.get("extra") != "forbid":
         yield f"{kind.options.__name__} takes keys that it does not know"
@@ -58,6 +58,10 @@ def stage_kind_plans(kind: StageKind, subject: Subject) -> Iterator[str]:
     yield from (f"planning it imports {name}" for name in imported)
 
 
+def _are_of_a_stage(options: object) -> bool:
+    return isinstance(options, type) and issubclass(options, StageOptions)
+
+
 def _recipe(kind: StageKind, subject: Subject, folder: Path) -> Path:
     """A recipe with a stage of the kind: one that the plugin ships, or the shortest that there can be.
 
@@ -71,7 +75,9 @@ def _recipe(kind: StageKind, subject: Subject, folder: Path) -> Path:
             continue
         if any(stage.get("kind") == kind.name for stage in stages):
             return Path(source.path)
-    fields = getattr(kind.options, "model_fields", {})
+    if not _are_of_a_stage(kind.options):
+        raise NotChecked("its options are none of a stage")
+    fields = kind.options.model_fields
     needed = [name for name, field in fields.items() if field.is_required() and name not in ("id", "kind")]
     if needed or not subject.known.languages:
         raise NotChecked(f"no recipe of the plugin has such a stage, and it needs {', '.join(needed) or 'a language'}")

@@ -40,7 +40,7 @@ def problem(options: Options, source: str, target: str) -> str:
     if not path.is_file():
         return f"{path}: there is no such file"
     try:
-        next(_pairs(path, source, target), None)
+        next(pairs(path, source, target), None)
     except UserError as error:
         return str(error)
     return ""
@@ -64,7 +64,7 @@ def open_engine(options: Options, source: str, target: str) -> Callable[[Sequenc
     path = _file(options, target)
     assert path is not None, "the plan has asked `problem`"
     known: dict[str, str] = {}
-    for text, translation in _pairs(path, source, target):
+    for text, translation in pairs(path, source, target):
         known.setdefault(text.strip(), translation.strip())
         for unit, of_unit in known_units(text, translation):  # as the stage asks: without list marks, spans masked
             known.setdefault(unit, of_unit)
@@ -80,8 +80,17 @@ def _file(options: Options, target: str) -> Path | None:
     return language.parallel_sample if language else None
 
 
-def _pairs(path: Path, source: str, target: str) -> Iterator[tuple[str, str]]:
-    """Source text and translation of every row."""
+def pairs(path: Path, source: str, target: str) -> Iterator[tuple[str, str]]:
+    """Source text and translation of every row of a file of translations.
+
+    Args:
+        path: JSONL of objects such as `{ "en": …, "it": … }`, or TSV whose first row holds the tags.
+        source: tag of the language that was translated from.
+        target: tag of the other one.
+
+    Raises:
+        UserError: it cannot be read, or a row lacks a language.
+    """
     for number, row in _rows(path):
         missing = [tag for tag in (source, target) if not isinstance(row.get(tag), str)]
         if missing:
