@@ -67,6 +67,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2, help="rows of a step")
     parser.add_argument("--rows-rate", type=float, default=1e-3, help="learning rate of new rows alone")
     parser.add_argument("--lora-rate", type=float, default=5e-4, help="learning rate of LoRA with new rows")
+    parser.add_argument("--documents", type=int, help="of each language, at most; or all")
     parser.add_argument("--held-out", type=int, default=30_000, help="bytes of each language that are scored")
     parser.add_argument("--log", type=Path, help="file of JSON lines for every measurement; what is there is kept")
     return parser.parse_args()
@@ -88,7 +89,9 @@ class Bench:
         if found is None:
             sys.exit(f"{options.base} is not on this machine; name a folder or a GGUF file, --base")
         self.model = load_model(ModelRef(weights=str(found)), torch.float32).eval()
-        target, source = split(read(options.text), options.held_out), split(read(options.source), options.held_out)
+        target, source = (
+            split(read(files)[: options.documents], options.held_out) for files in (options.text, options.source)
+        )
         self.train = target["train"]
         self.held_out = {"target": target["held_out"], "source": source["held_out"]}
         self.before = load_tokenizer(found)

@@ -403,7 +403,7 @@ def test_a_donor_that_is_none_is_refused_by_its_name(task: EmbeddingTask, tmp_pa
     assert init.problem(init.options(donor=str(tmp_path / "words"))) == ""
     words = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "<pad>": 2}, unk_token="<s>"))
     (tmp_path / "words" / "tokenizer.json").write_text(words.to_str(), encoding="utf-8")
-    with pytest.raises(UserError, match="its tokenizer is neither BPE on bytes nor"):
+    with pytest.raises(UserError, match=r"words\": it does not fit: its tokenizer is neither BPE on bytes nor"):
         rows_of(task, "donor", donor=str(tmp_path / "words"))
 
 

@@ -63,6 +63,7 @@ def company(task: EmbeddingTask) -> tuple[Numbers, Tensor]:
         torch.from_numpy(np.concatenate([places, places[::-1]], axis=1)),
         torch.from_numpy(counts[among]).double().repeat(2),
         (len(frequent), len(frequent)),
+        check_invariants=True,
     )
     return frequent, there.coalesce()
 
@@ -98,9 +99,8 @@ def positive_information(counts: Tensor) -> Tensor:
     smoothed = totals**SMOOTHING
     information = (values * smoothed.sum() / (totals[left] * smoothed[right])).log()
     more = information > 0
-    return torch.sparse_coo_tensor(
-        torch.stack([left[more], right[more]]), information[more].float(), counts.shape
-    ).coalesce()
+    places = torch.stack([left[more], right[more]])
+    return torch.sparse_coo_tensor(places, information[more].float(), counts.shape, check_invariants=True).coalesce()
 
 
 def directions(matrix: Tensor, dimensions: int, *, seed: int) -> Tensor:

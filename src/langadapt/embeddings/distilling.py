@@ -214,7 +214,7 @@ class _Head:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Snippets of one step, padded on the right, where nothing looks at.
+    """Snippets of one step, padded on the right, where no token before looks.
 
     Attributes:
         old: (snippets, old tokens).

@@ -37,14 +37,14 @@ def open_donor(reference: str, revision: str) -> DonorModel:
     try:
         named = named_models.find(reference, revision=revision)
         tokenizer = getattr(load_tokenizer(named.tokenizer), "backend_tokenizer", None)
+        if not _comparable(tokenizer):
+            raise UserError(
+                "it does not fit: its tokenizer is neither BPE on bytes nor SentencePiece's BPE with byte fallback, so its "
+                "tokens cannot be compared with the base model's; name another donor"
+            )
+        return DonorModel(tokenizer, *(_read(named.model) or _loaded(named.model)))
     except UserError as error:
         raise UserError(f'embeddings.donor "{reference}": {error}') from None
-    if not _comparable(tokenizer):
-        raise UserError(
-            f'embeddings.donor "{reference}" does not fit: its tokenizer is neither BPE on bytes nor SentencePiece\'s BPE '
-            "with byte fallback, so its tokens cannot be compared with the base model's; name another donor"
-        )
-    return DonorModel(tokenizer, *(_read(named.model) or _loaded(named.model)))
 
 
 def _comparable(tokenizer: Any) -> TypeGuard[Tokenizer]:
@@ -62,12 +62,15 @@ def _read(model: ModelRef) -> tuple[Tensor, Tensor] | None:
     folder = Path(model.weights)
     if model.adapters or not folder.is_dir():
         return None
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder)))
+    try:
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder)))
+    except (OSError, ValueError, KeyError):
+        return None  # whatever is wrong, loading the whole model says it
     names = {id(weight): name for name, weight in empty.named_parameters()}  # a tied matrix has the input's name
     matrices = (empty.get_input_embeddings().weight, empty.get_output_embeddings().weight)
-    read = [_tensor(folder, names[id(matrix)]) for matrix in matrices]
-    return None if read[0] is None or read[1] is None else (read[0], read[1])
+    of_input, of_output = (_tensor(folder, names[id(matrix)]) for matrix in matrices)
+    return None if of_input is None or of_output is None else (of_input, of_output)
 
 
 def _tensor(folder: Path, name: str) -> Tensor | None:
