@@ -164,7 +164,7 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
     against = [reason.rule for reason in reasons if not reason.speaks_for]
     never = math.isinf(pays_after) or not set(against) <= {"rows-seen", "catches-up"}
     if not against:
-        said = f"Extend it by {size.new:,} tokens, which saves {_percent(size.saved)}: for speed and context, not for quality."
+        said = f"Extend it by {size.new:,} tokens: {_percent(size.saved)} are saved, for speed and context, not for quality."
     elif never:
         said = "Keep the tokenizer."
     else:

@@ -268,6 +268,13 @@ class Report:
     advice: Advice | None = None
     untried: str = ""
 
+    @property
+    def names(self) -> list[str]:
+        """What the tokenizers are called: without the folders before them, as far as they still differ."""
+        whole = [side.name for side in self.sides]
+        ends = [name.rstrip("/").rpartition("/")[2] or name for name in whole]
+        return [end if ends.count(end) == 1 else name for end, name in zip(ends, whole, strict=True)]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
