@@ -44,6 +44,7 @@ def main() -> None:
     verb.add_argument("texts", type=Path, nargs="+", metavar="TEXT")
     verb.add_argument("--megabytes", type=float, default=10)
     verb.add_argument("--tokens", type=int, default=4000)
+    verb.add_argument("--min-frequency", type=int, default=Options().min_frequency)
     verb.set_defaults(do=learn)
     _base(verb)
     verb = verbs.add_parser("measure", help="fertility, reachability, boundaries, changes, use, round trip")
@@ -51,7 +52,7 @@ def main() -> None:
     verb.add_argument("--source", type=Path, nargs="+", required=True, metavar="TEXT")
     verb.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     verb.add_argument("--min-frequency", type=int, default=Options().min_frequency)
-    verb.add_argument("--source-veto", type=int, default=Options().source_veto)
+    verb.add_argument("--source-veto", type=float, default=Options().source_veto)
     verb.add_argument("--sentencepiece", action="store_true")
     verb.set_defaults(do=measure)
     _base(verb)
@@ -83,11 +84,16 @@ def learn(options: argparse.Namespace) -> None:
             out.writelines(
                 json.dumps({"text": text}) + "\n" for text in endless(documents(options.texts), options.megabytes * 1e6)
             )
-        before, started = _peak(), time.perf_counter()
-        made = extended(base, lambda: lines(file), [], Options(tokens=options.tokens, multiple_of=1))
-        seconds = time.perf_counter() - started
+        before, started, working = _peak(), time.perf_counter(), time.process_time()
+        made = extended(
+            base,
+            lambda: lines(file),
+            [],
+            Options(tokens=options.tokens, multiple_of=1, min_frequency=options.min_frequency),
+        )
+        seconds, worked = time.perf_counter() - started, time.process_time() - working
     print(
-        f"{len(fresh(base, made)):,} tokens from {options.megabytes:g} MB: {seconds:.1f} s, "
+        f"{len(fresh(base, made)):,} tokens from {options.megabytes:g} MB: {seconds:.1f} s ({worked:.1f} s of processors), "
         f"{_peak():,.0f} MB at most ({before:,.0f} MB before)"
     )
 
@@ -126,13 +132,10 @@ def endless(texts: Sequence[str], size: float) -> Iterator[str]:
 
 def measure(options: argparse.Namespace) -> None:
     target, source = (split(documents(paths)) for paths in (options.target, options.source))
-    if options.sentencepiece:
-        base = sentencepiece(source[0], 32_000)
-    else:
-        base = tokens.load(options.tokenizer).backend_tokenizer
-    kind = read(base).kind
+    loaded = None if options.sentencepiece else tokens.load(options.tokenizer)
+    base = loaded.backend_tokenizer if loaded else sentencepiece(source[0], 32_000)
     print(
-        f"{kind}, {base.get_vocab_size():,} tokens; learnt from {size(target[0]):.1f} MB, held out {size(target[1]):.2f} MB; "
+        f"{read(base).kind}, {base.get_vocab_size():,} tokens; learnt from {size(target[0]):.1f} MB, held out {size(target[1]):.2f} MB, "
         f"{size(source[1]):.2f} MB of the source language\n"
     )
     heads = ["new tokens", "tokens/word", "", "used", "unreachable", "violations", "source lines", "source tokens", "s"]

@@ -132,7 +132,10 @@ def adapted(
 
 @pytest.fixture(scope="module")
 def extended(bases: dict[str, Tokenizer]) -> dict[str, Tokenizer]:
-    return {kind: adapted("extend", base, tokens=600, min_frequency=4, multiple_of=1) for kind, base in bases.items()}
+    return {
+        kind: adapted("extend", base, tokens=600, min_frequency=4, multiple_of=1, source_veto=0.0)
+        for kind, base in bases.items()
+    }
 
 
 # --- the learner beside a reference -----------------------------------------------------------------------------------
@@ -217,7 +220,7 @@ def test_learnt_of_real_text_is_what_a_naive_reference_learns(bases: dict[str, T
 def test_a_pair_that_is_frequent_in_the_source_language_is_not_learnt(bases: dict[str, Tokenizer]) -> None:
     for base in bases.values():
         free, vetoed = (
-            adapted("extend", base, tokens=300, min_frequency=3, multiple_of=1, source_veto=veto) for veto in (0, 1)
+            adapted("extend", base, tokens=300, min_frequency=3, multiple_of=1, source_veto=veto) for veto in (0.0, 1.0)
         )
         before, with_veto, without = (
             [found.tokens for found in tokenizer.encode_batch(ENGLISH)] for tokenizer in (base, vetoed, free)
@@ -605,7 +608,9 @@ def test_saved_tokenizers_load_alike_in_both_ways(
     saving.save(base, extended[kind], tmp_path / "out", probe=HELD_OUT)
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
     written, wanted = (json.loads(made.to_str()) for made in (loaded.backend_tokenizer, extended[kind]))
-    assert all(written[part] == wanted[part] for part in ("model", "added_tokens", "normalizer", "pre_tokenizer", "decoder"))
+    assert all(
+        written[part] == wanted[part] for part in ("model", "added_tokens", "normalizer", "pre_tokenizer", "decoder")
+    )
     assert (loaded.chat_template, loaded.model_max_length) == (base.chat_template, 777)
     assert (loaded.eos_token_id, loaded.pad_token_id) == (base.eos_token_id, base.pad_token_id)
     assert not list((tmp_path / "out").glob(".*"))

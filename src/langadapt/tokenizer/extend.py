@@ -7,6 +7,7 @@ normaliser, pre-tokenizer, post-processor and decoder stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -36,10 +37,12 @@ class Options(Table):
         "knee", description='New tokens; "knee": thousands, as long as each saves 1 % of the tokens of the text.'
     )
     most: int = Field(16_384, ge=1, description='New tokens at most, where `tokens = "knee"`.')
-    min_frequency: int = Field(20, ge=1, description="Tokens of the text that a new one must save.")
+    min_frequency: int = Field(10, ge=1, description="Tokens of the text that a new one must save.")
     max_length: int = Field(16, ge=2, description="Characters of a new token, a space before it not counted.")
-    source_veto: int = Field(
-        0, ge=0, description="Occurrences in text of the source language at which a token is refused; 0 for never."
+    source_veto: float = Field(
+        5.0,
+        ge=0,
+        description="A token is refused that would come so often in a million tokens of the source language; 0 for none.",
     )
     multiple_of: int = Field(
         128,
@@ -95,7 +98,8 @@ def extended(
     wanted = _room(options, ids, rows)
     noise = Noise(bpe, longest=options.max_length, words=Cutter(tokenizer).cuts)
     words = segmented(bpe, target.words, source.words if source else None)
-    learner = Learner(bpe, words, noise, least=options.min_frequency, veto=options.source_veto)
+    veto = ceil(options.source_veto * words.source_tokens / 1e6)
+    learner = Learner(bpe, words, noise, least=options.min_frequency, veto=veto)
     learnt, curve = learn(learner, wanted=wanted, complete=noise.complete, enough=_is_past_knee if knee else None)
     if knee:
         learnt = learnt[: _at_knee(options, ids, rows, len(learnt), curve)]

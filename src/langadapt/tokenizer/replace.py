@@ -37,7 +37,7 @@ class Options(Table):
     )
     tokens: int = Field(0, ge=0, description="Tokens in total; 0 for as many as the base has.")
     source_share: float = Field(0.0, ge=0, lt=1, description="Share of the source language in what it is learnt from.")
-    min_frequency: int = Field(20, ge=1, description="Tokens of the text that a new one must save.")
+    min_frequency: int = Field(10, ge=1, description="Tokens of the text that a new one must save.")
     max_length: int = Field(16, ge=2, description="Characters of a token, a space before it not counted.")
     multiple_of: int = Field(128, ge=1, description="The number of tokens is rounded up to a multiple of it.")
 

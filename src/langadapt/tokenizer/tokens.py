@@ -55,7 +55,7 @@ class Bpe:
     added: Mapping[str, int]
     special: frozenset[str]
 
-    @property
+    @cached_property
     def last(self) -> int:
         """The highest id in use."""
         return max(max(self.vocab.values(), default=-1), max(self.added.values(), default=-1))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Distinct pieces remembered; beyond, the rare half is forgotten (lossy counting, Manku and Motwani 2002).
 LIMIT = 1 << 20
-SAMPLE = 1 << 18  # characters that are cut in both ways, to see whether it makes a difference
+SAMPLE = 1 << 16  # characters that are cut in both ways, to see whether it makes a difference
 SAME = 0.99  # share of words that must then be the same
 WINDOW = 1 << 20  # characters of a text that are cut at a time
 # Blanks and what follows up to the next blank. A lone line end stays with what is before it and more than one between
@@ -77,11 +77,9 @@ class Cutter:
         """Words of a piece that stands behind others: nothing is put before it."""
         left = self._anchor
         for word in self.words(_ANCHOR + piece):
-            if word := word[left:]:
-                left = 0
-                yield word
-            else:
-                left -= min(left, len(word))
+            if len(word) > left:
+                yield word[left:]
+            left = max(0, left - len(word))
 
     def piecewise(self, text: str) -> Iterator[str]:
         """Words of a text that is cut at blanks first."""
@@ -168,6 +166,11 @@ class Words:
     symbols: list[list[str]]
     target: list[int]
     source: list[int]
+
+    @property
+    def source_tokens(self) -> int:
+        """Tokens of the text in the source language."""
+        return sum(times * len(symbols) for times, symbols in zip(self.source, self.symbols, strict=True))
 
 
 def segmented(bpe: Bpe, target: Counter[str], source: Counter[str] | None = None) -> Words:
