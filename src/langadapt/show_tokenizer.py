@@ -33,8 +33,8 @@ def report(made: Report, console: Console) -> None:
         _by_domain([side.source for side in made.sides], made, console)
     section(console, "the vocabulary")
     _vocabulary(made, console)
-    for side in made.sides:
-        _findings(side, len(made.sides) > 1, console)
+    for name, side in zip(made.names, made.sides, strict=True):
+        _findings(f"special tokens of {name}" if len(made.sides) > 1 else "special tokens", side, console)
     _advice(made, console)
 
 
@@ -68,8 +68,8 @@ def _by_domain(sides: Sequence[Mapping[str, Figures]], made: Report, console: Co
             table.add_row(domain, *_cells(sides[0][domain]))
             continue
         table.add_row(Text(domain, style="bold"))
-        for side, figures in zip(made.sides, sides, strict=True):
-            table.add_row(f"  {_name(side)}", *_cells(figures[domain]))
+        for name, figures in zip(made.names, sides, strict=True):
+            table.add_row(f"  {name}", *_cells(figures[domain]))
     show_table(table, console)
 
 
@@ -96,23 +96,23 @@ def _undertrained(side: Side) -> str:
 
 
 def _vocabulary(made: Report, console: Console) -> None:
-    table = plain_table("", *map(_name, made.sides))
+    table = plain_table("", *made.names)
     table.show_header = len(made.sides) > 1
     for name, cell in _VOCABULARY.items():
         table.add_row(name, *(cell(side, list(side.domains.values())[-1]) for side in made.sides))
     show_table(table, console)
-    for side in made.sides:
-        _named(side, console)
+    for name, side in zip(made.names, made.sides, strict=True):
+        _named(name, side, console)
 
 
-def _named(side: Side, console: Console) -> None:
+def _named(name: str, side: Side, console: Console) -> None:
     """Tokens of a kind by name, and why nothing can be told."""
     if side.unreachable:
-        say_line(console, f"not reached in {_name(side)}: {_listed(side.unreachable)}", style="dim")
+        say_line(console, f"not reached in {name}: {_listed(side.unreachable)}", style="dim")
     if side.hardly_known:
-        say_line(console, f"under-trained in {_name(side)}: {_listed(side.hardly_known)}", style="dim")
+        say_line(console, f"under-trained in {name}: {_listed(side.hardly_known)}", style="dim")
     if side.undertrained and side.undertrained.unsure:
-        say_line(console, f"under-trained tokens of {_name(side)}: {side.undertrained.unsure}", style="dim")
+        say_line(console, f"under-trained tokens of {name}: {side.undertrained.unsure}", style="dim")
 
 
 def _listed(tokens: Sequence[str]) -> str:
@@ -125,13 +125,8 @@ def ascii_if_odd(token: str) -> str:
     return token if token.isprintable() else ascii(token)[1:-1]
 
 
-def _name(side: Side) -> str:
-    """A tokenizer's name without the folders before it."""
-    return side.name.rstrip("/").rpartition("/")[2] or side.name
-
-
-def _findings(side: Side, several: bool, console: Console) -> None:
-    section(console, f"special tokens of {_name(side)}" if several else "special tokens")
+def _findings(title: str, side: Side, console: Console) -> None:
+    section(console, title)
     if not side.findings:
         say_line(console, "nothing was found wrong")
     for finding in side.findings:
@@ -148,7 +143,7 @@ def _finding(finding: Finding, console: Console) -> None:
 
 
 def _advice(made: Report, console: Console) -> None:
-    section(console, f"would new tokens pay for {_name(made.sides[0])}?")
+    section(console, f"would new tokens pay for {made.names[0]}?")
     if made.prediction is None or made.advice is None:
         say_line(console, f"cannot be told: {made.untried}")
         return

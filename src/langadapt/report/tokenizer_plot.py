@@ -40,11 +40,11 @@ def _fertility(axes: Any, made: Report) -> None:
     """Bars of every domain, one for each tokenizer."""
     domains = list(made.sides[0].domains)
     height = 0.8 / len(made.sides)
-    for number, side in enumerate(made.sides):
+    for number, (name, side) in enumerate(zip(made.names, made.sides, strict=True)):
         places = [row + (number - (len(made.sides) - 1) / 2) * height for row in range(len(domains))]
         values = [side.domains[domain].fertility or 0 for domain in domains]
         colour = ACCENT if number == 0 else OTHERS[(number - 1) % len(OTHERS)]
-        axes.barh(places, values, height=0.86 * height, color=colour, label=side.name.rstrip("/").rpartition("/")[2])
+        axes.barh(places, values, height=0.86 * height, color=colour, label=name)
         for place, value in zip(places, values, strict=True):
             axes.annotate(f"{value:.2f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(domains)), domains)

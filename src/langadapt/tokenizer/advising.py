@@ -164,7 +164,7 @@ def advise(prediction: Prediction, shape: ModelShape | None, *, tokens: float | 
     against = [reason.rule for reason in reasons if not reason.speaks_for]
     never = math.isinf(pays_after) or not set(against) <= {"rows-seen", "catches-up"}
     if not against:
-        said = f"Extend it by {size.new:,} tokens, which saves {_percent(size.saved)}: for speed and context, not for quality."
+        said = f"Extend it by {size.new:,} tokens: {_percent(size.saved)} are saved, for speed and context, not for quality."
     elif never:
         said = "Keep the tokenizer."
     else:
@@ -216,7 +216,7 @@ def _keeps_source(size: Size) -> Iterator[Reason]:
     tokens = size.source.tokens_changed / size.source.tokens
     holds = lines <= SOURCE_LINES and tokens <= SOURCE_TOKENS
     said = f"{100 * lines:.1f} % of the lines and {100 * tokens:.2f} % of the tokens in the source language change"
-    said += "" if holds else "; source_veto refuses tokens that come there"
+    said += "" if holds else "; a lower source_veto refuses more of what comes there"
     yield Reason(rule="source", speaks_for=holds, said=said)
 
 

@@ -233,16 +233,25 @@ def split(texts: Iterable[str], *, held_out: float = HELD_OUT, most: int = LEARN
     return learnt, out
 
 
-def extender(base: Tokenizer, texts: Iterable[str], *, most: int = max(SIZES)) -> Callable[[int], Tokenizer]:
+def extender(
+    base: Tokenizer, texts: Iterable[str], *, source: Iterable[str] = (), most: int = max(SIZES)
+) -> Callable[[int], Tokenizer]:
     """Learns once, by continued BPE with the defaults of the strategy `extend`; gives extensions of any size up to `most`.
+
+    Args:
+        base: the tokenizer.
+        texts: what is learnt from.
+        source: text in the source language, whose tokens are left alone.
+        most: new tokens.
 
     Raises:
         UserError: the tokenizer is of a kind that cannot be extended.
     """
     bpe, options = read(base), Options()
     noise = Noise(bpe, longest=options.max_length, words=Cutter(base).cuts)
-    words = segmented(bpe, count(base, texts).words)
-    learner = Learner(bpe, words, noise, least=options.min_frequency)
+    words = segmented(bpe, count(base, texts).words, count(base, source).words)
+    veto = math.ceil(options.source_veto * words.source_tokens / 1e6)
+    learner = Learner(bpe, words, noise, least=options.min_frequency, veto=veto)
     learnt, _ = learn(learner, wanted=most, complete=noise.complete)
     return lambda new: grown(bpe, learnt[:new]) if learnt and new else base
 

@@ -268,6 +268,13 @@ class Report:
     advice: Advice | None = None
     untried: str = ""
 
+    @property
+    def names(self) -> list[str]:
+        """What the tokenizers are called: without the folders before them, as far as they still differ."""
+        whole = [side.name for side in self.sides]
+        ends = [name.rstrip("/").rpartition("/")[2] or name for name in whole]
+        return [end if ends.count(end) == 1 else name for end, name in zip(ends, whole, strict=True)]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
@@ -341,11 +348,15 @@ def report(
 def _predict(base: Any, domains: Sequence[Domain], source: Sequence[str]) -> Prediction:
     training, held_out = split([text for domain in domains for text in domain.texts])
     words = {text: len(cut) for domain in domains for text, cut in domain.cut}
+    try:
+        vetoing, beside = split(source)
+    except UserError:  # none, or so little that nothing follows from it
+        vetoing, beside = [], []
     return predict(
         base,
         training=training,
         held_out=held_out,
         words=sum(words[text] for text in held_out),
-        extend=extender(base, training),
-        source=source,
+        extend=extender(base, training, source=vetoing),
+        source=beside,
     )
