@@ -185,6 +185,7 @@ def test_letters_are_words_where_there_are_no_blanks(tmp_path: Path) -> None:
     [
         ({"plugin": "ba sque"}, '"ba sque" cannot be part of a distribution\'s name'),
         ({"plugin": "Basque"}, "cannot be part of a distribution's name"),
+        ({"plugin": "basque.small"}, "cannot be part of a distribution's name"),
         ({"plugin": "../basque"}, "cannot be part of a distribution's name"),
         ({"language": "german"}, '"german" is no BCP-47 tag'),
         ({"source_language": "English"}, '"English" is no BCP-47 tag'),
@@ -219,6 +220,12 @@ def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty; say another one with --folder"):
         write(wish(), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="plugin cannot be written: .*; say another place"):
+        write(wish(), tmp_path / "file" / "plugin")
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

@@ -56,71 +56,11 @@ ALPHABETIC = 0.9  # of the least share of words with a letter in a document of t
 _CLOSING = "\"'»”’)\\]」』"
 _STOPS = re.compile(rf"([{re.escape(END_MARKS)}…]+[{_CLOSING}]*)\s+")
 _FULL_WIDTH = re.compile(rf"([。！？]+[{_CLOSING}]*)")
-_LOREM = [
-    "lorem",
-    "ipsum",
-    "dolor",
-    "sit",
-    "amet",
-    "consectetur",
-    "adipiscing",
-    "elit",
-    "sed",
-    "do",
-    "eiusmod",
-    "tempor",
-    "incididunt",
-    "ut",
-    "labore",
-    "et",
-    "dolore",
-    "magna",
-    "aliqua",
-    "enim",
-    "ad",
-    "minim",
-    "veniam",
-    "quis",
-    "nostrud",
-    "exercitation",
-    "ullamco",
-    "laboris",
-    "nisi",
-    "aliquip",
-    "ex",
-    "ea",
-    "commodo",
-    "consequat",
-    "duis",
-    "aute",
-    "irure",
-    "in",
-    "reprehenderit",
-    "voluptate",
-    "velit",
-    "esse",
-    "cillum",
-    "eu",
-    "fugiat",
-    "nulla",
-    "pariatur",
-    "excepteur",
-    "sint",
-    "occaecat",
-    "cupidatat",
-    "non",
-    "proident",
-    "sunt",
-    "culpa",
-    "qui",
-    "officia",
-    "deserunt",
-    "mollit",
-    "anim",
-    "id",
-    "est",
-    "laborum",
-]
+_LOREM = """\
+lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna
+aliqua enim ad minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat duis aute
+irure in reprehenderit voluptate velit esse cillum eu fugiat nulla pariatur excepteur sint occaecat cupidatat non
+proident sunt culpa qui officia deserunt mollit anim id est laborum"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +93,7 @@ class Wish:
 
     @property
     def module(self) -> str:
-        return self.distribution.replace("-", "_").replace(".", "_")
+        return self.distribution.replace("-", "_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,17 +119,20 @@ def write(wish: Wish, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        UserError: something of the wish cannot be, or the folder has something in it.
+        UserError: something of the wish cannot be, or the folder cannot be written or has something in it.
     """
     _refuse(wish, folder)
     files = _rendered(wish, sample_of(wish))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        whole = Path(place) / folder.name
-        for name, content in files.items():
-            (whole / name).parent.mkdir(parents=True, exist_ok=True)
-            (whole / name).write_text(content, encoding="utf-8")
-        whole.replace(folder)  # an empty folder gives way
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+            whole = Path(place) / folder.name
+            for name, content in files.items():
+                (whole / name).parent.mkdir(parents=True, exist_ok=True)
+                (whole / name).write_text(content, encoding="utf-8")
+            whole.replace(folder)  # an empty folder gives way
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}; say another place with --folder") from None
     return [folder / name for name in files]
 
 
@@ -239,8 +182,8 @@ def _rendered(wish: Wish, sample: Sample) -> dict[str, str]:
         "letter_by_letter": wish.script in WITHOUT_BLANKS,
         "wikipedia": base(wish.language),
         "sample_licence": wish.licence if wish.text else "CC0-1.0",
-        "constant": wish.plugin.upper().replace("-", "_").replace(".", "_"),
-        "class_name": "".join(part.capitalize() for part in re.split("[-.]", wish.plugin)),
+        "constant": wish.plugin.upper().replace("-", "_"),
+        "class_name": "".join(part.capitalize() for part in wish.plugin.split("-")),
         "no_language": NO_LANGUAGE,
         "words_of_a_document": DOCUMENT,
     }
@@ -313,7 +256,7 @@ def _read(text: Path | None) -> str:
 def _placeholder() -> str:
     """Sentences that nobody takes for a text, the same every time."""
     draw = random.Random(0)
-    sentences = (" ".join(draw.choices(_LOREM, k=draw.randint(8, 14))).capitalize() + "." for _ in range(400))
+    sentences = (" ".join(draw.choices(_LOREM.split(), k=draw.randint(8, 14))).capitalize() + "." for _ in range(400))
     return " ".join(sentences)
 
 

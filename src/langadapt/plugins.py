@@ -195,10 +195,10 @@ class Registry:
             version=entry.dist.version if entry.dist else "?",
         )
         try:
-            known = replace(known, contract=declared_contract(entry.module) or 1)
-            if problem := contract_problem(known.contract, known.distribution):
-                raise UserError(problem)
             with _watched() as warnings:
+                known = replace(known, contract=declared_contract(entry.module) or 1)
+                if problem := contract_problem(known.contract, known.distribution):
+                    raise UserError(problem)
                 module = entry.load()
                 known, offers = replace(known, file=_file(module)), self._collect(module)
             self._refuse_taken(offers)
