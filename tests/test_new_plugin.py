@@ -224,7 +224,7 @@ def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="plugin cannot be written: .*; say another place"):
+    with pytest.raises(UserError, match=r"plugin cannot be written: .*; say another place"):
         write(wish(), tmp_path / "file" / "plugin")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from langadapt.tokenizer.reporting import Domain
 
 
-class Tokens(click.ParamType):
-    """A number of tokens: 2e9, 2000000000, 2B, 500M."""
+_UNITS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
-    name = "tokens"
-    _UNITS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).replace("_", "").replace(",", "").strip()
-        number, unit = (text[:-1], self._UNITS[text[-1]]) if text[-1:] in self._UNITS else (text, 1.0)
-        try:
-            found = float(number) * unit
-        except ValueError:
-            found = -1.0
-        if not 0 < found < float("inf"):
-            self.fail(f"{value} is no number of tokens; write it as 2e9, 2B or 500M", param, ctx)
-        return found
+def _tokens(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """A number of tokens: 2e9, 2_000_000_000, 2B, 500M."""
+    if value is None:
+        return None
+    text = value.replace("_", "").replace(",", "").strip()
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
+    try:
+        found = float(number) * unit
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise click.BadParameter(f"{value} is no number of tokens; write it as 2e9, 2B or 500M")
+    return found
 
 
 @click.group()
@@ -57,7 +57,7 @@ def tokenizer() -> None:
     help='Translations: lines {"en": …, "it": …} (default: the sample of the plugin).',
 )
 @click.option("--against", multiple=True, metavar="MODEL", help="Another tokenizer beside it; may be repeated.")
-@click.option("--tokens", "planned", type=Tokens(), metavar="N", help="How many you will train on: 2B, 500M, 1e9.")
+@click.option("--tokens", "planned", callback=_tokens, metavar="N", help="How many you will train on: 2B, 500M, 1e9.")
 @click.option(
     "--sample", type=click.IntRange(1), default=1000, show_default=True, help="Documents of each text, evenly by hash."
 )

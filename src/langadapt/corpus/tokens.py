@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langadapt.corpus.distribution import Distribution
 from langadapt.errors import UserError
+
+Offsets = Sequence[tuple[int, int]]  # start and end of each token in its text
 
 BATCH = 64  # documents tokenised together; the tokenizer spreads them over the cores
 
@@ -37,18 +38,15 @@ class TokenMeasure:
     Args:
         tokenizer: a fast tokenizer of transformers.
         max_length: tokens that texts are asked to fit in; 0 for no such question.
-
-    Attributes:
-        ids: how often each token comes.
-        unknown: characters that only the token for the unknown stands for.
+        watch: takes ids and places of the tokens of each text, for whoever counts more.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int = 0) -> None:
-        self._tokenizer, self._max_length = tokenizer, max_length
+    def __init__(
+        self, tokenizer: Any, max_length: int = 0, *, watch: Callable[[Sequence[int], Offsets], None] | None = None
+    ) -> None:
+        self._tokenizer, self._max_length, self._watch = tokenizer, max_length, watch
         self._waiting: list[tuple[str, Sequence[str]]] = []
         self.tokens = self.words = self.bytes = self.located = self.continued = self.longer = 0
-        self.texts = self.characters = self.unknown = 0
-        self.ids: Counter[int] = Counter()
         self.lengths, self.fertility = Distribution(), Distribution(0.001)
 
     def add(self, text: str, words: Sequence[str]) -> None:
@@ -63,18 +61,14 @@ class TokenMeasure:
             return
         texts = [text for text, _ in self._waiting]
         encoded = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        unknown = self._tokenizer.unk_token_id
-        for (text, words), ids, offsets in zip(
-            self._waiting, encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
+        for (text, words), offsets in zip(self._waiting, encoded["offset_mapping"], strict=True):
             self._count(text, words, offsets)
-            self.ids.update(ids)
-            self.unknown += sum(end - start for id, (start, end) in zip(ids, offsets, strict=True) if id == unknown)
+        if self._watch:
+            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+                self._watch(ids, offsets)
         self._waiting = []
 
-    def _count(self, text: str, words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> None:
-        self.texts += 1
-        self.characters += len(text)
+    def _count(self, text: str, words: Sequence[str], offsets: Offsets) -> None:
         self.tokens += len(offsets)
         self.words += len(words)
         self.bytes += len(text.encode("utf-8", "replace"))
@@ -100,7 +94,7 @@ class TokenMeasure:
         }
 
 
-def parts_of_words(text: str, words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+def parts_of_words(text: str, words: Sequence[str], offsets: Offsets) -> list[int]:
     """How many tokens have a part in each word.
 
     Args:

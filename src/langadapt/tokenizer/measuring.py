@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from langadapt.corpus.tokens import TokenMeasure
+from langadapt.corpus.tokens import Offsets, TokenMeasure
 
 ALPHA = 2.5  # order of the entropy, as in the paper
 UNKNOWN = (
@@ -62,14 +62,35 @@ def count(tokenizer: Any, texts: Iterable[tuple[str, Sequence[str]]]) -> Counts:
         tokenizer: a fast tokenizer of transformers.
         texts: drawn as they are counted.
     """
-    measure = TokenMeasure(tokenizer)
+    ids: Counter[int] = Counter()
     types: set[str] = set()
+    documents = characters = unknown = 0
+
+    def watch(of_text: Sequence[int], offsets: Offsets) -> None:
+        nonlocal unknown
+        ids.update(of_text)
+        places = zip(of_text, offsets, strict=True)
+        unknown += sum(end - start for id, (start, end) in places if id == tokenizer.unk_token_id)
+
+    measure = TokenMeasure(tokenizer, watch=watch)
     for text, words in texts:
-        measure.add(text, words)
+        documents += 1
+        characters += len(text)
         types.update(words)
+        measure.add(text, words)
     measure.finish()
-    sums = {f.name: getattr(measure, f.name) for f in fields(Counts) if f.name != "types"}
-    return Counts(**sums, types=frozenset(word for word in types if any(map(str.isalpha, word))))
+    return Counts(
+        texts=documents,
+        bytes=measure.bytes,
+        characters=characters,
+        words=measure.words,
+        tokens=measure.tokens,
+        located=measure.located,
+        continued=measure.continued,
+        unknown=unknown,
+        ids=ids,
+        types=frozenset(word for word in types if any(map(str.isalpha, word))),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,8 @@ class Matrix:
         """`1 - cosine` of every row and a vector; 1 for a row of zeros, which points nowhere."""
         dots = np.concatenate([part @ direction for part in self._parts()])
         lengths = self.norms * np.linalg.norm(direction)
-        return 1 - np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+        cosines: Floats = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+        return 1 - cosines
 
     def _parts(self) -> Iterator[Floats]:
         step = max(1, PART // self.width)

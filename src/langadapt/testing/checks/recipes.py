@@ -69,6 +69,8 @@ def _too_little(plan: Plan) -> Iterator[str]:
     """Corpora of which cleaning, and what is held out, leave nothing to learn from or to measure on."""
     for stage in plan.stages:
         for found in stage.inputs if stage.trains else ():
+            if found.where == "stage":  # what another stage has not made yet
+                continue
             sides = Counter(side for side, _ in clean(found.source(), Accounting()))
             if not sides["train"]:
                 yield f'stage "{stage.id}": nothing of the corpus "{found.label}" is left to learn from'
