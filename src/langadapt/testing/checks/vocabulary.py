@@ -82,7 +82,7 @@ def embedding_initialisation_options(init: EmbeddingInit, subject: Subject) -> I
 @check(EmbeddingInit, right='"" where it can be done here; else why not and what to do')
 def embedding_initialisation_problem(init: EmbeddingInit, subject: Subject) -> Iterator[str]:
     """`problem` gives a text."""
-    if not isinstance(said := init.problem(_values(init, subject)), str):
+    if init.problem and not isinstance(said := init.problem(_values(init, subject)), str):
         yield f"problem gives {said!r}"
 
 
