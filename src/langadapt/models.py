@@ -172,6 +172,13 @@ def find_model(reference: str, revision: str = "main") -> BaseModel:
     return _hub_model(reference, revision, known, licence)
 
 
+def files_of_model(path: Path) -> list[Path]:
+    """The files of a model that its content is told by: weights, tokenizer and configuration of a folder, or a GGUF file."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors", ".model", ".jinja"))
+
+
 def licence_of(reference: str) -> str:
     """The licence of a model that recipes often name; "unknown" of any other."""
     return str(known_models().get(reference, {}).get("licence", "unknown"))

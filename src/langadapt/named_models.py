@@ -19,8 +19,9 @@ from typing import Any
 
 from langadapt import artifacts
 from langadapt.artifacts import ModelRef, left_in
+from langadapt.corpus.cache import cache_folder
 from langadapt.errors import UserError, nearest
-from langadapt.models import find_model
+from langadapt.models import files_of_model, find_model
 from langadapt.plugins import registry
 from langadapt.recipe import BASE
 from langadapt.run_state import FILE
@@ -73,6 +74,27 @@ def find(reference: str, *, base: str = "", revision: str = "main") -> NamedMode
     if base and not named.model.adapters:
         raise UserError(f"{reference} is no adapter, so there is nothing to put on a base; leave --base out")
     return named
+
+
+def fingerprint(reference: str, *, revision: str = "main") -> str:
+    """What a reference names now, so that a change of it is noticed: of a stage its digest, of other files theirs, of a
+    model on the hub its name and revision. Nothing is fetched.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    run, colon, stage = reference.rpartition(":")
+    folder = Path(reference).expanduser()
+    if colon and _is_run(Path(run).expanduser()):
+        return str(_about(Path(run).expanduser() / "stages" / stage).get("digest", ""))
+    if _is_run(folder):
+        return str(_about(folder / "stages" / _last(folder)).get("digest", ""))
+    if folder.is_dir():
+        return artifacts.digest_files(files_of_model(folder), memory=cache_folder() / "digests")
+    path = find_model(reference, revision).path
+    if path is None:
+        return f"{reference}@{revision}"
+    return artifacts.digest_files(files_of_model(path), memory=cache_folder() / "digests")
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langadapt import artifacts, compute, decontamination, harness, preparation, trackers
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
-from langadapt.models import BaseModel, ModelShape, find_model, snapshot
+from langadapt.models import BaseModel, ModelShape, files_of_model, find_model, snapshot
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE, CorpusRef, Recipe, Stage, StageOptions, flatten
 
@@ -384,11 +384,7 @@ def base_fingerprint(plan: Plan) -> str:
         commit = plan.lock.get("model", {}).get(f"{plan.base.reference}@{plan.recipe.table.revision}", "")
         return f"{plan.base.reference}@{commit}" if commit else ""
     assert plan.base.path is not None
-    files = (
-        [plan.base.path]
-        if plan.base.path.is_file()
-        else sorted(p for p in plan.base.path.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
-    )
+    files = files_of_model(plan.base.path)
     adapters = [file for folder in plan.base.adapters for file in sorted(folder.iterdir()) if file.is_file()]
     return artifacts.digest_files([*files, *adapters])
 

@@ -254,6 +254,8 @@ class TokenizerStrategy:
         tokens: options and the number of tokens before in; the number after, as far as the options say.
         rehearsed: options in, the same at the scale of a rehearsal out: for a few hundred kilobytes of text. None where
             they serve.
+        fingerprint: options in; out: what files that they name hold, so that caches notice a change. Asked by the plan.
+            None where they name none.
         source: paper or documentation that it follows; "" for none.
         version: raised when the same text would give another tokenizer, so that caches notice.
     """
@@ -264,6 +266,7 @@ class TokenizerStrategy:
     adapt: Callable[[TokenizerTask], Tokenizer]
     tokens: Callable[[Any, int], int]
     rehearsed: Callable[[Any], Any] | None = None
+    fingerprint: Callable[[Any], str] | None = None
     source: str = ""
     version: int = 1
 
@@ -310,6 +313,7 @@ class EmbeddingInit:
         problem: options in; why they cannot be met on this machine and what to do out, or "". Asked by the plan: quick,
             without heavy imports. None where nothing can be in the way.
         rehearsed: options in, the same at the scale of a rehearsal out. None where they serve.
+        fingerprint: as of `TokenizerStrategy`.
         source: paper or documentation that it follows; "" for none.
         version: raised when the same would give other rows, so that caches notice.
     """
@@ -320,6 +324,7 @@ class EmbeddingInit:
     initialise: Callable[[EmbeddingTask], tuple[Tensor, Tensor | None]]
     problem: Callable[[Any], str] | None = None
     rehearsed: Callable[[Any], Any] | None = None
+    fingerprint: Callable[[Any], str] | None = None
     source: str = ""
     version: int = 1
 

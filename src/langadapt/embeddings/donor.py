@@ -13,6 +13,7 @@ from pydantic import Field
 
 from langadapt.errors import UserError
 from langadapt.models import find_model
+from langadapt.named_models import fingerprint
 from langadapt.recipe import Table
 from langadapt.records import EmbeddingInit, EmbeddingTask
 
@@ -98,5 +99,6 @@ INIT = EmbeddingInit(
     options=Options,
     initialise=initialise,
     problem=problem,
+    fingerprint=lambda options: fingerprint(options.donor, revision=options.revision),
     source="Moroni et al. 2025, SAVA, arXiv 2504.17025",
 )

@@ -140,6 +140,9 @@ def plan(stage: PlannedStage, planner: Planner) -> None:
     stage.ingredients |= _versions(planner.registry, strategy, init)
     if init.problem and (problem := init.problem(init_options)):
         stage.problems.append(f"stage {stage.id}: embeddings.init = {init.name}: {problem}")
+    else:
+        _fingerprint(stage, "embeddings", init, init_options)
+    _fingerprint(stage, "tokenizer", strategy, wanted)
     if shape := planner.shape_of(stage.parent):
         after = strategy.tokens(wanted, shape.vocab_size)
         new = max(0, after - shape.vocab_size)
@@ -162,6 +165,15 @@ def _preview(stage: PlannedStage, planner: Planner, new: int) -> str:
         return ""
     texts = (document.content for document in found.documents() if isinstance(document, Document))
     return preview(place, texts, words=planner.registry.languages[planner.recipe.table.language].words, new=new)
+
+
+def _fingerprint(stage: PlannedStage, what: str, record: TokenizerStrategy | EmbeddingInit, options: Any) -> None:
+    """Notes what files that the options name hold, or that they are not there."""
+    if record.fingerprint:
+        try:
+            stage.ingredients[f"{what} files"] = record.fingerprint(options)
+        except UserError as error:
+            stage.problems.append(f"stage {stage.id}: {what}: {str(error).removeprefix('base_model ')}")
 
 
 def _versions(known: Registry, strategy: TokenizerStrategy, init: EmbeddingInit) -> dict[str, str]:
@@ -209,41 +221,33 @@ class _Texts:
     def learnt(self) -> Iterator[str]:
         """Text in the target language to learn from; of several corpora the same share of `max_bytes` each."""
         for found in self._inputs:
-            yield from _first(_side(found, "train"), self._most // len(self._inputs))
+            yield from _side(found, "train", self._most // len(self._inputs))
 
     @cached_property
     def held_out(self) -> list[str]:
         """Text in the target language to measure on."""
         share = MEASURED // len(self._inputs)
-        return [text for found in self._inputs for text in _first(_side(found, "held_out"), share)]
+        return [text for found in self._inputs for text in _side(found, "held_out", share)]
 
     def source_learnt(self) -> Iterator[str]:
         """Text in the source language to learn from."""
         for found in self._source:
-            yield from _first(_side(found, "train", HELD_OUT), self._most)
+            yield from _side(found, "train", self._most, HELD_OUT)
 
     @cached_property
     def source_held_out(self) -> list[str]:
         """Text in the source language to measure on."""
-        return [text for found in self._source for text in _first(_side(found, "held_out", HELD_OUT), MEASURED)]
+        return [text for found in self._source for text in _side(found, "held_out", MEASURED, HELD_OUT)]
 
 
-def _side(found: Input, side: str, held_out: float | None = None) -> Iterator[str]:
+def _side(found: Input, side: str, most: int, held_out: float | None = None) -> Iterator[str]:
+    """The first `most` bytes of text on one side of a corpus; with `held_out`, at least that share is kept back."""
     from langadapt.corpus.preparing import Accounting, clean
+    from langadapt.tokenizer.words import first
 
     source = found.source()
     source = source if held_out is None else replace(source, held_out=max(held_out, source.held_out))
-    return (document.content for on, document in clean(source, Accounting()) if on == side)
-
-
-def _first(texts: Iterator[str], most: int) -> Iterator[str]:
-    """The first texts that together have `most` bytes."""
-    size = 0
-    for text in texts:
-        if size >= most:
-            return
-        size += len(text.encode())
-        yield text
+    return first((document.content for on, document in clean(source, Accounting()) if on == side), most)
 
 
 def _backend(tokenizer: Any) -> Tokenizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from langadapt.tokenizer.extend import KNEE, Options
 from langadapt.tokenizer.learning import Learner, learn
 from langadapt.tokenizer.noise import Noise
 from langadapt.tokenizer.tokens import read
-from langadapt.tokenizer.words import Cutter, count, segmented
+from langadapt.tokenizer.words import Cutter, count, first, segmented
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -274,7 +274,7 @@ def preview(place: Path, texts: Iterable[str], *, words: Callable[[str], list[st
     if not file.is_file():
         return ""
     base = Tokenizer.from_file(str(file))
-    sample = list(_first(texts, PREVIEWED))
+    sample = list(first(texts, PREVIEWED))
     try:
         training, held_out = split(sample)
         number = sum(len(words(text)) for text in held_out)
@@ -289,12 +289,3 @@ def preview(place: Path, texts: Iterable[str], *, words: Callable[[str], list[st
     if not learnt:
         return said
     return f"{said}, {after / number:.2f} with {learnt:,} new ones learnt from {_bytes(training) / 1000:,.0f} kB of it"
-
-
-def _first(texts: Iterable[str], most: int) -> Iterator[str]:
-    size = 0
-    for text in texts:
-        if size >= most:
-            return
-        yield text
-        size += len(text.encode("utf-8", "replace"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, model_validator
 
 from langadapt.errors import UserError
+from langadapt.named_models import fingerprint
 from langadapt.recipe import Table
 from langadapt.records import TokenizerStrategy, TokenizerTask
 from langadapt.tokenizer import extend
@@ -133,4 +134,5 @@ STRATEGY = TokenizerStrategy(
     adapt=adapt,
     tokens=tokens,
     rehearsed=rehearsed,
+    fingerprint=lambda options: fingerprint(options.from_) if options.from_ else "",
 )

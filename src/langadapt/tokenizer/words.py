@@ -33,6 +33,16 @@ _PIECE = re.compile(r"\s{0,48}\S{1,48}(?:[\r\n]\s{1,48}\S{1,48}){0,3}(?:\n(?=\S)
 _ANCHOR = "a"  # a word before a piece, so that it is not taken for the beginning of a text
 
 
+def first(texts: Iterable[str], most: int) -> Iterator[str]:
+    """The first texts, up to the one with which they have `most` bytes together."""
+    size = 0
+    for text in texts:
+        if size >= most:
+            return
+        yield text
+        size += len(text.encode("utf-8", "replace"))
+
+
 @dataclass(kw_only=True)
 class Counted:
     """Words of text, as a tokenizer's model gets them: normalised, in the letters of its vocabulary.
