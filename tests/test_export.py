@@ -40,7 +40,9 @@ from langadapt.models import find_model
 from langadapt.plugins import registry
 from langadapt.prompts import templates
 from langadapt.prompts.rendering import encode
+from langadapt.records import TokenizerTask
 from langadapt.testing import TEXTS, tiny_model
+from langadapt.tokenizer import extend
 
 ROOT = Path(__file__).parents[1]
 PROBE = "Perché l'acqua  bolle a 100 gradi?\n\n\tÈ così: 3.14, don't ÀÉÎ 日本 🙂…  fine "
@@ -306,10 +308,24 @@ def test_merges_that_are_no_scores_are_refused(tmp_path: Path) -> None:
         vocabulary(fewer, len(tokenizer))
 
 
+def extended(tokenizer: Any) -> Any:
+    """With some tokens more, learnt from what the tests ask for."""
+    backend = tokenizer.backend_tokenizer
+    options = extend.Options(tokens=12, min_frequency=2, multiple_of=1, source_veto=0.0)
+    texts = [*TEXTS, PROBE] * 3
+    task = TokenizerTask(
+        tokenizer=Tokenizer.from_str(backend.to_str()), rows=len(tokenizer), texts=lambda: iter(texts),
+        source_texts=lambda: iter(()), options=options, say=lambda line: None,
+    )  # fmt: skip
+    special = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return PreTrainedTokenizerFast(tokenizer_object=extend.adapt(task), **{k: v for k, v in special.items() if v})
+
+
 @needs_runtime
 def test_llama_cpp_cuts_text_into_the_same_tokens(tmp_path: Path) -> None:
     made = {name: make() for name, make in PRE.items()}
     made |= {prefix: sentencepiece(tmp_path / prefix, prefix=prefix) for prefix in ("metaspace", "prepend")}
+    made |= {f"{name} extended": extended(made[name]) for name in ("gpt-2", "llama-bpe", "metaspace", "prepend")}
     files = {}
     for name, tokenizer in made.items():
         model = tiny_model(tmp_path / name / "model", vocab_size=len(tokenizer))
