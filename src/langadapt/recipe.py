@@ -31,7 +31,8 @@ BASE = "base"  # what `from` says for the base model itself
 class Table(BaseModel):
     """A table of the recipe: unknown keys and wrong types are refused, nothing is converted in silence."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Schemas are built when a table is first read: a command reads few of the tables that plugins offer.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 def _as_list(value: Any) -> Any:
