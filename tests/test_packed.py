@@ -63,7 +63,9 @@ class Trial:
             log=SimpleNamespace(info=self.said.append),
             rows=None,
         )
-        options: Any = SimpleNamespace(training={"max_length": length}, max_steps=steps, rows_per_step=1)
+        options: Any = SimpleNamespace(
+            training={"max_length": length}, max_steps=steps, max_bytes=None, rows_per_step=1
+        )
         encoder = Encoder(tokenizer)
         return pack(
             context,

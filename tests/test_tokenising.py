@@ -79,6 +79,7 @@ def packed(
     split: Any = None,
     stop: threading.Event | None = None,
     pool: int = 0,
+    most: int | None = None,
     **mixed: Any,
 ):
     weights = [corpus.source().weight for corpus in corpora][: -1 if "replay" in mixed else None]
@@ -90,7 +91,7 @@ def packed(
         rows=None,
         log=SimpleNamespace(info=lambda text: None),
     )
-    options = SimpleNamespace(training={"max_length": length}, max_steps=steps, rows_per_step=rows)
+    options = SimpleNamespace(training={"max_length": length}, max_steps=steps, max_bytes=most, rows_per_step=rows)
     with patch.object(tokenising, "POOL", pool):
         return pack(context, options, Letters(), Encoder(Letters()), encode=spelt, split=split, whole=whole)
 
@@ -135,6 +136,13 @@ def test_reading_ends_when_there_are_rows_for_every_step(tmp_path):
     found = packed(tmp_path, corpus, length=16, steps=5, rows=4)
     assert len(found.rows) == 5 * 4 + 1, "the last document goes on into one more"
     assert found.accounting.documents.read == found.accounting.documents.kept == 27, "no more than 320 tokens need"
+    assert corpus.read < 5000, "and little is read ahead of that"
+
+
+def test_reading_ends_with_the_document_that_completes_an_amount_of_text(tmp_path):
+    corpus = Counted([f"testo {i:06d}" for i in range(100_000)])  # of 12 bytes each
+    found = packed(tmp_path, corpus, length=16, most=100)
+    assert found.accounting.documents.kept == 9 and found.accounting.bytes.kept == 108
     assert corpus.read < 5000, "and little is read ahead of that"
 
 
