@@ -375,8 +375,8 @@ def _measured(context: StageContext, texts: _Texts, before: Any, after: Any, row
         for tag, some in ((language.tag, held_out), (language.source_language, source)):
             segment = context.registry.languages[tag].words if tag in context.registry.languages else language.words
             found += _cut(some, segment, tokenizer, {"stage": stage, "task": f"text in {tag}", "language": tag})
-        if not rows.changes:
-            return found
+    if not rows.changes:
+        return found
     return [*found, *_changed(context, held_out, source, _backend(before), _backend(after), rows)]
 
 
