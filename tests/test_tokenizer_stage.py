@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from peft import PeftModel
@@ -18,6 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from langadapt import Recipe, UserError, loading
 from langadapt.artifacts import ModelRef
+from langadapt.export.source import find as source_of
+from langadapt.export.writing import export
 from langadapt.named_models import find
 from langadapt.testing import tiny_model
 
@@ -168,6 +171,13 @@ def test_what_is_named_and_what_is_exported_has_the_new_tokenizer(done: Path) ->
         assert ids(AutoTokenizer.from_pretrained(place), PROBE[0]) == expected, place
 
 
+def test_an_adapter_that_was_not_merged_is_exported_with_its_rows(done: Path, tmp_path: Path) -> None:
+    export(source_of(f"{done}:adapt"), ["gguf-f16"], tmp_path)
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file_in(tmp_path / "gguf-f16")).tensors}
+    words = len(AutoTokenizer.from_pretrained(done / "stages/vocabulary/vocabulary"))
+    assert tensors["token_embd.weight"].shape[1] == words
+
+
 @needs_runtime
 def test_llama_cpp_cuts_text_as_the_new_tokenizer_does(place: Path, done: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(done / "stages/vocabulary/vocabulary")
@@ -211,6 +221,23 @@ def test_a_kept_vocabulary_leaves_nothing_and_later_stages_start_from_the_base(p
     assert [file.name for file in (tmp_path / "run/stages/vocabulary").iterdir()] == ["stage.json"]
     model = find(f"{tmp_path / 'run'}:adapt")
     assert model.model.vocabularies == () and model.tokenizer == str(place / "model")
+
+
+def test_a_tokenizer_of_any_kind_can_be_kept(place: Path, tmp_path: Path) -> None:
+    other_kind(tmp_path)
+    overrides = [f"base_model={tmp_path / 'model'}", 'vocabulary.tokenizer={ strategy = "keep" }']
+    overrides += ['stages=["vocabulary"]', "evaluation.automatic=false"]
+    run = Recipe.load(place / "recipe.toml", overrides).execute(tmp_path / "run")
+    assert run.state["stages"][0]["metrics"] == {"new_tokens": 0}
+
+
+def other_kind(folder: Path) -> None:
+    """A model with a tokenizer that is no BPE."""
+    tiny_model(folder / "model")
+    words = {word: number for number, word in enumerate(("<s>", "</s>", "<pad>", "[UNK]", "la"))}
+    made = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(folder / "model")
 
 
 def test_padding_of_the_model_is_used_before_it_grows(place: Path, tmp_path: Path) -> None:
@@ -261,12 +288,7 @@ def test_too_little_text_is_refused_with_what_it_would_give(place: Path, tmp_pat
 
 
 def test_a_tokenizer_that_is_no_bpe_is_refused(place: Path, tmp_path: Path) -> None:
-    tiny_model(tmp_path / "model")
-    words = {word: number for number, word in enumerate(("<s>", "</s>", "<pad>", "[UNK]", "la"))}
-    made = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
-    PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    ).save_pretrained(tmp_path / "model")
+    other_kind(tmp_path)
     assert "its model is WordPiece and not BPE" in refused(place, tmp_path, f"base_model={tmp_path / 'model'}")
 
 

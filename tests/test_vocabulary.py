@@ -174,6 +174,17 @@ def test_new_rows_learn_in_both_matrices_and_old_ones_stay_to_the_bit_and_the_me
         assert torch.equal(old[:WORDS], new[:WORDS])
 
 
+@pytest.mark.parametrize("option", ["modules_to_save", "target_modules"])
+def test_a_matrix_that_learns_otherwise_has_no_rows_apart(tmp_path: Path, option: str) -> None:
+    model = load(tiny_model(tmp_path / "model"))
+    names = ["lm_head"] if option == "modules_to_save" else ["q_proj", "lm_head"]
+    adapted = BY_NAME["lora"].prepare(model, options_of("lora") | {option: names, "new_tokens": [5, 6]})
+    learning = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert any("embed_tokens" in name and "trainable_tokens" in name for name in learning)
+    assert any("lm_head" in name for name in learning)
+    assert not any("lm_head" in name and "trainable_tokens" in name for name in learning)
+
+
 def test_without_new_tokens_an_adapter_is_what_it_was(base: Path) -> None:
     model = BY_NAME["lora"].prepare(load(base), options_of("lora") | {"new_tokens": []})
     assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)

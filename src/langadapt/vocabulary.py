@@ -96,12 +96,23 @@ def new_tokens(folders: Sequence[Path]) -> list[int]:
     Raises:
         RunError: the folder does not say which those are.
     """
-    if not folders:
-        return []
-    about = artifacts.read_json(folders[-1] / ABOUT)
+    return list(_about(folders[-1])["new"]) if folders else []
+
+
+def rows_of(folders: Sequence[Path], before: int) -> int:
+    """Rows that a model's matrices have with these vocabularies, and `before` without any.
+
+    Raises:
+        RunError: the folder does not say how many those are.
+    """
+    return int(_about(folders[-1])["rows"]) if folders else before
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    about = artifacts.read_json(folder / ABOUT)
     if not isinstance(about, dict):
-        raise RunError(f"{folders[-1]}: {ABOUT} is missing or damaged; run the tokenizer stage again")
-    return list(about["new"])
+        raise RunError(f"{folder}: {ABOUT} is missing or damaged; run the tokenizer stage again")
+    return about
 
 
 def put_in(model: Any, folder: Path) -> Any:

@@ -17,6 +17,7 @@ from langadapt.export import FORMATS, gguf_model
 from langadapt.export.source import Source
 from langadapt.prompts import templates
 from langadapt.rounding import round_model
+from langadapt.vocabulary import rows_of
 
 _WEIGHTS = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 
@@ -44,7 +45,9 @@ def export(
     tokenizer = loading.load_tokenizer(source.named.tokenizer)
     gguf = None
     if any(FORMATS[name].quantisation for name in formats):
-        gguf = gguf_model.prepare(source, tokenizer, AutoConfig.from_pretrained(source.named.model.weights), say)
+        config = AutoConfig.from_pretrained(source.named.model.weights)
+        config.vocab_size = rows_of(source.named.model.vocabularies, config.vocab_size)
+        gguf = gguf_model.prepare(source, tokenizer, config, say)
     if source.format and "safetensors" in formats:
         tokenizer.chat_template = _chat_template(source, tokenizer, say)
     out.mkdir(parents=True, exist_ok=True)

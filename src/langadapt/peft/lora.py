@@ -49,7 +49,8 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
     given = {key: value for key, value in options.items() if key != "new_tokens"}
     tokens = given.get("trainable_token_indices") or new or None
     if isinstance(tokens, list):
-        given["trainable_token_indices"] = dict.fromkeys(matrices_of(model), tokens)
+        apart = [name for name in matrices_of(model) if not _learns_otherwise(name, options)]
+        given["trainable_token_indices"] = dict.fromkeys(apart, tokens) or None
     try:
         adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **given))
     except ValueError as error:
@@ -62,6 +63,15 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
     if str(options.get("init_lora_weights")).startswith(MOVING):
         _keep_start(adapted)
     return adapted
+
+
+def _learns_otherwise(holder: str, options: Mapping[str, Any]) -> bool:
+    """Whether a matrix of tokens is trained whole, or has an adapter, so that PEFT cannot train rows of it apart."""
+    whole, targets = options.get("modules_to_save") or (), options.get("target_modules")
+    return any(
+        holder.rpartition(".")[2] == name.rpartition(".")[2]
+        for name in (*whole, *(targets if isinstance(targets, list) else ()))
+    )
 
 
 def matrices_of(model: Any) -> list[str]:
@@ -115,9 +125,12 @@ def new_rows(shape: ModelShape, options: Mapping[str, Any]) -> int:
     match options.get("trainable_token_indices"):
         case dict(by_matrix):
             return sum(map(len, by_matrix.values())) * shape.hidden_size
-        case list(tokens):
-            return rows_of(shape, len(tokens))
-    return rows_of(shape, shape.new_tokens) if options.get("new_tokens") else 0
+        case list(named):
+            tokens = len(named)
+        case _:
+            tokens = shape.new_tokens if options.get("new_tokens") else 0
+    apart = [holder for holder in holders(shape) if not _learns_otherwise(holder, options)]
+    return len(apart) * tokens * shape.hidden_size
 
 
 def rows_of(shape: ModelShape, tokens: int) -> int:
@@ -154,7 +167,8 @@ def learning(shape: ModelShape, options: Mapping[str, Any]) -> list[str] | None:
             names.append(f"base_model.model.{layer}.{kind}.default{'' if embedding else '.weight'}")
     if new_rows(shape, options):
         rows = "token_adapter.trainable_tokens_delta.default"
-        names += [f"base_model.model.{holder}.{rows}" for holder in holders(shape)]
+        apart = (holder for holder in holders(shape) if not _learns_otherwise(holder, options))
+        names += [f"base_model.model.{holder}.{rows}" for holder in apart]
     return names
 
 

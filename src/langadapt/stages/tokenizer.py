@@ -261,8 +261,7 @@ def _backend(tokenizer: Any) -> Tokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UserError(
-            f"{type(tokenizer).__name__} is none of the library tokenizers, so it cannot be changed; "
-            'use tokenizer.strategy = "keep"'
+            f"{type(tokenizer).__name__} is none of the library tokenizers, so it cannot be changed; leave the stage out"
         )
     return Tokenizer.from_str(backend.to_str())
 
@@ -270,7 +269,7 @@ def _backend(tokenizer: Any) -> Tokenizer:
 def _adapted(context: StageContext, options: TokenizerOptions, old: Tokenizer, texts: _Texts) -> tuple[Tokenizer, Rows]:
     """The adapted tokenizer, and where the rows for it come from."""
     from langadapt.tokenizer.tokens import matched, read
-    from langadapt.vocabulary import plan_rows
+    from langadapt.vocabulary import Rows, plan_rows
 
     strategy, wanted = options.strategy
     before = _rows(context)
@@ -283,6 +282,8 @@ def _adapted(context: StageContext, options: TokenizerOptions, old: Tokenizer, t
         say=context.log.info,
     )
     new = strategy.adapt(task)
+    if new.to_str() == old.to_str():  # of any kind, also of one that no other strategy can change
+        return new, Rows(before=before, kept=range(before), new=())
     kept = matched(old, new)
     holes = set(range(len(kept))) - set(new.get_vocab(with_added_tokens=True).values())
     return new, plan_rows(kept, before=before, tokens_before=read(old).last + 1, holes=holes)
@@ -302,11 +303,10 @@ def _rows(context: StageContext) -> int:
     """
     from transformers import AutoConfig
 
-    from langadapt.vocabulary import ABOUT
+    from langadapt.vocabulary import rows_of
 
-    if context.model.vocabularies:
-        return int(artifacts.read_json(context.model.vocabularies[-1] / ABOUT)["rows"])
-    rows = int(AutoConfig.from_pretrained(context.model.weights).get_text_config().vocab_size)
+    own = int(AutoConfig.from_pretrained(context.model.weights).get_text_config().vocab_size)
+    rows = rows_of(context.model.vocabularies, own)
     most = max(context.tokenizer().get_vocab().values())
     if most >= rows:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -551,11 +552,11 @@ def _steps_from_bytes(stage: PlannedStage, options: TrainedOptions) -> int | Non
     of text a token.
     """
     sizes = [_bytes(found) for found in stage.inputs[: len(options.corpus)]]
-    if any(size is None for size in sizes):
+    text = sum(math.inf if size is None else size * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
+    text /= 1 - (options.replay.share if options.replay else 0)
+    read = min(text, options.max_bytes or math.inf)
+    if read == math.inf:
         return None
-    read = sum((size or 0) * ref.epochs for size, ref in zip(sizes, options.corpus, strict=True))
-    read /= 1 - (options.replay.share if options.replay else 0)
-    read = min(read, options.max_bytes or read)
     tokens = read / BYTES_PER_TOKEN * float(options.training["num_train_epochs"])
     stage.notes.append(f"steps are estimated from the size of the text at {BYTES_PER_TOKEN} bytes a token")
     return max(1, round(tokens / (int(options.training["max_length"]) * options.rows_per_step)))
