@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One utterance. `context` is material that an instruction refers to; formats without a place for it append it."""
+    """One utterance.
+
+    Attributes:
+        role: whose it is.
+        content: what is said.
+        context: material that an instruction refers to; formats without a place for it append it.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -38,9 +44,14 @@ class Message:
 class Document:
     """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both).
 
-    In a set of preferences, `rejected` is the answer that was liked less than the last message. Where answers were judged
-    one by one, a document that ends with the user's message has none but a `rejected` one. `origin` is what the data set
-    says of where it is from, as far as it does: its `id` there, `url`, `language`, `licence`, `revision`.
+    Attributes:
+        id: says where it is from; unique in its corpus.
+        text: running text.
+        messages: of the dialogue or instruction, in order.
+        rejected: in a set of preferences, the answer that was liked less than the last message. Where answers were judged
+            one by one, a document that ends with the user's message has none but a `rejected` one.
+        origin: what the data set says of where it is from, as far as it does: its `id` there, `url`, `language`,
+            `licence`, `revision`.
     """
 
     id: str
@@ -58,16 +69,24 @@ class Document:
         return "\n".join(part for part in (*parts, self.rejected) if part)
 
     def edited(self, change: Callable[[str], str]) -> Document:
-        """The document with every text in it changed: the running text, or each message, its context and `rejected`."""
+        """The document with every text in it changed: the running text, or each message, its context and `rejected`.
+
+        Args:
+            change: gives the text in place of another.
+        """
         messages = tuple(replace(m, content=change(m.content), context=change(m.context)) for m in self.messages)
         return replace(self, text=change(self.text), messages=messages, rejected=change(self.rejected))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A record that could not become a document, with the reason it is counted under and the place it stands at.
+    """A record that could not become a document or an item.
 
-    `found` says what a document that was dropped held of evaluations; "" for everything else.
+    Attributes:
+        reason: what it is counted under: a fixed phrase.
+        where: the place it stands at, such as file and line.
+        size: bytes of UTF-8 that are lost with it.
+        found: what a document that was dropped held of evaluations; "" for everything else.
     """
 
     reason: str
@@ -213,7 +232,12 @@ class Filter:
     version: int = 1
 
     def values(self, language: Language | None, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The value of every option: what is given, else the language's own threshold, else the default."""
+        """The value of every option: what is given, else the language's own threshold, else the default.
+
+        Args:
+            language: whose `thresholds` are asked; None when no plugin offers it.
+            given: what a recipe says, by option.
+        """
         known = language.thresholds.get(self.name, {}) if language else {}
         kinds = {key: int if isinstance(value, int) else float for key, value in self.options.items()}
         own = {key: kinds[key](value) for key, value in known.items() if key in kinds}
@@ -418,7 +442,13 @@ class StageKind:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeSource:
-    """A packaged recipe, run as `langadapt run NAME`."""
+    """A packaged recipe.
+
+    Attributes:
+        name: what `langadapt run NAME` takes: `basque/small`.
+        path: the TOML file.
+        description: one sentence.
+    """
 
     name: str
     path: Path
@@ -427,7 +457,13 @@ class RecipeSource:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSource:
-    """A packaged experiment, run as `langadapt sweep NAME`."""
+    """A packaged experiment.
+
+    Attributes:
+        name: what `langadapt sweep NAME` takes: `basque/ranks`.
+        path: the TOML file.
+        description: one sentence.
+    """
 
     name: str
     path: Path
@@ -436,7 +472,13 @@ class ExperimentSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A piece of a rendered prompt: `text`, or one special token; `loss` says whether its tokens are learnt."""
+    """A piece of a rendered prompt: a text, or one special token (never both).
+
+    Attributes:
+        text: what is tokenised; "" for a special token.
+        special: which token of the model's tokenizer stands here.
+        loss: whether its tokens are learnt.
+    """
 
     text: str = ""
     special: Literal["", "bos", "eos"] = ""
@@ -486,10 +528,15 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A model's answer to an item: the decoded prediction, or None when the text could not be decoded.
+    """A model's answer to an item.
 
-    `finished` says whether the model ended it; otherwise it wrote until there was no more room. `logprobs` are the
-    log-likelihoods of the item's choices in nats; the prediction is then the place of the likeliest.
+    Attributes:
+        item: what was asked.
+        text: what the model wrote; where likelihoods are compared, the likeliest choice.
+        prediction: what `decode` made of it, None when there was nothing to decode; where likelihoods are compared, the
+            place of the likeliest choice.
+        finished: whether the model ended it; otherwise it wrote until there was no more room.
+        logprobs: log-likelihoods of the item's choices, in nats.
     """
 
     item: Item

@@ -1,0 +1,93 @@
+"""The site that `make docs` builds: the Markdown pages as they stand in the repository, and the Python API from the source.
+
+The source folder is the repository's root, so that a link leads to the same page on the site as where files are browsed.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("docs", "examples", "plugins")  # folders that hold some; no other is searched
+
+project = "langadapt"
+release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**.md", "examples/*/README.md", "plugins/*/README.md"]
+exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in PAGES]
+highlight_language = "text"
+nitpicky = True
+# Names of other libraries, which a build without network cannot look up.
+nitpick_ignore_regex = [(r"py:.*", r"(?!langadapt\b).*")]
+
+myst_heading_anchors = 6  # made as on GitHub
+
+autodoc_member_order = "bysource"
+autodoc_mock_imports = ["peft", "tokenizers", "torch", "transformers", "trl"]  # nothing of what they do is documented
+autodoc_preserve_defaults = True
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+napoleon_numpy_docstring = False
+napoleon_attr_annotations = True
+python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["_root"]  # its index.html leads to the front page, which lies in docs/
+html_copy_source = False
+
+
+MARKDOWN = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^ *```$|`(?P<span>[^`]+)`", re.MULTILINE | re.DOTALL
+)
+FIELD = re.compile(
+    r"^(?P<field>\.\. attribute:: \w+)\n(?P<text>(?:\n|   .*\n)+?)\n   :type: (?P<type>.+)$", re.MULTILINE
+)
+
+
+def from_markdown(app: Sphinx, kind: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Our docstrings are Markdown: autodoc gets their code, in blocks and in lines, as reStructuredText."""
+    lines[:] = MARKDOWN.sub(_restructured, "\n".join(lines)).split("\n")
+
+
+def _restructured(found: re.Match[str]) -> str:
+    if found["span"]:
+        return f"``{found['span']}``"
+    code = re.sub(r"^(?=.)", "   ", found["code"], flags=re.MULTILINE)
+    return f"{found['indent']}.. code-block:: {found['language']}\n\n{code}"
+
+
+def typed(app: Sphinx, kind: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """The types of fields beside their names, and not in a paragraph of their own, in which napoleon puts them."""
+    lines[:] = FIELD.sub(_typed, "\n".join(lines)).split("\n")
+
+
+def _typed(found: re.Match[str]) -> str:
+    short = re.sub(r"(?<![\w.])(?=\w+\.\w)", "~", found["type"])  # shows the last part of a dotted name
+    return f"{found['field']}\n   :type: {short}\n{found['text']}"
+
+
+def navigation(app: Sphinx, page: str, source: list[str]) -> None:
+    """What the front page lists below a heading is what the navigation lists under it: no page is listed twice."""
+    if page != app.config.root_doc:
+        return
+    for section in re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]:
+        links = re.findall(r"^- \[(.+?)\]\((.+?)\.md\)", section, flags=re.MULTILINE)
+        if pages := "\n".join(f"{name} <{file}>" for name, file in links):
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {section.splitlines()[0]}\n\n{pages}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", from_markdown, priority=400)  # before napoleon reads the sections
+    app.connect("autodoc-process-docstring", typed, priority=600)
+    app.connect("source-read", navigation)
