@@ -5,6 +5,7 @@ The source folder is the repository's root, so that a link leads to the same pag
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -23,6 +24,7 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "examples/*/README.md", "plugins/*/README.md"]
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in PAGES]
 highlight_language = "text"
+smartquotes_action = "D"  # dashes alone: what is quoted here is often code
 nitpicky = True
 # Names of other libraries, which a build without network cannot look up.
 nitpick_ignore_regex = [(r"py:.*", r"(?!langadapt\b).*")]
@@ -45,13 +47,14 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_extra_path = ["_root"]  # its index.html leads to the front page, which lies in docs/
 html_copy_source = False
+html_show_copyright = False
 
 
 MARKDOWN = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^ *```$|`(?P<span>[^`]+)`", re.MULTILINE | re.DOTALL
 )
 FIELD = re.compile(
-    r"^(?P<field>\.\. attribute:: \w+)\n(?P<text>(?:\n|   .*\n)+?)\n   :type: (?P<type>.+)$", re.MULTILINE
+    r"^\.\. attribute:: (?P<name>\w+)\n(?P<text>(?:\n|   .*\n)+?)\n   :type: (?P<type>.+)$", re.MULTILINE
 )
 
 
@@ -67,14 +70,34 @@ def _restructured(found: re.Match[str]) -> str:
     return f"{found['indent']}.. code-block:: {found['language']}\n\n{code}"
 
 
-def typed(app: Sphinx, kind: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """The types of fields beside their names, and not in a paragraph of their own, in which napoleon puts them."""
-    lines[:] = FIELD.sub(_typed, "\n".join(lines)).split("\n")
+def fields(app: Sphinx, kind: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """A field's type and default beside its name: napoleon gives the type a paragraph, and leaves the default out."""
+    known = (
+        {field.name: _default(field) for field in dataclasses.fields(item)} if dataclasses.is_dataclass(item) else {}
+    )
+
+    def with_type(found: re.Match[str]) -> str:
+        short = re.sub(r"(?<![\w.])(?=\w+\.\w)", "~", found["type"])  # shows the last part of a dotted name
+        value = f"   :value: {known[found['name']]}\n" if known.get(found["name"]) else ""
+        return f".. attribute:: {found['name']}\n   :no-contents-entry:\n   :type: {short}\n{value}{found['text']}"
+
+    lines[:] = FIELD.sub(with_type, "\n".join(lines)).split("\n")
 
 
-def _typed(found: re.Match[str]) -> str:
-    short = re.sub(r"(?<![\w.])(?=\w+\.\w)", "~", found["type"])  # shows the last part of a dotted name
-    return f"{found['field']}\n   :type: {short}\n{found['text']}"
+def _default(field: dataclasses.Field[Any]) -> str:
+    """As the source writes it; "" for a field that has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return f"{field.default_factory.__name__}()"
+    if field.default is dataclasses.MISSING:
+        return ""
+    if dataclasses.is_dataclass(field.default):
+        return f"{type(field.default).__name__}()"
+    return getattr(field.default, "__qualname__", repr(field.default))
+
+
+def signature(app: Sphinx, kind: str, name: str, item: Any, options: Any, given: str, returned: str) -> Any:
+    """None of records, whose fields are listed with all that it would say."""
+    return ("", None) if dataclasses.is_dataclass(item) else None
 
 
 def navigation(app: Sphinx, page: str, source: list[str]) -> None:
@@ -89,5 +112,6 @@ def navigation(app: Sphinx, page: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", from_markdown, priority=400)  # before napoleon reads the sections
-    app.connect("autodoc-process-docstring", typed, priority=600)
+    app.connect("autodoc-process-docstring", fields, priority=600)
+    app.connect("autodoc-process-signature", signature)
     app.connect("source-read", navigation)

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from langadapt.run import StageContext, StageResult
 
 hookimpl = pluggy.HookimplMarker("langadapt")
-"""Marks a function of a plugin's module as one that answers the hook whose name it has."""
 
 _LAZY = {
     "free_text": "langadapt.evaluation.free_text",

@@ -256,7 +256,7 @@ class Planner:
     folder: Path
     pinned: Mapping[str, str]
     planned: dict[str, PlannedStage] = field(default_factory=dict)
-    _inputs: dict[str, Input] = field(default_factory=dict)
+    _inputs: dict[str, Input] = field(default_factory=dict, init=False)
 
     def input(self, ref: CorpusRef) -> Input:
         """The data behind a corpus entry; the same entry is looked for once.

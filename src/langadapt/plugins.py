@@ -154,8 +154,8 @@ class Offers(Mapping[str, Record]):
 class Registry:
     """Everything that the core and the installed plugins offer.
 
-    Each hook has an attribute of its name without `langadapt_`, a mapping from names to records: `corpora["dolly-it"]`. A name that
-    nobody offers raises an error with the nearest one.
+    Each hook has an attribute of its name without `langadapt_`, a mapping from names to records: `corpora["dolly-it"]`. A
+    name that nobody offers raises an error with the nearest one.
 
     Attributes:
         plugins: the core, the plugins that were loaded, and those that failed, with what each offers.

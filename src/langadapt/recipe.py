@@ -160,7 +160,7 @@ class CorpusRef(Table):
         return self.deduplicate if isinstance(self.deduplicate, NearDuplicates) else None
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
-        """What is wrong with it: place inside, message, hint."""
+        """What is wrong with it beside types, asking the `known` names: place inside, message, hint."""
         if sum(map(bool, (self.name or self.path, self.stage))) != 1:
             yield (), "a corpus needs a name, a path, or the stage that makes it", ""
         elif self.name and self.name not in known.corpora:

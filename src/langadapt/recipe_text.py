@@ -57,6 +57,9 @@ class Override:
     def parse(cls, assignment: str) -> Override:
         """What `--set` takes.
 
+        Args:
+            assignment: `key=value`; the value is TOML, or else a text.
+
         Raises:
             RecipeError: it is not of the form `key=value`.
         """
