@@ -78,7 +78,7 @@ class PlannedStage:
         automatic: whether the recipe does not name it.
         inputs: the corpora that it reads.
         steps: of the optimizer; None when the stage trains nothing or too little is known.
-        tokens: that it trains on, all epochs together; None as before.
+        tokens: that it trains on, all epochs together; None where too little is known.
         estimate: what it needs.
         notes: what a person should know, a sentence each.
         problems: what is in the way wherever it would run; a plan with problems is not executed.

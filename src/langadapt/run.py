@@ -63,8 +63,7 @@ class StageContext:
         log: takes lines and figures for the screen and for `events.jsonl`.
         machine: where it runs.
         seed: of the run.
-        stop: set when the user asks to stop; what is asked for it now and then leaves what it has by then, and raises
-            `Interrupted`.
+        stop: set when the user asks to stop; a stage looks at it now and then, keeps what it has, and raises `Interrupted`.
         rows: folder of what was packed for the stage, in a process that is one of those that train it.
         others: the other machines that train with this one.
     """
