@@ -62,7 +62,7 @@ def from_markdown(app: Sphinx, kind: str, name: str, item: Any, options: Any, li
     """Our docstrings are Markdown: autodoc gets their code, in blocks and in lines, as reStructuredText."""
     lines[:] = MARKDOWN.sub(_restructured, "\n".join(lines)).split("\n")
     if kind == "property":
-        lines.insert(0, "")  # what stands in a first line before a colon is a type to napoleon
+        lines[:0] = ["..", ""]  # an empty comment: what stands before a colon in the first line is a type to napoleon
 
 
 def _restructured(found: re.Match[str]) -> str:
