@@ -23,9 +23,6 @@ lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(READY_DEV)  ## the documentation as a site, which needs no network to be read: site/index.html
-	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees -c docs . site
-
 bench: $(READY)  ## training beside a bare loop and trl's command line, in turn: speed and memory; about 20 minutes
 	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60
 
@@ -36,6 +33,9 @@ nightly: $(READY_DEV)  ## the longest tests, and every recipe of the LLaMAntino 
 	set -e; for recipe in recipes/*.toml; do \
 	  $(BIN)/langadapt run $$recipe --rehearse --out runs/nightly/$$(basename $$recipe .toml); \
 	done
+
+docs: $(READY_DEV)  ## the documentation as a site, which needs no network to be read: site/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees -c docs . site
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
