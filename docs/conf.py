@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pygments.lexers.data import JsonLexer
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -113,6 +115,7 @@ def navigation(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
+    app.add_lexer("jsonl", JsonLexer)  # the name under which pages show files of JSON lines
     app.connect("autodoc-process-docstring", from_markdown, priority=400)  # before napoleon reads the sections
     app.connect("autodoc-process-docstring", fields, priority=600)
     app.connect("autodoc-process-signature", signature)
