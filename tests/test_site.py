@@ -35,17 +35,17 @@ class Page(HTMLParser):
 @pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} of the extra `docs` is not installed")
 def test_the_site_builds_without_a_warning_and_works_offline(tmp_path: Path) -> None:
     """One test, because it takes long to build."""
-    command = re.findall(r"-m (sphinx .*) site$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    (command,) = re.findall(r"-m (sphinx .*) site$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     site = tmp_path / "site"
     built = subprocess.run(
-        [sys.executable, "-m", *command[0].split(), "-d", str(tmp_path / "doctrees"), str(site)],
+        [sys.executable, "-m", *command.split(), "-d", str(tmp_path / "doctrees"), str(site)],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
 
     pages = {page: Page(site / page.relative_to(ROOT).with_suffix(".html")) for page in PAGES}
-    lost = {str(page.relative_to(ROOT)): anchors(page) - built.ids for page, built in pages.items()}
-    assert {page: ids for page, ids in lost.items() if ids} == {}, "anchors on GitHub that are none on the site"
+    lost = {str(file.relative_to(ROOT)): anchors(file) - page.ids for file, page in pages.items()}
+    assert {file: ids for file, ids in lost.items() if ids} == {}, "anchors on GitHub that are none on the site"
     assert [source for page in pages.values() for source in page.loads if re.match(r"\w+:|//", source)] == []
     documented = set().union(*(Page(file).ids for file in site.glob("docs/api/*.html")))
     assert [name for name in PUBLIC if name not in documented] == []
