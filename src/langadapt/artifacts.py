@@ -44,10 +44,11 @@ class ModelRef:
         return str(self.vocabularies[-1]) if self.vocabularies else self.weights
 
     def with_adapter(self, folder: Path) -> ModelRef:
+        """The model with the adapter in `folder` on top."""
         return ModelRef(weights=self.weights, revision=self.revision, adapters=(*self.adapters, folder))
 
     def after(self, artifact: Path) -> ModelRef:
-        """The model after a stage that starts from this one, by what the stage's folder holds."""
+        """The model after a stage that starts from this one, by what its folder `artifact` holds."""
         made = left_in(artifact)
         if made is None:
             return self

@@ -143,7 +143,7 @@ class Chat:
         self.messages, self._left_out = [], 0
 
     def save(self, file: str | Path) -> None:
-        """Adds the conversation to a file of JSON lines, in the layout `messages`; questions without an answer are left
+        """Adds the conversation to a `file` of JSON lines, in the layout `messages`; questions without an answer are left
         out.
 
         Raises:

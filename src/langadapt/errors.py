@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 class LangadaptError(Exception):
-    """Base of everything that langadapt raises on purpose."""
+    """Base of everything that langadapt raises on purpose; `exit_code` is that of a command which it ends."""
 
     exit_code = 1
 
@@ -53,7 +53,11 @@ class Problem:
 
 
 class RecipeError(UserError):
-    """The recipe is wrong; every problem that was found is in `problems`."""
+    """The recipe is wrong.
+
+    Attributes:
+        problems: everything that was found, each with file, line and key.
+    """
 
     def __init__(self, problems: Sequence[Problem]):
         self.problems = tuple(problems)

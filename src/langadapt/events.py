@@ -31,10 +31,16 @@ class EventLog:
         self._spoke = 0.0
 
     def close(self) -> None:
+        """Closes the file; nothing can be written afterwards."""
         self._file.close()
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Writes one line to the file."""
+        """Writes one line to the file.
+
+        Args:
+            kind: what happened, in a word.
+            fields: values that JSON knows; anything else is written as text.
+        """
         record = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "event": kind,
@@ -44,27 +50,41 @@ class EventLog:
         self._file.write((json.dumps(record, ensure_ascii=False, default=str) + "\n").encode("utf-8"))
 
     def info(self, message: str) -> None:
-        """Something worth a line on the screen."""
+        """Something worth a line on the screen: the `message`."""
         self.event("info", message=message)
         self.console.print(f"  {message}", highlight=False, markup=False)
 
     def warning(self, message: str) -> None:
-        """Something that went wrong and did not stop the run; the report tells it too."""
+        """Something that went wrong and did not stop the run; the report tells the `message` too."""
         self.event("warning", message=message)
         self.console.print(f"  {message}", highlight=False, markup=False, style="yellow")
 
     def step(self, *, step: int, steps: int, loss: float, tokens: int, **fields: Any) -> None:
-        """A training step."""
+        """A training step.
+
+        Args:
+            step: its number, from 1.
+            steps: that there are.
+            loss: of this step.
+            tokens: trained on so far.
+            fields: further figures.
+        """
         self.event("step", step=step, steps=steps, loss=loss, tokens=tokens, **fields)
         self._show(step, steps, f"loss {loss:.3f} · {tokens:,} tokens")
 
     def advance(self, done: int, total: int, text: str) -> None:
-        """Progress of anything else that has a known length."""
+        """Progress of anything else that has a known length.
+
+        Args:
+            done: how much of it is done.
+            total: how much there is.
+            text: what stands beside it on the screen.
+        """
         self._show(done, total, text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """While open, events belong to this stage and the live line shows it."""
+        """While open, events belong to the stage `name` and the live line shows it."""
         self._stage, self._spoke = name, time.monotonic()
         if self.console.is_terminal:
             columns = (

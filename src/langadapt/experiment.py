@@ -29,7 +29,7 @@ ALONE = "recipe"  # what the only variant is called where nothing but seeds vari
 
 
 class ExperimentTable(Table):
-    """The whole file."""
+    """An experiment's whole file, every default filled in."""
 
     schema_: int = Field(alias="schema", description="Version of the format.")
     name: str = Field(pattern=NAME, description="Name of the experiment and of its folder.")
@@ -72,7 +72,15 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """An experiment whose every word is known to be right. Make one with `Experiment.load`."""
+    """An experiment whose every word is known to be right. Make one with `Experiment.load`.
+
+    Attributes:
+        source: the file, or the name of an experiment that a plugin ships.
+        table: what it says.
+        trials: every variant with every seed.
+        overrides: `key=value` each, that were put into all recipes.
+        rehearsal: whether it is at the scale of a rehearsal.
+    """
 
     source: str
     table: ExperimentTable
@@ -124,13 +132,25 @@ class Experiment:
         return replace(self, trials=trials, rehearsal=True)
 
     def plan(self, folder: str | Path | None = None) -> SweepPlan:
-        """Plan every variant; see `langadapt.sweep`."""
+        """Plan every variant. Nothing is written, and nothing is fetched.
+
+        Args:
+            folder: where the experiment would leave its work; `self.folder` when None.
+        """
         from langadapt.sweep import make_plan
 
         return make_plan(self, self.folder if folder is None else Path(folder))
 
     def execute(self, folder: str | Path | None = None) -> Sweep:
-        """Plan and run; see `SweepPlan.execute`."""
+        """Plan and run; see `SweepPlan.execute`.
+
+        Args:
+            folder: as of `plan`.
+
+        Raises:
+            UserError: something is in the way, or the folder is in use or not writable.
+            Interrupted: it was stopped; the same call goes on.
+        """
         return self.plan(folder).execute()
 
 

@@ -25,8 +25,8 @@ import pluggy
 from langadapt import records
 
 PROJECT = "langadapt"
-CONTRACT = 1  # raised with every change of a hook or a record, also when something is only added
-OLDEST = 1  # the oldest contract whose plugins work here
+CONTRACT = 1  #: raised with every change of a hook or a record, also when something is only added
+OLDEST = 1  #: the oldest contract whose plugins work here
 hookspec = pluggy.HookspecMarker(PROJECT)
 
 

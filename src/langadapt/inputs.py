@@ -112,7 +112,7 @@ class Input:
         )
 
     def in_the_way(self, evaluation: Evaluation) -> str:
-        """Why an evaluation cannot read it; items are read from files that are at hand, never from the hub."""
+        """Why an `evaluation` cannot read it; items are read from files that are at hand, never from the hub."""
         if evaluation.items and self.where == "hub":
             return f'its items are read from a copy; say where it lies: [data] "{self.label}" = "FOLDER"'
         return self.problem
@@ -211,6 +211,7 @@ class Input:
         return self.screen.ingredients() | not_here
 
     def to_json(self) -> dict[str, Any]:
+        """An entry of `inputs` in what `langadapt plan --json` prints."""
         return {
             "corpus": self.label,
             "where": self.where,

@@ -30,6 +30,7 @@ class Machine:
 
     @property
     def cuda(self) -> bool:
+        """Whether there is a CUDA device."""
         return bool(self.gpus)
 
     @property

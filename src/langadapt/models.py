@@ -29,7 +29,19 @@ LOSS_CHUNK = 512  # tokens whose logits exist at the same time while the loss is
 class ModelShape:
     """Sizes of a decoder of the Llama family; what memory and time estimates are made from.
 
-    `new_tokens` of `vocab_size` came with a changed vocabulary.
+    All but the last have the names and meanings of transformers' `LlamaConfig`.
+
+    Attributes:
+        hidden_size: numbers in a token's vector.
+        intermediate_size: numbers between the two halves of an MLP.
+        num_hidden_layers: blocks.
+        num_attention_heads: of the queries.
+        num_key_value_heads: of keys and values.
+        vocab_size: rows of the embedding matrix.
+        tie_word_embeddings: whether one matrix serves as embedding and as head.
+        max_position_embeddings: tokens that the model takes at most; None where nobody says.
+        model_type: what `config.json` calls the architecture; "" where nobody says.
+        new_tokens: how many of `vocab_size` came with a changed vocabulary.
     """
 
     hidden_size: int
@@ -45,7 +57,14 @@ class ModelShape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
-        """From the keys of a `config.json`."""
+        """From a model's configuration.
+
+        Args:
+            config: what its `config.json` says.
+
+        Raises:
+            KeyError: one of the sizes is not there.
+        """
         heads = config["num_attention_heads"]
         return cls(
             hidden_size=int(config["hidden_size"]),

@@ -60,7 +60,8 @@ def find(reference: str, *, base: str = "", revision: str = "main") -> NamedMode
     """The model that a reference names; one on the hub is fetched.
 
     Args:
-        reference: see the module.
+        reference: what commands call MODEL: a run's folder for its last model, `RUN:STAGE`, a folder with an adapter or a
+            model, a hub id, a GGUF file, or `package:NAME/FILE`.
         base: what an adapter is put on, in place of what its configuration names.
         revision: of a model on the hub.
 

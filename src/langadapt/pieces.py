@@ -19,7 +19,11 @@ LONGEST = 40  # characters of a piece that is worth remembering
 
 
 class KnownPieces(dict[str, T], Generic[T]):
-    """What a function of a piece says, by piece; asking for a new one calls it."""
+    """What a function of a piece says, by piece; asking for a new one calls it.
+
+    Args:
+        find: the function; it must say the same of the same piece.
+    """
 
     def __init__(self, find: Callable[[str], T]) -> None:
         super().__init__()
@@ -46,10 +50,12 @@ class Piecewise:
         return list(chain.from_iterable(map(self._known.__getitem__, text.split())))
 
 
-def piecewise(find: Callable[[str], list[str]]) -> Piecewise:
+def piecewise(find: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
     """A segmentation that gives the same words as `find`, faster; a language's `words`, as it stands.
 
-    `find` must never look over a blank: the words of a text must be those of its pieces between blanks, one after the
-    other. A regular expression is such a function if neither a match nor a look-around reaches past white space.
+    Args:
+        find: text in, words out. It must never look over a blank: the words of a text must be those of its pieces between
+            blanks, one after the other. A regular expression is such a function if neither a match nor a look-around
+            reaches past white space.
     """
     return Piecewise(find)

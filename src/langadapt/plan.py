@@ -62,12 +62,34 @@ class Estimate:
 
     @property
     def peak(self) -> int:
+        """Bytes of memory at the peak, all parts together."""
         return sum(self.memory.values())
 
 
 @dataclass(kw_only=True)
 class PlannedStage:
-    """A stage with what the plan found out about it."""
+    """A stage with what the plan found out about it. A stage kind's `plan` fills in what it knows.
+
+    Attributes:
+        id: its name.
+        kind: name of its stage kind.
+        parent: id of the stage that it starts from, or `base`.
+        options: of the kind's own type.
+        automatic: whether the recipe does not name it.
+        inputs: the corpora that it reads.
+        steps: of the optimizer; None when the stage trains nothing or too little is known.
+        tokens: that it trains on, all epochs together; None where too little is known.
+        estimate: what it needs.
+        notes: what a person should know, a sentence each.
+        problems: what is in the way wherever it would run; a plan with problems is not executed.
+        lacks: what this machine lacks for it; a node of a cluster may have it.
+        ingredients: all that its result depends on, by name; its digest is made of them.
+        digest: of the ingredients.
+        status: whether its artifact is there already.
+        reason: why it has that status, in words.
+        work: what the kind's `plan` hands to its `run`.
+        leaves: shape of the model that it leaves, where that is another than it starts from.
+    """
 
     id: str
     kind: str
@@ -85,8 +107,8 @@ class PlannedStage:
     digest: str = ""
     status: Literal["pending", "cached"] = "pending"
     reason: str = ""
-    work: Any = None  # what the kind's `plan` hands to its `run`
-    leaves: ModelShape | None = None  # of the model that it leaves, where that is another than it starts from
+    work: Any = None
+    leaves: ModelShape | None = None
 
     @property
     def needs(self) -> list[str]:
@@ -100,6 +122,7 @@ class PlannedStage:
         return getattr(self.options, "training", None) is not None
 
     def to_json(self) -> dict[str, Any]:
+        """An entry of `stages` in what `langadapt plan --json` prints."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -121,9 +144,15 @@ class Plan:
     """Everything that will be done, in order. `execute` does it.
 
     Attributes:
+        recipe: what is planned.
+        folder: where the run leaves its work.
+        base: the base model.
+        machine: what the estimates are for.
+        stages: in the order in which they are run.
         problems: what is in the way, wherever it would run.
         lacks: what this machine lacks for the stages that train; a node of a cluster may have it.
         warnings: what may turn out badly.
+        lock: what the folder's `lock.json` says: revisions and digests of what an earlier run of it has used.
     """
 
     recipe: Recipe
@@ -166,19 +195,25 @@ class Plan:
         return self.disk_for(s for s in self.stages if s.status != "cached")
 
     def disk_for(self, stages: Iterable[PlannedStage]) -> int:
-        """Bytes that these stages write, and the base model that is downloaded for them."""
+        """Bytes that these stages write, and the base model that is downloaded for them.
+
+        Args:
+            stages: some of those of the plan.
+        """
         return (self.base.download or 0) + sum(stage.estimate.disk for stage in stages)
 
     def stage(self, id: str) -> PlannedStage:
+        """The stage with this `id`."""
         return next(s for s in self.stages if s.id == id)
 
     def awaited(self, stage: PlannedStage) -> list[PlannedStage]:
-        """Stages that must be done before one can run and are not: the nearest on every way up from it."""
+        """Stages that must be done before `stage` can run and are not: the nearest on every way up from it."""
         needs = [self.stage(id) for id in stage.needs]
         nearest = [self.awaited(need) if need.status == "cached" else [need] for need in needs]
         return list({found.id: found for way in nearest for found in way}.values())
 
     def to_json(self) -> dict[str, Any]:
+        """What `langadapt plan --json` prints."""
         base = dataclasses.asdict(self.base) | {"parameters": self.base.shape.parameters if self.base.shape else None}
         return {
             "schema": 1,
@@ -202,7 +237,17 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Planner:
-    """What a stage kind may ask while it plans a stage."""
+    """What a stage kind may ask while it plans a stage.
+
+    Attributes:
+        recipe: all of it.
+        registry: everything that the core and the installed plugins offer.
+        machine: where the stage would run.
+        base: the model that the recipe starts from.
+        folder: of the run.
+        pinned: by name, the revisions that an earlier run of the folder has used.
+        planned: the stages that are planned already, by id.
+    """
 
     recipe: Recipe
     registry: Registry
@@ -211,10 +256,17 @@ class Planner:
     folder: Path
     pinned: Mapping[str, str]
     planned: dict[str, PlannedStage] = field(default_factory=dict)
-    _inputs: dict[str, Input] = field(default_factory=dict)
+    _inputs: dict[str, Input] = field(default_factory=dict, init=False)
 
     def input(self, ref: CorpusRef) -> Input:
-        """The data behind a corpus entry; the same entry is looked for once."""
+        """The data behind a corpus entry; the same entry is looked for once.
+
+        Args:
+            ref: an entry of the stage's `corpus`, as in `options.refs`.
+
+        Returns:
+            What was found; where that cannot be read, its `problem` says why.
+        """
         key = ref.model_dump_json()
         if key not in self._inputs:
             self._inputs[key] = self._made_by_stage(ref) if ref.stage else self._found(ref)
@@ -254,13 +306,13 @@ class Planner:
         return {self.registry.corpora[name].name: path for name, path in copies.items()}
 
     def suites(self, own: list[str] | None) -> list[str]:
-        """Suites and single evaluations that a stage measures: its own, else the recipe's, else the language's."""
+        """Suites and single evaluations that a stage measures: its `own`, else the recipe's, else the language's."""
         table = self.recipe.table
         chosen = (own, table.evaluation.suites)
         return next((s for s in chosen if s is not None), list(self.registry.languages[table.language].suites))
 
     def shape_of(self, id: str) -> ModelShape | None:
-        """Of the model that a stage leaves, or of the base; None where the base's configuration is not at hand."""
+        """The shape of the model that the stage `id` leaves, or of the base; None where no configuration is at hand."""
         while id != BASE:
             stage = self.planned[id]
             if stage.leaves:
@@ -269,7 +321,11 @@ class Planner:
         return self.base.shape
 
     def seconds(self, flops: float) -> float | None:
-        """Estimated time of so much arithmetic on this machine."""
+        """Estimated time of so much arithmetic on this machine; None on a GPU whose speed is not known.
+
+        Args:
+            flops: floating-point operations.
+        """
         if self.machine.gpus:
             name = self.machine.gpus[0][0]
             peak = next((p for word, p in PEAK_FLOPS.items() if word in name), None)

@@ -56,7 +56,19 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """A plugin as it was found: what it offers by word, or why it could not be used; and what its author should mend."""
+    """A plugin as it was found.
+
+    Attributes:
+        name: of its entry point.
+        distribution: name of the package that it is from.
+        version: of that package.
+        file: of its module; "" when it was not found.
+        contract: the number of the contract that it was written for.
+        offers: names of its records, by word: `{"corpus": ("dolly-it",)}`.
+        error: why it could not be used; "" when it can.
+        details: the traceback of that.
+        warnings: what its author should mend.
+    """
 
     name: str
     distribution: str
@@ -140,7 +152,15 @@ class Offers(Mapping[str, Record]):
 
 
 class Registry:
-    """Everything that the core and the installed plugins offer."""
+    """Everything that the core and the installed plugins offer.
+
+    Each hook has an attribute of its name without `langadapt_`, a mapping from names to records: `corpora["dolly-it"]`. A
+    name that nobody offers raises an error with the nearest one.
+
+    Attributes:
+        plugins: the core, the plugins that were loaded, and those that failed, with what each offers.
+        failed: those that could not be loaded, with the reason.
+    """
 
     def __init__(self) -> None:
         from langadapt import builtin
@@ -168,7 +188,7 @@ class Registry:
         return offers
 
     def require(self, requirement: str) -> str:
-        """What is wrong with a requirement such as `langadapt-italian>=0.1`; "" when it is met."""
+        """What is wrong with a `requirement` such as `langadapt-italian>=0.1`; "" when it is met."""
         from packaging.requirements import InvalidRequirement, Requirement
 
         try:

@@ -160,7 +160,7 @@ class CorpusRef(Table):
         return self.deduplicate if isinstance(self.deduplicate, NearDuplicates) else None
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
-        """What is wrong with it: place inside, message, hint."""
+        """What is wrong with it beside types, asking the `known` names: place inside, message, hint."""
         if sum(map(bool, (self.name or self.path, self.stage))) != 1:
             yield (), "a corpus needs a name, a path, or the stage that makes it", ""
         elif self.name and self.name not in known.corpora:
@@ -342,7 +342,7 @@ class Compute(Table):
 
 
 class RecipeTable(Table):
-    """The whole file."""
+    """A recipe's whole file, every default filled in."""
 
     schema_: int = Field(alias="schema", description="Version of the recipe format.")
     extends: str = Field("", description="Another recipe, by path or name, that this one changes and adds to.")
@@ -365,7 +365,13 @@ class RecipeTable(Table):
 
 
 class StageOptions(Table):
-    """Keys that every stage has; a stage kind's `options` inherits from this."""
+    """Keys that every stage has; a stage kind's `options` inherits from this.
+
+    Attributes:
+        id: name of the stage, and of its folder in a run.
+        kind: name of the stage kind.
+        from_: what the key `from` says: the stage to start from, or `base`; "" for the last model above.
+    """
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     kind: str
@@ -377,11 +383,22 @@ class StageOptions(Table):
         return ()
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
-        """Names that this stage uses and nobody offers: place in the stage's table, message, hint."""
+        """What is wrong with this stage beside its types, such as names that nobody offers.
+
+        Args:
+            known: everything that the core and the installed plugins offer.
+
+        Returns:
+            For each problem its place in the stage's table, `("corpus", 0, "name")`, a message, and what to do or "".
+        """
         return ()
 
     def rehearsed(self, rehearsal: Rehearsal) -> StageOptions:
-        """The same stage at the scale of a rehearsal."""
+        """The same stage at the scale of a rehearsal.
+
+        Args:
+            rehearsal: the recipe's table `[rehearsal]`, which says what that scale is.
+        """
         return self
 
 
@@ -402,7 +419,15 @@ class ReadingOptions(StageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage of the recipe: its place in the tree and its options, already of the kind's own type."""
+    """A stage of the recipe: its place in the tree and its options.
+
+    Attributes:
+        id: its name.
+        kind: name of its stage kind.
+        parent: id of the stage that it starts from, or `base`.
+        options: of the kind's own type.
+        automatic: whether nobody wrote it down: it measures what the stages above it have made.
+    """
 
     id: str
     kind: str
@@ -413,7 +438,17 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A recipe whose every word is known to be right. Make one with `Recipe.load`."""
+    """A recipe whose every word is known to be right. Make one with `Recipe.load`.
+
+    Attributes:
+        source: the file, or the name of a recipe that a plugin ships.
+        table: all of it but the stages, every default filled in.
+        stages: in an order in which they can be run; what measures them automatically is among them.
+        changes: values that `--set` or a rehearsal put in place of what the file says.
+        marks: the file's comments, by the key that each stands beside.
+        rehearsal: whether it is at the scale of a rehearsal.
+        original: the recipe of which this is the rehearsal.
+    """
 
     source: str
     table: RecipeTable
@@ -485,13 +520,27 @@ class Recipe:
         )
 
     def plan(self, folder: str | Path | None = None) -> Plan:
-        """Find every input, estimate what the run needs and say what is in its way; see `langadapt.plan`."""
+        """Find every input, estimate what the run needs and say what is in its way.
+
+        Nothing is written, and nothing is fetched.
+
+        Args:
+            folder: where the run would leave its work; `self.folder` when None.
+        """
         from langadapt.plan import make_plan
 
         return make_plan(self, self.folder if folder is None else Path(folder))
 
     def execute(self, folder: str | Path | None = None) -> Run:
-        """Plan and run; see `Plan.execute`."""
+        """Plan and run; see `Plan.execute`.
+
+        Args:
+            folder: as of `plan`.
+
+        Raises:
+            UserError: something is in the way, or the folder is in use or not writable.
+            RunError: a stage failed.
+        """
         return self.plan(folder).execute()
 
     @property

@@ -22,7 +22,14 @@ CHOOSERS = ("kind", "method", "name")
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A value that a rehearsal or a `--set` put in place of what the file says."""
+    """A value that a rehearsal or a `--set` put in place of what the file says.
+
+    Attributes:
+        key: dotted, stage by id: `adapt.training.max_steps`.
+        before: what the file says; None where it is silent.
+        after: what counts.
+        why: who put it there: `rehearsal`, or the option.
+    """
 
     key: str
     before: Any
@@ -49,6 +56,9 @@ class Override:
     @classmethod
     def parse(cls, assignment: str) -> Override:
         """What `--set` takes.
+
+        Args:
+            assignment: `key=value`; the value is TOML, or else a text.
 
         Raises:
             RecipeError: it is not of the form `key=value`.

@@ -54,12 +54,16 @@ class StageContext:
 
     Attributes:
         stage: its plan.
+        plan: of the whole run.
         folder: an empty folder, or the one that an interrupted run of the same stage left; what is in it in the end,
             but for `checkpoints` and `packed`, is the artifact.
         model: the model to start from or to measure.
         models: every model of the run so far, by stage id.
+        registry: everything that the core and the installed plugins offer.
+        log: takes lines and figures for the screen and for `events.jsonl`.
+        machine: where it runs.
         seed: of the run.
-        stop: set when the user asks to stop.
+        stop: set when the user asks to stop; a stage looks at it now and then, keeps what it has, and raises `Interrupted`.
         rows: folder of what was packed for the stage, in a process that is one of those that train it.
         others: the other machines that train with this one.
     """
@@ -78,7 +82,7 @@ class StageContext:
     others: Others | None = None
 
     def tokenizer(self) -> Any:
-        """The tokenizer of the model."""
+        """The tokenizer of the model, of transformers."""
         from langadapt.loading import load_tokenizer
 
         return load_tokenizer(self.model.tokenizer)
@@ -101,7 +105,13 @@ class StageResult:
 
 @dataclass(kw_only=True)
 class Run:
-    """A finished run: its folder and what its `run.json` and `report.json` say."""
+    """A finished run.
+
+    Attributes:
+        folder: that it left its work in.
+        state: what `run.json` says there.
+        rows: what `report.json` says there: a row for each figure.
+    """
 
     folder: Path
     state: dict[str, Any]

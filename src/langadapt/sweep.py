@@ -31,13 +31,19 @@ PINNED = ("model", "datasets")  # tables of a lock that hold revisions
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
-    """A trial with the plan of its run."""
+    """A trial with the plan of its run.
+
+    Attributes:
+        trial: what is run.
+        plan: of its run.
+    """
 
     trial: Trial
     plan: Plan
 
     @property
     def name(self) -> str:
+        """That of the trial."""
         return self.trial.name
 
     @property
@@ -92,7 +98,11 @@ class SweepPlan:
         return sum(fetched.values()) + sum(stage.estimate.disk for _, stage in self.to_do)
 
     def seconds(self, *, reference: bool = False) -> float | None:
-        """Estimated time of all trainings here, or on the accelerator of `plan.REFERENCE`; None where one is not known."""
+        """Estimated time of all trainings; None where one is not known.
+
+        Args:
+            reference: on an A100, and not on this machine.
+        """
         trained = [stage.estimate for _, stage in self.to_do if stage.trains]
         times = [found.reference_seconds if reference else found.seconds for found in trained]
         return None if None in times else float(sum(filter(None, times)))
@@ -129,6 +139,7 @@ class SweepPlan:
             return _Execution(self, console, try_anyway).run()
 
     def to_json(self) -> dict[str, Any]:
+        """What `langadapt sweep --dry-run --json` prints."""
         return {
             "schema": 1,
             "name": self.experiment.table.name,
@@ -152,7 +163,12 @@ class SweepPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What an experiment has come to: its folder and what `experiment.json` says."""
+    """What an experiment has come to.
+
+    Attributes:
+        folder: that it left its work in.
+        state: what `experiment.json` says there.
+    """
 
     folder: Path
     state: dict[str, Any]

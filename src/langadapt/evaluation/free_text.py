@@ -38,7 +38,10 @@ def free_text(
         source_words: function words of the source language, in lower case, that the language does not have.
         references: whether the dialogues end with an answer.
         group: where an item is from; values are plain means of those of the groups.
-        max_new_tokens: room for an answer; 100 as in the Language Confusion Benchmark.
+        max_new_tokens: room for an answer; 100 as in the Language Confusion Benchmark (arXiv 2406.20052).
+
+    Returns:
+        A record for `langadapt_evaluations`; docs/measures.md says what its metrics are.
     """
     metrics = fidelity(language, source_words) | degeneration.METRICS | (overlap.METRICS if references else {})
     return Evaluation(
@@ -80,6 +83,9 @@ def translations(source: str, target: str, *, instruction: str) -> Callable[[Pat
         source: tag of the language to translate from: key or ending.
         target: tag of the language to translate to.
         instruction: what the model is told, in any language.
+
+    Returns:
+        A function from a file or folder to documents, and to rejects for rows without text in both languages.
     """
 
     def read(path: Path) -> Iterator[Document | Rejected]:

@@ -280,7 +280,7 @@ class PluginConformance:
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: Any) -> None:
-        """Makes a test of every case; pytest calls it while it collects."""
+        """Makes a test of every case; pytest calls it with its `metafunc` while it collects."""
         from langadapt.testing.finding import find
 
         if "case" in metafunc.fixturenames:
@@ -288,7 +288,7 @@ class PluginConformance:
             metafunc.parametrize("case", found, ids=str)
 
     def test_conforms(self, case: Case) -> None:
-        """What the check says holds."""
+        """What the check of this `case` says holds."""
         import pytest
 
         reason = self.leave_out.get(str(case)) or self.leave_out.get(case.check.name)
