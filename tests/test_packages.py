@@ -47,11 +47,11 @@ def source(package: str) -> Path:
     return PACKAGES[package] / "src" / module(package)
 
 
-def command(*arguments: str | Path, folder: Path, said: int = 0) -> str:
+def command(*arguments: str | Path, folder: Path) -> str:
     """What a command prints that sees nothing of this checkout."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, cwd=folder, env=environment)
-    assert done.returncode == said, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -220,10 +220,8 @@ def test_what_is_installed_works_from_an_empty_folder(bin_: Path, tmp_path: Path
     langadapt = bin_ / "langadapt"
     assert metadata.version("langadapt") in command(langadapt, "--version", folder=tmp_path)
     listed = {p["name"]: p for p in json.loads(command(langadapt, "plugins", "--json", folder=tmp_path))}
-    assert listed.keys() >= {"core", "italian", "turkish"}
-    for plugin in listed.values():
-        assert (plugin["error"], plugin["warnings"]) == ("", []), plugin
     for name in ("core", "italian", "turkish"):
+        assert (listed[name]["error"], listed[name]["warnings"]) == ("", [])
         assert Path(listed[name]["file"]).is_relative_to(bin_.parent), "and not what lies in this checkout"
     plan = json.loads(command(langadapt, "plan", "italian/llamantino", "--rehearse", "--json", folder=tmp_path))
     where = {found["where"] for stage in plan["stages"] for found in stage["inputs"]}
