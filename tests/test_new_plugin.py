@@ -268,6 +268,26 @@ def test_a_text_of_one_line_without_marks_is_cut_and_thinned(tmp_path: Path) -> 
     assert {len(row["text"].split()) for row in made.prose} == {DOCUMENT}
 
 
+@pytest.mark.parametrize(
+    ("every", "least"), [(2, 0.0), (50, 0.12)], ids=["verse in between", "a heading here and there"]
+)
+def test_the_filter_keeps_a_sample_of_which_a_part_ends_without_marks(german: Path, every: int, least: float) -> None:
+    """A document of the sample is one line, which `end_punctuation` keeps or drops."""
+    marked = [s if n % (4 * every) < 4 * (every - 1) else s[:-1] for n, s in enumerate(sentences())]
+    german.write_text("\n\n".join(marked), encoding="utf-8")
+    made, _ = sample(german)
+    assert made.thresholds["end_punctuation"] == least
+    assert all(row["text"].endswith(".") for row in made.prose) == bool(least) and len(made.prose) > 40
+
+
+@pytest.mark.parametrize("script", ["Hani", "Thai"])
+def test_a_placeholder_for_a_script_without_blanks_passes_too(script: str, tmp_path: Path) -> None:
+    write(wish(plugin="own", language="qab", script=script), tmp_path / "plugin")
+    with own_path():
+        (subject,) = find(tmp_path / "plugin")
+        assert [str(fault) for fault in conform(subject).faults] == []
+
+
 # --- texts that repeat themselves ---
 
 

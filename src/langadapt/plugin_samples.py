@@ -43,6 +43,7 @@ LONGEST, PIECE = 2 * DOCUMENT, DOCUMENT // 2  # words of what is still a sentenc
 FUNCTION_WORDS = 16
 OFTEN = 3  # a word that comes less often is no function word
 SHORTEST_PAIR, LONGEST_PAIR = 4, 25  # words of a sentence whose order is changed
+MARKED = 0.9  # share of the documents that end with a mark from which on those without are left out
 MARGIN = 0.3  # how far word lengths may be from those of the text
 ALPHABETIC = 0.9  # of the least share of words with a letter in a document of the text
 DOTLESS = 0.001  # share of the letters from which on ı is one of the language's own, and not part of a foreign name
@@ -173,6 +174,9 @@ def _sample(
     for number, document in enumerate(documents):
         parts[PARTS[number % len(PARTS)]].append(document)
     prose = [{"text": writing.joined.join(document)} for document in parts["prose"]]
+    ended = [row for row in prose if row["text"][-1] in END_MARKS]
+    marked = len(ended) >= MARKED * len(prose)
+    prose = ended if marked else prose
     instructions = [_instruction(document, writing) for document in parts["instructions"]]
     made = [pair for document in parts["pairs"] for sentence in document if (pair := _pair(sentence, writing))]
     pairs = _without_known(made, [*(row["text"] for row in prose), *(_dialogue(row).content for row in instructions)])
@@ -189,7 +193,7 @@ def _sample(
         instructions=instructions,
         pairs=pairs,
         function_words=_function_words(documents, writing),
-        thresholds=_thresholds([row["text"] for row in prose], writing),
+        thresholds=_thresholds([row["text"] for row in prose], writing, marked),
         held_out=_held_out(prose, instructions),
         dotless=joined.count("ı") > DOTLESS * sum(map(str.isalpha, joined)),
     )
@@ -300,17 +304,16 @@ def _function_words(documents: Sequence[Sequence[str]], writing: Writing) -> lis
     return [word for word, count in counted.most_common(FUNCTION_WORDS) if count >= OFTEN]
 
 
-def _thresholds(texts: Sequence[str], writing: Writing) -> dict[str, float]:
+def _thresholds(texts: Sequence[str], writing: Writing, marked: bool) -> dict[str, float]:
     """What of the rules of FineWeb-2 depends on how long words are and on how a text is written."""
-    lengths, alphabetic, ended = [], [], []
+    lengths, alphabetic = [], []
     for text in texts:
         found = writing.words(text)
         real = [word for word in found if any(character.isalnum() for character in word)]
         lengths.append(sum(map(len, real)) / len(real))
         alphabetic.append(sum(any(character.isalpha() for character in word) for word in real) / len(found))
-        ended.append(text[-1] in END_MARKS)
     return {
-        "end_punctuation": round(min(LINES["end_punctuation"], sum(ended) / len(ended) / 2), 3),
+        "end_punctuation": LINES["end_punctuation"] if marked else 0.0,
         "min_word_length": math.floor((1 - MARGIN) * min(lengths) * 10) / 10,
         "max_word_length": math.ceil((1 + MARGIN) * max(lengths) * 10) / 10,
         "alphabetic_words": math.floor(min(QUALITY["alphabetic_words"], ALPHABETIC * min(alphabetic)) * 100) / 100,
