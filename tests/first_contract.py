@@ -76,8 +76,18 @@ def norms(model, options):
     return model
 
 
+def same(task):
+    task.say(
+        f"{task.rows} rows, {len(list(task.texts()))} texts, {len(list(task.source_texts()))} of the source language"
+    )
+    assert isinstance(task.options, Table)
+    return task.tokenizer
+
+
 def first_piece(task):
     rows = [pieces[0] for pieces in task.pieces]
+    task.say(f"{len(task.ids)} of {task.new.get_vocab_size()} tokens are new, {task.seed} is the seed")
+    assert len(task.kept) >= task.old.get_vocab_size() and next(iter(task.texts())) and isinstance(task.options, Table)
     tied = task.model.config.tie_word_embeddings
     head = None if tied else task.model.get_output_embeddings().weight[rows].detach().clone()
     return task.model.get_input_embeddings().weight[rows].detach().clone(), head
@@ -91,6 +101,7 @@ def langadapt_languages():
         autonym="first",
         script="Latn",
         words=str.split,
+        lower=str.lower,
         source_language="en",
         prompts={"sft": "first-prompt"},
         suites=("first",),
@@ -158,8 +169,10 @@ def langadapt_tokenizers():
         name="first-tokenizer",
         description="Changes nothing.",
         options=Table,
-        adapt=lambda task: task.tokenizer,
+        adapt=same,
         tokens=lambda options, before: before,
+        rehearsed=lambda options: options,
+        fingerprint=lambda options: "1",
         source="",
         version=1,
     )
@@ -173,6 +186,8 @@ def langadapt_embedding_inits():
         options=Table,
         initialise=first_piece,
         problem=lambda options: "",
+        rehearsed=lambda options: options,
+        fingerprint=lambda options: "1",
         source="",
         version=1,
     )

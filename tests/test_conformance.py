@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,13 @@ PLANTED = [
     ("qah", "language-words-cover", "of the letters of its samples are in words"),
     ("qai", "language-words-in-order", "it raises IndexError"),
     ("qaj", "language-words-cover", " texts have "),
+    ("qay", "language-lower", "it gives a list"),
+    ("qaz", "language-lower", "something else when it is called again"),
+    ("qba", "language-lower", "it changes more than letters"),
+    ("qbb", "language-lower", "it leaves capitals in "),
+    ("qbc", "language-lower", 'it makes "w" of the small letter v'),
+    ("qbd", "language-lower", "it makes w, a letter of the language's own text, of no capital"),
+    ("qbe", "language-lower", "it raises IndexError"),
     ("qak", "language-prompts", 'did you mean "chatml"?'),
     ("qal", "language-suites", 'did you mean "faulty"?'),
     ("qam", "language-thresholds", 'there is no filter "fineweb3"; did you mean "fineweb2"?'),
@@ -271,6 +279,16 @@ def test_every_check_is_made_of_something_that_is_planted() -> None:
 def test_every_hook_has_checks_of_its_records() -> None:
     checked = {check.record for check in all_checks()}
     assert checked - {None} == {record for record, _ in HOOKS.values()}
+
+
+def test_a_language_with_a_dotless_i_that_forgets_its_capitals_is_told_so() -> None:
+    """Its own text tells: ı stands there, and no capital becomes it."""
+    with own_path():
+        (subject,) = find(ROOT / "examples" / "turkish")
+        (check,) = (check for check in all_checks() if check.name == "language-lower")
+        assert subject.language and list(check.find(subject.language, subject)) == []
+        said = list(check.find(replace(subject.language, lower=str.lower), subject))
+    assert said == ["it makes ı, a letter of the language's own text, of no capital"]
 
 
 # --- plugins as a whole ---

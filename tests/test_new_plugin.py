@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 import textwrap
 import tomllib
+import unicodedata
 from pathlib import Path
 
 import pytest
 from test_conformance import own_path
 
 from langadapt import Recipe
+from langadapt.corpus.preparing import Accounting, clean
 from langadapt.corpus.reading import read_documents
 from langadapt.errors import UserError
-from langadapt.new_plugin import LEAST, Wish, sample_of, write
+from langadapt.new_plugin import Wish, write
+from langadapt.plugin_samples import DOCUMENT, LEAST, MOST, Sample, sample_of
 from langadapt.testing.conformance import conform
 from langadapt.testing.finding import find
+from langadapt.testing.models import shape_alone
 
 PYTHON = [sys.executable, "-m", "langadapt"]
 
@@ -58,6 +64,12 @@ def german(tmp_path: Path) -> Path:
 
 def wish(**fields) -> Wish:
     return Wish(**{"plugin": "german", "language": "de", "name": "German", "autonym": "Deutsch"} | fields)
+
+
+def sample(text: Path, *, language: str = "de", script: str = "Latn") -> tuple[Sample, list[str]]:
+    """What is made of a text, and what is said of it."""
+    said: list[str] = []
+    return sample_of(text, language=language, script=script, say=said.append), said
 
 
 def test_a_plugin_of_an_authors_text_passes_every_check(german: Path, tmp_path: Path) -> None:
@@ -123,14 +135,15 @@ def test_it_is_rehearsed(german: Path, tmp_path: Path) -> None:
 
 
 def test_a_text_is_cut_into_samples_that_have_no_sentence_in_common(german: Path) -> None:
-    sample = sample_of(wish(text=german))
+    made, said = sample(german)
     known = set(sentences())
-    prose = [s for row in sample.prose for s in split(row["text"])]
-    asked = [s for row in sample.instructions for s in split(f"{row['instruction']} {row['output']}")]
-    right = [row["text"] for row in sample.pairs]
+    prose = [s for row in made.prose for s in split(row["text"])]
+    asked = [s for row in made.instructions for s in split(f"{row['instruction']} {row['output']}")]
+    right = [row["text"] for row in made.pairs]
     assert set(prose) | set(asked) | set(right) <= known
     assert not set(prose) & set(asked) and not set(prose) & set(right) and not set(asked) & set(right)
-    assert all(len(row["text"].split()) >= 30 for row in sample.prose)
+    assert all(len(row["text"].split()) >= 30 for row in made.prose)
+    assert said == []
 
 
 def split(text: str) -> list[str]:
@@ -138,7 +151,7 @@ def split(text: str) -> list[str]:
 
 
 def test_pairs_differ_in_the_order_of_two_words_alone(german: Path) -> None:
-    pairs = sample_of(wish(text=german)).pairs
+    pairs = sample(german)[0].pairs
     assert len(pairs) > 20
     for row in pairs:
         right, wrong = row["text"].split(), row["wrong"].split()
@@ -148,13 +161,13 @@ def test_pairs_differ_in_the_order_of_two_words_alone(german: Path) -> None:
 
 
 def test_function_words_and_thresholds_are_those_of_the_text(german: Path) -> None:
-    sample = sample_of(wish(text=german))
-    assert {"der", "die", "dem"} <= set(sample.function_words)
-    text = " ".join(row["text"] for row in sample.prose)
+    made, _ = sample(german)
+    assert {"der", "die", "dem"} <= set(made.function_words)
+    text = " ".join(row["text"] for row in made.prose)
     letters = [w.strip(",.") for w in text.split()]
     mean = sum(map(len, letters)) / len(letters)
-    assert sample.thresholds["min_word_length"] < 0.75 * mean and sample.thresholds["max_word_length"] > 1.25 * mean
-    assert sample.thresholds["end_punctuation"] == 0.12
+    assert made.thresholds["min_word_length"] < 0.75 * mean and made.thresholds["max_word_length"] > 1.25 * mean
+    assert made.thresholds["end_punctuation"] == 0.12
 
 
 def test_the_filter_of_the_recipe_keeps_the_sample(german: Path, tmp_path: Path) -> None:
@@ -168,13 +181,171 @@ def test_the_filter_of_the_recipe_keeps_the_sample(german: Path, tmp_path: Path)
     assert [outcome for outcome in outcomes if isinstance(outcome, str)] == []
 
 
+# Words to draw from, by language: script, what ends a sentence, words. Whoever reads it finds no sense and every letter.
+SCRIPTS = {
+    "el": ("Grek", ".", """
+        ο ψαράς η δασκάλα το παιδί και γιαγιά κοιμάται δίπλα στο ποτάμι πίσω από σπίτι κάτω δέντρα όταν φυσά βοριάς
+        χωρίς λέξη στην αυλή μέχρι βράδυ κρύο θάλασσα βουνό ψωμί νερό φίλος δρόμος παράθυρο χέρι γράμμα νύχτα
+        """),
+    "hi": ("Deva", "।", """
+        मछुआरे बच्चे पड़ोसी किसान नदी के किनारे घर पीछे पेड़ों नीचे शहर बाहर हर सुबह बिना कुछ कहे ठंड शाम होने तक
+        पुराने दिनों को याद बारिश रुकने बाद गाते हैं सोते काम करते हँसते और पानी रोटी मित्र सड़क खिड़की हाथ चिट्ठी रात
+        """),
+    "ar": ("Arab", ".", """
+        ينتظر الصياد قرب النهر حتى المساء المعلم الطفل الجار يغني خلف البيت تحت الأشجار على أطراف المدينة أمام الباب
+        فوق التل في الحديقة البحر دون كلمة رغم برد الشتاء كل صباح سلة صغيرة وهو يفكر عندما تهب الريح خبز ماء صديق
+        """),
+    "th": ("Thai", "", """
+        มา ไป กิน นอน บ้าน แม่ พ่อ ลูก น้ำ ปลา ข้าว ดี มาก ไม่ ใน ที่ และ ของ วัน คืน ฝน ลม ฟ้า ดิน ไฟ รัก เดิน ทาง ตา
+        มือ ใจ คน เด็ก หมา แมว นก ไม้ ดู พูด ฟัง
+        """),
+    "zh": ("Hans", "。", """
+        渔夫 老师 孩子 邻居 奶奶 等待 唱歌 睡觉 工作 大笑 河边 屋后 树下 城外 门前 山上 花园 海边 直到 晚上 什么 也
+        不说 虽然 天气 很冷 因为 没有人 问 像 每天 早晨 提着 篮子 想起 昨天 面包 水 朋友 窗户 信 夜里
+        """),
+    "tr": ("Latn", ".", """
+        balıkçı öğretmen çocuk komşu nine bekliyor şarkı söylüyor uyuyor çalışıyor gülüyor ırmağın kıyısında evin
+        arkasında ağaçların altında şehrin dışında akşama kadar hiçbir şey demeden soğuk olsa da kimse sormadığı için
+        her sabah elinde sepet dünü düşünerek ekmek su ışık iyi insan
+        """),
+}  # fmt: skip
+
+
+def drawn(language: str) -> str:
+    script, end, words = SCRIPTS[language]
+    draw, unspaced = random.Random(0), script in ("Thai", "Hans")
+    joined, between = ("", "" if script == "Hans" else " ") if unspaced else (" ", " ")
+    drawn_words = (joined.join(draw.choices(words.split(), k=draw.randint(9, 13))) for _ in range(300))
+    small = {"i": "İ", "ı": "I"}
+    return between.join(f"{small.get(text[0], text[0].upper())}{text[1:]}{end}" for text in drawn_words)
+
+
+@pytest.mark.parametrize("language", SCRIPTS)
+def test_a_plugin_for_any_script_passes_every_check(language: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(drawn(language), encoding="utf-8")
+    folder, said = tmp_path / "plugin", []
+    asked = wish(plugin="own", language=language, script=SCRIPTS[language][0], text=tmp_path / "text.txt")
+    write(asked, folder, say=said.append)
+    assert said == []
+    with own_path():
+        (subject,) = find(folder)
+        result = conform(subject)
+        lower = subject.language.lower("ISI İZ")
+    assert [str(fault) for fault in result.faults] == []
+    assert not [case for case in result.left_out if case.startswith("corpus-sample")], "language and script are checked"
+    assert lower == ("ısı iz" if language == "tr" else "isi i̇z")
+
+
 def test_letters_are_words_where_there_are_no_blanks(tmp_path: Path) -> None:
-    signs = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏闰余成岁律吕调阳云腾致雨露结为霜"
+    (tmp_path / "text.txt").write_text(drawn("zh"), encoding="utf-8")
+    made, _ = sample(tmp_path / "text.txt", language="zh", script="Hans")
+    assert len(made.prose) >= 15 and all(" " not in row["text"] for row in made.prose)
+    assert made.thresholds["max_word_length"] < 2
+
+
+def test_blanks_between_phrases_stay_where_words_have_none(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(drawn("th"), encoding="utf-8")
+    made, _ = sample(tmp_path / "text.txt", language="th", script="Thai")
+    phrases = set(drawn("th").split(" "))
+    assert all(phrase in phrases for row in made.prose for phrase in row["text"].split(" "))
+    assert all(" " not in row["text"] and unicodedata.category(row["wrong"][0])[0] == "L" for row in made.pairs)
+
+
+def test_line_ends_do_not_matter(german: Path) -> None:
+    made, _ = sample(german)
+    german.write_bytes(german.read_bytes().replace(b"\n", b"\r\n"))
+    assert sample(german)[0] == made
+
+
+def test_a_text_of_one_line_without_marks_is_cut_and_thinned(tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
-    turned = (signs[n % len(signs) :] + signs[: n % len(signs)] for n in range(len(signs)))
-    file.write_text("".join(f"{line[:20]}。{line[20:]}。" for line in turned) * 3, encoding="utf-8")
-    sample = sample_of(wish(plugin="classical", language="lzh", script="Hant", text=file))
-    assert len(sample.prose) >= 15 and all(" " not in row["text"] for row in sample.prose)
+    draw = random.Random(0)
+    file.write_text(" ".join(draw.choices(re.findall(r"\w+", " ".join(sentences())), k=160_000)), encoding="utf-8")
+    assert b"\n" not in file.read_bytes() and file.stat().st_size > 900_000
+    made, said = sample(file)
+    assert said == [f"{file}: one in 4 of its 4,000 documents is taken, because a sample is small"]
+    assert len(made.prose) == MOST * 3 // 5 and len(made.pairs) > MOST // 5 * 1.9
+    assert {len(row["text"].split()) for row in made.prose} == {DOCUMENT}
+
+
+@pytest.mark.parametrize(
+    ("every", "least"), [(2, 0.0), (50, 0.12)], ids=["verse in between", "a heading here and there"]
+)
+def test_the_filter_keeps_a_sample_of_which_a_part_ends_without_marks(german: Path, every: int, least: float) -> None:
+    """A document of the sample is one line, which `end_punctuation` keeps or drops."""
+    marked = [s if n % (4 * every) < 4 * (every - 1) else s[:-1] for n, s in enumerate(sentences())]
+    german.write_text("\n\n".join(marked), encoding="utf-8")
+    made, _ = sample(german)
+    assert made.thresholds["end_punctuation"] == least
+    assert all(row["text"].endswith(".") for row in made.prose) == bool(least) and len(made.prose) > 40
+
+
+@pytest.mark.parametrize("script", ["Hani", "Thai"])
+def test_a_placeholder_for_a_script_without_blanks_passes_too(script: str, tmp_path: Path) -> None:
+    write(wish(plugin="own", language="qab", script=script), tmp_path / "plugin")
+    with own_path():
+        (subject,) = find(tmp_path / "plugin")
+        assert [str(fault) for fault in conform(subject).faults] == []
+
+
+# --- texts that repeat themselves ---
+
+
+def lost_to_decontamination(folder: Path, place: Path) -> int:
+    """Documents of a plugin's samples that its rehearsal would not learn from because it measures on them."""
+    with own_path():
+        find(folder)
+        model = shape_alone(place / "model")
+        plan = Recipe.load("german/small", [f"rehearsal.base_model={model}"]).rehearse().plan(place / "run")
+        accounting = Accounting()
+        for found in (found for stage in plan.stages if stage.trains for found in stage.inputs):
+            assert found.screen, "it is looked for"
+            assert list(clean(found.source(), accounting))
+    return sum(number for reason, number in accounting.documents.dropped.items() if reason.startswith("contaminated"))
+
+
+def test_a_text_that_repeats_itself_is_taken_once_and_nothing_is_lost_in_a_rehearsal(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    again = sentences(300) + sentences(299)[::-1] + sentences(200)
+    file.write_text(" ".join(again), encoding="utf-8")
+    folder, said = tmp_path / "plugin", []
+    write(wish(text=file), folder, say=said.append)
+    assert said == [f"{file}: 499 of its 799 sentences repeat others and are left out"]
+    assert lost_to_decontamination(folder, tmp_path) == 0
+
+
+def test_sentences_to_measure_on_that_are_nearly_those_of_other_documents_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    first = sentences(300)
+    file.write_text(" ".join([*first, *(f"Ja, {s[0].lower()}{s[1:]}" for s in first[:150])]), encoding="utf-8")
+    folder, said = tmp_path / "plugin", []
+    write(wish(text=file), folder, say=said.append)
+    assert len(said) == 1 and said[0].endswith("to measure on are nearly the same as others and are left out")
+    assert lost_to_decontamination(folder, tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" ".join(sentences(60) * 20), "words that do not repeat what came before make 1"),
+        (
+            " ".join(f"{word}, {s}" for word in ("Ja", "Nein", "Doch", "Nun") for s in sentences(120)),
+            "sentences to measure on 0 are",
+        ),
+    ],
+    ids=["the same again and again", "nearly the same"],
+)
+def test_a_text_of_which_too_little_is_left_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        write(wish(text=file), tmp_path / "plugin")
+    assert str(error.value).startswith(f"{file}: ") and said in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_text_that_looks_like_another_language_is_told(german: Path) -> None:
+    assert sample(german, language="eu")[1] == [f'{german} looks like "de", and the plugin is for "eu"']
 
 
 # --- refusals ---
@@ -192,6 +363,14 @@ def test_letters_are_words_where_there_are_no_blanks(tmp_path: Path) -> None:
         ({"language": "en"}, "the language and the source language are both en"),
         ({"script": "Latin"}, '"Latin" is no ISO 15924 code'),
         ({"language": "it"}, "italian (langadapt-italian"),
+        ({"plugin": "italian", "language": "scn"}, "there is a plugin italian (langadapt-italian"),
+        ({"plugin": "core"}, "there is a plugin core (langadapt"),
+        ({"plugin": "bäsque"}, "cannot be part of a distribution's name"),
+        ({"plugin": ""}, "cannot be part of a distribution's name"),
+        ({"name": 'Bas"que'}, "cannot be the name of a language"),
+        ({"autonym": "eus\nkara"}, "cannot be the name of a language"),
+        ({"autonym": "eus\\kara"}, "cannot be the name of a language"),
+        ({"name": " "}, "cannot be the name of a language"),
         ({"text": Path("no-such-file.txt")}, "no-such-file.txt cannot be read"),
     ],
 )
@@ -204,7 +383,17 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(fields: dict, said: st
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"Ein Satz.\n", "are needed"), (b"Gr\xfc\xdfe", "is not UTF-8 (byte 2)")]
+    ("content", "said"),
+    [
+        (b"Ein Satz.\n", "are needed"),
+        (b"", ": 0 words make 0 documents"),
+        (b"?! ... 1, 2, 3. " * 1000, ": 0 words make 0 documents"),
+        (b"Gr\xfc\xdfe", "is not UTF-8 (byte 2)"),
+        (" ".join(sentences()).encode("utf-16"), "is not UTF-8 (byte 0)"),
+        ("Ein Satz. ".encode("utf-16-le"), "has NUL characters"),
+        (bytes(range(256)), "is not UTF-8"),
+        ("Ο ψαράς κοιμάται. ".encode() * 100, "0% of the letters of"),
+    ],
 )
 def test_a_text_that_is_too_short_or_no_text_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
@@ -213,6 +402,25 @@ def test_a_text_that_is_too_short_or_no_text_is_refused(content: bytes, said: st
         write(wish(text=file), tmp_path / "plugin")
     assert said in str(error.value) and str(file) in str(error.value)
     assert not (tmp_path / "plugin").exists()
+
+
+def test_a_text_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        write(wish(text=tmp_path), tmp_path / "plugin")
+
+
+def test_a_text_in_another_script_is_refused_with_the_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(drawn("el"), encoding="utf-8")
+    with pytest.raises(UserError, match="are Latn, most are Greek; say by --script which it is in"):
+        sample(tmp_path / "text.txt", language="el")
+
+
+def test_names_that_mean_something_to_python_or_to_templates_do_no_harm(tmp_path: Path) -> None:
+    folder = tmp_path / "plugin"
+    write(wish(plugin="2-class", name="Côte d'Ivoire {{ x }} #1", autonym="ਪੰਜਾਬੀ 'x'"), folder)
+    with own_path():
+        (subject,) = find(folder)
+        assert [str(fault) for fault in conform(subject).faults] == []
 
 
 def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:
@@ -248,6 +456,24 @@ def test_the_command_writes_what_its_options_say(tmp_path: Path) -> None:
     rows = (tmp_path / "langadapt-basque/src/langadapt_basque/samples/prose.jsonl").read_text().splitlines()
     assert len(rows) >= LEAST // 2 and all(json.loads(row)["text"] for row in rows)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["langadapt-basque"]
+
+
+def test_the_command_fills_the_folder_that_it_is_called_in(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PYTHON, "new-plugin", "basque", "--language", "eu", "--folder", "."],
+        capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "pyproject.toml", "src", "tests"]
+
+
+def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(" ".join(sentences(300) * 2), encoding="utf-8")
+    done = subprocess.run(
+        [*PYTHON, "new-plugin", "german", "--language", "de", "--text", "text.txt"],
+        capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == "text.txt: 300 of its 600 sentences repeat others and are left out\n"
 
 
 def test_the_command_asks_for_nothing_where_nobody_can_answer(tmp_path: Path) -> None:

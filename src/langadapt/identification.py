@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 SURE = 0.9  # py3langid's normalised probability above which its answer counts as reliable
+LOOKED_AT = 50_000  # characters that the language of a longer text is told by
 
 
 @dataclass(frozen=True)

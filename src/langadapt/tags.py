@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 NO_LANGUAGE = "zxx"  # the tag of what is in no language, such as the text of a placeholder
+IN_SCRIPT = 0.5  # least share of the letters of a text in a script: names and quotations are in others
 
 _TAG = re.compile(
     r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|\d{3}))?(?:-(?:[a-z\d]{5,8}|\d[a-z\d]{3}))*(?:-x(?:-[a-z\d]{1,8})+)?"

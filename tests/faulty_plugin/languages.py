@@ -43,4 +43,11 @@ LANGUAGES = (
     faulty("qav", length_ratio={"en": (2.0, 1.0)}),
     faulty("qaw", length_ratio={"en": (0.9, 1.1)}, parallel_sample=SAMPLES / "parallel.jsonl"),
     faulty("qax", script="Grek"),
+    faulty("qay", lower=str.split),
+    faulty("qaz", lower=str.swapcase),
+    faulty("qba", lower=lambda text: " ".join(text.lower().split())),
+    faulty("qbb", lower=lambda text: text.replace("İ", "i").replace("I", "ı")),
+    faulty("qbc", lower=lambda text: text.lower().replace("v", "w")),
+    faulty("qbd", lower=lambda text: text.replace("W", "V").lower()),
+    faulty("qbe", lower=lambda text: text[0].lower() + text[1:].lower()),
 )

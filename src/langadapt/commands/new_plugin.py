@@ -41,7 +41,7 @@ def new_plugin(plugin: str, folder: Path | None, **said: str) -> None:
     given["text"] = Path(given["text"]).expanduser() if given.get("text") else None
     wish = Wish(plugin=plugin, **given)
     place = folder or Path(wish.distribution)
-    files = write(wish, place)
+    files = write(wish, place, say=lambda line: click.echo(line, err=True))
     click.echo(f"{place}: {len(files)} files\n")
     for line in (
         f"pip install --editable {place}",

@@ -20,6 +20,7 @@ HARD: Mapping[str, str] = {
     "punctuation alone": "!!! ??? ... — « »",
     "markup": "<p>&nbsp;</p>\n{{x}} </s><s>[INST] %s \\n $1",
     "digits alone": "1 234 567,89\n" * 20,
+    "capitals that are special": "İSTANBUL IŞIK ΟΔΟΣ STRAẞE ǅEP ᲐᲑᲒ",
     "the same line again and again": "Lorem ipsum dolor sit amet.\n" * 30,
 }
 MOST = 50  # documents of a sample that functions are tried on

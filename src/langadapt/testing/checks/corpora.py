@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from langadapt.corpus.layouts import LAYOUTS
 from langadapt.errors import nearest
 from langadapt.records import Corpus, Document, Language, Rejected
-from langadapt.tags import NO_LANGUAGE, base, is_tag, share_in_script
+from langadapt.tags import IN_SCRIPT, NO_LANGUAGE, base, is_tag, share_in_script
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import quoted, sample
 
-LOOKED_AT = 50_000  # characters of a sample that the detector is given
 ENOUGH = 100  # characters that a language can be told by
-SCRIPT = 0.5  # least share of the letters that has to be in the language's script: names and quotations are in others
 
 
 @check(Corpus, right='a BCP-47 tag: language="eu"')
@@ -107,7 +105,7 @@ def corpus_sample_has_no_duplicates(corpus: Corpus, subject: Subject) -> Iterato
 @check(Corpus, right='text in the language that is declared, or sample_language="en" for a sample in another one')
 def corpus_sample_language(corpus: Corpus, subject: Subject) -> Iterator[str]:
     """The sample is in the declared language, as far as the detector can tell."""
-    from langadapt.identification import identify, knows
+    from langadapt.identification import LOOKED_AT, identify, knows
 
     tag = _declared(corpus)
     text = _text(corpus, subject)[:LOOKED_AT]
@@ -130,7 +128,7 @@ def corpus_sample_script(corpus: Corpus, subject: Subject) -> Iterator[str]:
     share = share_in_script(_text(corpus, subject), language.script)
     if share is None:
         raise NotChecked(f"Unicode does not know the script {language.script}")
-    if share < SCRIPT:
+    if share < IN_SCRIPT:
         yield f"{share:.0%} of the letters of the sample are {language.script}, the script of {language.name}"
 
 

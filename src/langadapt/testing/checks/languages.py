@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from langadapt.errors import UserError, nearest
 from langadapt.recipe import suite_names
@@ -14,6 +17,8 @@ from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import HARD, quoted, texts
 
 COVERED = 0.95  # share of the letters of running text that has to be in words
+BEGINNING = 1000  # characters of a text that are looked at one by one
+OWN = 0.001  # share of the letters of running text from which on one is the language's, and not part of a foreign name
 ADDRESSES = ("familiar", "polite", "mixed", "")
 
 
@@ -76,6 +81,51 @@ def language_words_cover(language: Language, subject: Subject) -> Iterator[str]:
 
 def _letters(texts: Iterable[str]) -> int:
     return sum(unicodedata.category(character)[0] in "LM" for text in texts for character in text)
+
+
+@check(Language, right='lower=str.lower; in Turkish lambda text: text.replace("İ", "i").replace("I", "ı").lower()')
+def language_lower(language: Language, subject: Subject) -> Iterator[str]:
+    """`lower` makes capitals small and changes nothing else, and each small letter of the language has a capital."""
+    own = texts(subject)
+    for text in [*own, *HARD.values()]:
+        small = language.lower(text)
+        if not isinstance(small, str):
+            yield f"it gives a {type(small).__name__} of {quoted(text)}"
+            return
+        if language.lower(small) != small:
+            yield f"it gives something else when it is called again with what it gave of {quoted(text)}"
+        if _outline(language.lower(text[:BEGINNING])) != _outline(text[:BEGINNING]):
+            yield f"it changes more than letters in {quoted(text)}"
+        if small.lower() != small:
+            yield f"it leaves capitals in {quoted(text)}"
+    for letter in _smalls("".join(own)):
+        if language.lower(letter) != letter:
+            yield f'it makes "{language.lower(letter)}" of the small letter {letter} of the language\'s own text'
+        elif language.lower(letter.upper()) != letter and letter not in map(language.lower, _capitals()):
+            yield f"it makes {letter}, a letter of the language's own text, of no capital"
+
+
+def _outline(text: str) -> str:
+    """A text with all letters alike, whatever marks are on them."""
+    kinds = ((unicodedata.category(character)[0], character) for character in text)
+    return "".join("x" if kind == "L" else character for kind, character in kinds if kind != "M")
+
+
+def _smalls(text: str) -> list[str]:
+    """Its small letters that have a capital and are not another way to write one, as ς and ſ are."""
+    counted = Counter(filter(str.isalpha, text))
+    return [
+        letter
+        for letter, number in counted.items()
+        if number >= OWN * counted.total()
+        and len(letter.upper()) == 1
+        and letter.upper() != letter == letter.casefold()
+    ]
+
+
+@cache
+def _capitals() -> tuple[str, ...]:
+    return tuple(filter(str.isupper, map(chr, range(sys.maxunicode + 1))))
 
 
 @check(Language, right='prompts={"sft": "alpaca-eu"} names a prompt format that a plugin offers')
