@@ -16,7 +16,7 @@ from test_conformance import own_path
 from langadapt import Recipe
 from langadapt.corpus.reading import read_documents
 from langadapt.errors import UserError
-from langadapt.new_plugin import LEAST, Wish, sample_of, write
+from langadapt.new_plugin import LEAST, Wish, _pair, _words, sample_of, write
 from langadapt.testing.conformance import conform
 from langadapt.testing.finding import find
 
@@ -145,6 +145,19 @@ def test_pairs_differ_in_the_order_of_two_words_alone(german: Path) -> None:
         places = [n for n, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b]
         assert len(places) == 2 and places[1] == places[0] + 1
         assert (right[places[0]], right[places[1]]) == (wrong[places[1]], wrong[places[0]])
+
+
+@pytest.mark.parametrize(
+    ("sentence", "wrong"),
+    [
+        ("Elle part, dit-on, sans un mot.", "Elle part, dit-on, un sans mot."),
+        ("Il a plu : le pont est fermé.", "Il a plu : pont le est fermé."),
+        ("Demain, peut-être, demain, jamais.", None),
+    ],
+)
+def test_words_with_a_mark_at_them_are_not_changed_over(sentence: str, wrong: str | None) -> None:
+    pair = _pair(sentence, _words("Latn"), " ")
+    assert (pair and pair["wrong"]) == wrong
 
 
 def test_function_words_and_thresholds_are_those_of_the_text(german: Path) -> None:

@@ -220,7 +220,7 @@ def sample_of(wish: Wish) -> Sample:
         parts[PARTS[number % len(PARTS)]].append(document)
     prose = [{"text": joined.join(document)} for document in parts["prose"]]
     instructions = [_instruction(document, joined) for document in parts["instructions"]]
-    pairs = [pair for document in parts["pairs"] for sentence in document if (pair := _pair(sentence, joined))]
+    pairs = [pair for document in parts["pairs"] for sentence in document if (pair := _pair(sentence, words, joined))]
     return Sample(
         prose=prose,
         instructions=instructions,
@@ -293,13 +293,22 @@ def _instruction(document: Sequence[str], joined: str) -> dict[str, Any]:
     return {"instruction": first, "input": "", "output": rest}
 
 
-def _pair(sentence: str, joined: str) -> dict[str, Any] | None:
-    """A sentence, and the same with two neighbours in its middle changed over; None where that makes no difference."""
+def _pair(sentence: str, words: Callable[[str], list[str]], joined: str) -> dict[str, Any] | None:
+    """A sentence, and the same with two neighbours near its middle changed over; None where it has no such.
+
+    The first word and those with a mark at them stay where they are: a capital or a comma that is out of place would tell.
+    """
+
+    def bare(unit: str) -> bool:
+        return len(words(unit)) == 1 and unit[0].isalnum()
+
     units = sentence.split() if joined else list(sentence)
     middle = len(units) // 2
-    if not SHORTEST_PAIR <= len(units) <= LONGEST_PAIR or units[middle] == units[middle - 1]:
+    places = [n for n in range(2, len(units)) if units[n] != units[n - 1] and bare(units[n]) and bare(units[n - 1])]
+    if not places or not SHORTEST_PAIR <= len(units) <= LONGEST_PAIR:
         return None
-    changed = [*units[: middle - 1], units[middle], units[middle - 1], *units[middle + 1 :]]
+    place = min(places, key=lambda n: abs(n - middle))
+    changed = [*units[: place - 1], units[place], units[place - 1], *units[place + 1 :]]
     return {"text": joined.join(units), "wrong": joined.join(changed)}
 
 
