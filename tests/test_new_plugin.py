@@ -119,6 +119,19 @@ def test_it_is_rehearsed(german: Path, tmp_path: Path) -> None:
     assert pairs and all(row["value"] is not None for row in pairs)
 
 
+def test_a_corpus_that_a_hook_forgets_is_named_with_the_plugin_and_the_evaluation(tmp_path: Path) -> None:
+    folder = tmp_path / "langadapt-german"
+    write(wish(), folder)
+    hooks = folder / "src/langadapt_german/__init__.py"
+    hooks.write_text(hooks.read_text().replace("corpora.CORPORA", "corpora.CORPORA[:2]"))
+    with own_path():
+        find(folder)
+        with pytest.raises(UserError) as error:
+            Recipe.load("german/small").rehearse().plan()
+    said = 'the evaluation "german-word-order" reads the corpus "german-word-order", which nobody offers'
+    assert said in str(error.value) and "langadapt check-plugin german" in str(error.value)
+
+
 # --- what is made of a text ---
 
 
