@@ -37,7 +37,7 @@ from langadapt.translation.checking import Checks
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLE = ROOT / "examples" / "langadapt-esperanto"
-PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
                 EXAMPLE / "README.md", ROOT / "examples" / "turkish" / "README.md",
                 ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
 
@@ -416,6 +416,24 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             lost.append(target)
     assert not lost
+
+
+def test_the_map_of_the_house_names_every_module_and_package() -> None:
+    rooms = section(ROOT / "CONTRIBUTING.md", "## The map of the house")
+    package = ROOT / "src" / "langadapt"
+    inside = [f.name for f in package.glob("*.py") if not f.name.startswith("__")]
+    inside += [f"{f.parent.name}/" for f in package.glob("*/__init__.py")]
+    assert [name for name in inside if name not in rooms] == []
+
+
+def test_the_walk_to_the_optimizer_goes_by_functions_that_exist() -> None:
+    walk = section(ROOT / "CONTRIBUTING.md", "## One value, from the recipe to the optimizer")
+    named = re.findall(r"`(?:\w+\.)?(\w+)` \(`([\w/]+\.py)`\)", walk)
+    assert len(named) > 4
+    source = ROOT / "src" / "langadapt"
+    assert [
+        f"{file}: {name}" for name, file in named if not re.search(rf"(?:def|class) {name}\b", read(source / file))
+    ] == []
 
 
 def test_tests_that_guard_footguns_exist() -> None:

@@ -183,6 +183,21 @@ def test_a_gated_model_is_fetched_for_who_accepted_its_terms_by_a_tag(place: Pla
     assert place.read("lock.json")["model"] == {f"{MODEL}@v1": hub.models[MODEL].commit}
 
 
+@pytest.mark.slow
+def test_a_model_that_was_fetched_beforehand_is_enough_offline(place: Place, hub: HubStandIn) -> None:
+    """`hf download` where there is a network, its cache and some text where there is none."""
+    fetch = f"from huggingface_hub import snapshot_download; snapshot_download('{MODEL}')"
+    subprocess.run([sys.executable, "-c", fetch], env=environment(hub.url, place.home), check=True)
+    (place.folder / "mine.jsonl").write_bytes(gzip.decompress(shard(0, rows=60)))
+    place.change('{ name = "clean-mc4-it", config = "tiny", held_out = 0.3 }', '"mine.jsonl"')
+    place.change("suites = []", "automatic = false")
+    asked = len(hub.asked)
+    result = place.run(HF_HUB_OFFLINE="1")
+    assert result.returncode == 0, result.stderr
+    assert place.read("lock.json")["model"] == {f"{MODEL}@main": hub.models[MODEL].commit}
+    assert len(hub.asked) == asked
+
+
 def test_a_plan_asks_the_hub_nothing(place: Place, hub: HubStandIn) -> None:
     command = [sys.executable, "-m", "langadapt", "plan", str(place.recipe), "--out", str(place.out)]
     env = environment(hub.url, place.home)

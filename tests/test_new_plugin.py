@@ -21,7 +21,7 @@ from langadapt.corpus.preparing import Accounting, clean
 from langadapt.corpus.reading import read_documents
 from langadapt.errors import UserError
 from langadapt.new_plugin import Wish, write
-from langadapt.plugin_samples import DOCUMENT, LEAST, MOST, Sample, sample_of
+from langadapt.plugin_samples import DOCUMENT, LEAST, MOST, Sample, Writing, _pair, sample_of
 from langadapt.testing.conformance import conform
 from langadapt.testing.finding import find
 from langadapt.testing.models import shape_alone
@@ -131,6 +131,19 @@ def test_it_is_rehearsed(german: Path, tmp_path: Path) -> None:
     assert pairs and all(row["value"] is not None for row in pairs)
 
 
+def test_a_corpus_that_a_hook_forgets_is_named_with_the_plugin_and_the_evaluation(tmp_path: Path) -> None:
+    folder = tmp_path / "langadapt-german"
+    write(wish(), folder)
+    hooks = folder / "src/langadapt_german/__init__.py"
+    hooks.write_text(hooks.read_text().replace("corpora.CORPORA", "corpora.CORPORA[:2]"))
+    with own_path():
+        find(folder)
+        with pytest.raises(UserError) as error:
+            Recipe.load("german/small").rehearse().plan()
+    said = 'the evaluation "german-word-order" reads the corpus "german-word-order", which nobody offers'
+    assert said in str(error.value) and "langadapt check-plugin german" in str(error.value)
+
+
 # --- what is made of a text ---
 
 
@@ -158,6 +171,19 @@ def test_pairs_differ_in_the_order_of_two_words_alone(german: Path) -> None:
         places = [n for n, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b]
         assert len(places) == 2 and places[1] == places[0] + 1
         assert (right[places[0]], right[places[1]]) == (wrong[places[1]], wrong[places[0]])
+
+
+@pytest.mark.parametrize(
+    ("sentence", "wrong"),
+    [
+        ("Elle part, dit-on, sans un mot.", "Elle part, dit-on, un sans mot."),
+        ("Il a plu : le pont est fermé.", "Il a plu : pont le est fermé."),
+        ("Demain, peut-être, demain, jamais.", None),
+    ],
+)
+def test_words_with_a_mark_at_them_are_not_changed_over(sentence: str, wrong: str | None) -> None:
+    pair = _pair(sentence, Writing("Latn"))
+    assert (pair and pair["wrong"]) == wrong
 
 
 def test_function_words_and_thresholds_are_those_of_the_text(german: Path) -> None:

@@ -32,6 +32,11 @@ def test_a_task_shows_what_is_asked_and_what_is_right():
     assert "github.com/dhfbk/KIND" in text.replace("\n", "")
 
 
+def test_choices_are_shown_by_the_number_that_the_right_one_has():
+    text = run("grammar-it", "--count", "1")
+    assert {"0: ", "1: "} <= {line.strip()[:3] for line in text.splitlines()}
+
+
 def test_files_of_ones_own_are_shown_with_what_is_refused(write):
     path = write("mine.jsonl", '{"text": "Una casa."}\n{"txt": 1}\n{"text": "Due case."}\n')
     seen = json.loads(run(str(path), "--json"))

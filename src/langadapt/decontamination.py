@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from langadapt import artifacts, harness
 from langadapt.evaluation import harness_measures
-from langadapt.recipe import CorpusRef, Decontamination
+from langadapt.recipe import Decontamination
 
 if TYPE_CHECKING:
     from langadapt.corpus.questions import Asked
@@ -137,7 +137,7 @@ def _measured(planner: Planner, options: Decontamination) -> tuple[list[Measured
     for evaluation in planner.registry.evaluations.values():
         if chosen.isdisjoint((evaluation.name, *evaluation.suites)):
             continue
-        input = planner.input(CorpusRef(name=evaluation.corpus, held_out=0))
+        input = planner.measured_on(evaluation)
         owner = planner.registry.evaluations.owner(evaluation.name)
         reader = f"{owner.distribution} {owner.version}"
         if input.in_the_way(evaluation):

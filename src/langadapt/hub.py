@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from langadapt.errors import UserError
+from langadapt.models import snapshot
 
 
 @contextmanager
@@ -55,9 +56,14 @@ def in_words(repo_id: str, *, revision: str = "", dataset: bool = False, upload:
 
 
 def pin_model(repo_id: str, revision: str) -> str:
-    """The commit that a model revision stands for, having checked that this user may fetch it."""
-    from huggingface_hub import HfApi
+    """The commit that a model revision stands for, having checked that this user may fetch it.
 
+    Where the hub must not be asked (HF_HUB_OFFLINE), it is the one that the hub's cache has under that name.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE and (cached := snapshot(repo_id, revision)):
+        return cached.name
     with in_words(repo_id, revision=revision):
         api = HfApi()
         api.auth_check(repo_id)

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langadapt import artifacts, compute, decontamination, harness, preparation, trackers
+from langadapt.errors import UserError
 from langadapt.inputs import Input, find_input, prepare
 from langadapt.machine import Machine, free_disk, this_machine
 from langadapt.models import BaseModel, ModelShape, files_of_model, find_model, snapshot
 from langadapt.plugins import Registry, registry
 from langadapt.recipe import BASE, CorpusRef, Recipe, Stage, StageOptions, flatten
+from langadapt.records import Evaluation
 
 if TYPE_CHECKING:
     from langadapt.run import Run
@@ -271,6 +273,20 @@ class Planner:
         if key not in self._inputs:
             self._inputs[key] = self._made_by_stage(ref) if ref.stage else self._found(ref)
         return self._inputs[key]
+
+    def measured_on(self, evaluation: Evaluation) -> Input:
+        """The data that an evaluation reads.
+
+        Raises:
+            UserError: no plugin offers the corpus that it names.
+        """
+        if evaluation.corpus not in self.registry.corpora:
+            owner = self.registry.evaluations.owner(evaluation.name)
+            raise UserError(
+                f'{owner}: the evaluation "{evaluation.name}" reads the corpus "{evaluation.corpus}", which nobody offers; '
+                f"name other suites in [evaluation], and tell its author: langadapt check-plugin {owner.name}"
+            )
+        return self.input(CorpusRef(name=evaluation.corpus, held_out=0))
 
     def _found(self, ref: CorpusRef) -> Input:
         return find_input(

@@ -264,13 +264,21 @@ def _dialogue(row: Mapping[str, Any]) -> Document:
 
 
 def _pair(sentence: str, writing: Writing) -> dict[str, Any] | None:
-    """A sentence, and the same with two neighbours in its middle changed over; None where that makes no difference."""
+    """A sentence, and the same with two neighbours near its middle changed over; None where it has no such.
+
+    The first unit and those with a mark at them stay where they are: a capital or a comma that is out of place would tell.
+    """
+
+    def bare(unit: str) -> bool:
+        return len(writing.words(unit)) == 1 and unit[0].isalnum()
+
     units = writing.units(sentence)
     middle = len(units) // 2
-    length = len(units) / writing.scale
-    if not SHORTEST_PAIR <= length <= LONGEST_PAIR or units[middle] == units[middle - 1]:
+    places = [n for n in range(2, len(units)) if units[n] != units[n - 1] and bare(units[n]) and bare(units[n - 1])]
+    if not places or not SHORTEST_PAIR <= len(units) / writing.scale <= LONGEST_PAIR:
         return None
-    changed = [*units[: middle - 1], units[middle], units[middle - 1], *units[middle + 1 :]]
+    place = min(places, key=lambda n: abs(n - middle))
+    changed = [*units[: place - 1], units[place], units[place - 1], *units[place + 1 :]]
     return {"text": writing.join(units), "wrong": writing.join(changed)}
 
 

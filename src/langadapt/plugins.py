@@ -141,7 +141,7 @@ class Offers(Mapping[str, Record]):
         """Why `name` is not there and what to do, as the second half of a message."""
         hint = nearest(name, [*self._records, *self._aliases])
         broken = "; ".join(f"plugin {plugin} failed: {plugin.error}" for plugin in self._failed)
-        return "; ".join(part for part in (hint, broken) if part)
+        return "; ".join(part for part in (hint, broken) if part) or "langadapt plugins lists what there is"
 
     def _key(self, name: str) -> str:
         key = self._aliases.get(name, name)

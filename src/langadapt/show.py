@@ -122,6 +122,8 @@ def preview(seen: Preview, console: Console) -> None:
         console.print(Text(f"\nasked by {evaluation.name} ({evaluation.split})", style="bold"))
         for message in item.messages:
             _message(message, console)
+        for number, choice in enumerate(item.choices):
+            _say(console, f"{number}: {choice}")
         _say(console, f"right: {item.gold}", style="green")
     for reason, count in seen.refused.most_common():
         _say(console, f"refused so far: {count} {reason}", style="yellow")

@@ -13,7 +13,7 @@ from langadapt.evaluation import harness_measures, methods
 from langadapt.evaluation.methods import Measure, Subject, Work, method, rows
 from langadapt.models import WINDOW
 from langadapt.plugins import Registry
-from langadapt.recipe import BASE, CorpusRef, Stage, StageOptions, unknown_suite
+from langadapt.recipe import BASE, Stage, StageOptions, unknown_suite
 from langadapt.records import StageKind
 from langadapt.stages.trained import prompt_ingredient
 
@@ -90,14 +90,13 @@ def _measures(stage: PlannedStage, planner: Planner) -> Iterator[Measure]:
     for evaluation in known.evaluations.values():
         suite = next((s for s in suites if s == evaluation.name or s in evaluation.suites), None)
         if suite is not None:
-            ref = CorpusRef(name=evaluation.corpus, held_out=0)
             unframed = evaluation.bare or evaluation.method == "bits_per_byte"
             yield Measure(
                 method=METHODS[evaluation.method],
                 task=evaluation.name,
                 suite=suite,
                 split=evaluation.split,
-                input=planner.input(ref),
+                input=planner.measured_on(evaluation),
                 prompt="" if unframed else language.prompts.get("sft", "chatml"),
                 evaluation=evaluation,
             )
