@@ -13,7 +13,7 @@ import io
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -140,9 +140,13 @@ class Offers(Mapping[str, Record]):
 
 
 class Registry:
-    """Everything that the core and the installed plugins offer."""
+    """Everything that the core and the installed plugins offer.
 
-    def __init__(self) -> None:
+    Args:
+        only: names of the plugins to load; None for all that are installed.
+    """
+
+    def __init__(self, only: Collection[str] | None = None) -> None:
         from langadapt import builtin
 
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -152,7 +156,8 @@ class Registry:
         core = Plugin(name="core", distribution="langadapt", version=metadata.version("langadapt"), file=_file(builtin))
         self._core = self._add(core, self._collect(builtin))
         loaded: list[Plugin] = []
-        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: e.name):
+        entries = [e for e in metadata.entry_points(group=GROUP) if only is None or e.name in only]
+        for entry in sorted(entries, key=lambda e: e.name):
             plugin, offers = self._load(entry)
             if plugin.error:
                 failed.append(plugin)

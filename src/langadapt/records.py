@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One utterance. `context` is material that an instruction refers to; formats without a place for it append it."""
+    """One utterance.
+
+    Attributes:
+        role: `"system"`, `"user"` or `"assistant"`.
+        content: what is said.
+        context: material that an instruction refers to; formats without a place for it append it.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -36,11 +42,16 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction (never both).
+    """One unit of a corpus: running `text`, or the `messages` of a dialogue or instruction, never both.
 
-    In a set of preferences, `rejected` is the answer that was liked less than the last message. Where answers were judged
-    one by one, a document that ends with the user's message has none but a `rejected` one. `origin` is what the data set
-    says of where it is from, as far as it does: its `id` there, `url`, `language`, `licence`, `revision`.
+    Attributes:
+        id: where it stands, `prose.jsonl:3`.
+        text: running text; empty where there are `messages`.
+        messages: a dialogue or instruction; empty where there is `text`.
+        rejected: in a set of preferences, the answer that was liked less than the last message; where that is the user's,
+            because answers were judged one by one, the only answer that there is.
+        origin: what the data set says of where it is from, as far as it does: its `id` there, `url`, `language`, `licence`,
+            `revision`. No part of the content.
     """
 
     id: str
@@ -65,9 +76,13 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A record that could not become a document, with the reason it is counted under and the place it stands at.
+    """A record that could not become a document.
 
-    `found` says what a document that was dropped held of evaluations; "" for everything else.
+    Attributes:
+        reason: what it is counted under.
+        where: file and line.
+        size: bytes.
+        found: set by langadapt: what a document that was dropped held of evaluations; `""` for everything else.
     """
 
     reason: str
@@ -88,21 +103,24 @@ class Language:
         name: in English, `Italian`.
         autonym: in itself, `italiano`.
         script: ISO 15924 code, `Latn`.
-        words: the word segmentation that fertility and cleaning thresholds are bound to.
+        words: word segmentation, text in, list of words out; fertility and cleaning thresholds are bound to it.
         source_language: tag of the language that base models come with.
-        lower: a text in lower case, where the language's capitals are not everybody's: Turkish has I for ı and İ for i.
-        prompts: default prompt format per stage kind, `{"sft": "alpaca-it"}`.
+        lower: a text in lower case, where the language's capitals are not everybody's: `str.lower` makes `ISI` into `isi`,
+            Turkish has `ısı`.
+        prompts: default prompt format per stage kind, `{"sft": "alpaca-it"}`; tasks are asked in that of `sft`.
         suites: evaluation suites that a recipe gets when it names none.
         thresholds: by the name of a cleaning step, values of its options in place of the defaults, bound to `words`.
         function_words: its most frequent words, in lower case: what running text cannot do without.
-        boilerplate: phrases of the notices and links around texts of the web ("all rights reserved"), in lower case.
-        tell_apart: text that a detector takes for this language in, tag of the related language that it is in truth
-            out, or "" for this language.
-        address: "familiar" or "polite" by how the text addresses its reader, "mixed" for both, "" for neither.
+        boilerplate: phrases of the notices and links around texts of the web ("all rights reserved"), in lower case; the
+            step `boilerplate` reads them.
+        tell_apart: text that a detector takes for this language in; tag of the related language that it is in truth out, or
+            `""` for this language.
+        address: text in; `"familiar"` or `"polite"` out, by how it addresses its reader, `"mixed"` for both, `""` for
+            neither.
         length_ratio: by source language, the least and the most characters that a translation may have for each
             character of its source.
-        parallel_sample: bundled JSONL of translations, `{"en": …, "it": …}`, which rehearsals translate with.
-        replay: registered corpus in the source language that `replay = SHARE` mixes in; "" for none. No evaluation may
+        parallel_sample: bundled JSONL of translations, `{"en": …, "it": …}`, that rehearsals translate with.
+        replay: registered corpus in the source language that `replay = SHARE` mixes in; `""` for none. No evaluation may
             measure on it.
         lm_eval: tasks and groups of lm-evaluation-harness that the suite `lm-eval` asks.
     """
@@ -132,10 +150,10 @@ class HubSource:
     """Files of a dataset repository on the Hugging Face Hub, read one by one and only as far as needed.
 
     Attributes:
-        repo_id: `owner/name`.
-        pattern: glob of the files to read, in name order.
-        revision: branch, tag or commit.
-        limits: documents to read at most, by config name; `{}` when the set has no configs.
+        repo_id: `owner/name` of a data set on the Hugging Face Hub.
+        pattern: glob of the files to read, in name order; they are fetched one by one, only as far as needed.
+        revision: branch, tag or commit; a run pins the commit.
+        limits: documents to read at most, by `config`; `{}` when the set has no configurations.
     """
 
     repo_id: str
@@ -154,16 +172,16 @@ class Corpus:
         licence: SPDX identifier, or the name of the terms.
         description: one sentence.
         layout: how a row becomes a document: a name of `langadapt.corpus.layouts.LAYOUTS`.
-        read: for sets that are a folder of their own kind of files: folder in, documents and rejects out.
-        source: where the data is had from; None when the user must bring a copy.
+        read: for files of a kind of their own: folder or file in, `Document` and `Rejected` out.
+        source: a `HubSource` to get it from; None when the user must bring a copy.
         where_to_get: what a person does to get a copy, for the message when it is missing.
         gated: whether terms must be accepted first.
         documents: how many there are, when that is known; for the plan.
-        bytes: UTF-8 bytes of text, when that is known; for the plan.
+        bytes: UTF-8 bytes of text, when that is known; the plan estimates epochs from it.
         sample: a bundled file or folder in the same layout, for rehearsals and tests.
         sample_licence: licence of the sample.
         sample_language: BCP-47 tag of the sample, where it is in another language than the corpus.
-        complete: whether the sample is the whole corpus, which is then read where the user brings no copy.
+        complete: whether the sample is the whole corpus; real runs then read it too, unless the user brings a copy.
         filters: cleaning steps that every reading of this corpus applies, by name.
         aliases: other names for it.
     """
@@ -192,13 +210,13 @@ class Filter:
     """A cleaning step.
 
     Attributes:
-        name: what `filters` says.
+        name: what corpora and recipes call it.
         description: one sentence.
-        make: option values and the corpus's language in (None when no plugin offers it); the step out: a function from
-            a document to the document, perhaps changed, or to the reason for dropping it. Called once in each process
-            that cleans, so that the step can prepare itself; what it decides must follow from these alone, because it
-            is kept over runs. A reason is a fixed phrase: documents are counted by it.
-        source: paper or documentation that it follows; "" for none.
+        make: option values and the corpus's `Language` in, or None when no plugin offers it; the step out: a function from
+            a `Document` to the document, perhaps changed, or to the reason for dropping it. Called once in each process
+            that cleans, so that the step can prepare itself; what it decides must follow from these alone, because it is
+            kept over runs. A reason is a fixed phrase: documents are counted by it.
+        source: paper or documentation that it follows; `""` for none.
         options: what a recipe may tune, `{ name = "long-enough", characters = 500 }`, with the default values.
         files: those of the options that name a file of the user's; caches go by its content.
         version: raised when the step would decide otherwise, so that caches notice.
@@ -248,15 +266,16 @@ class TokenizerStrategy:
     Attributes:
         name: what `tokenizer.strategy` says.
         description: one sentence.
-        options: pydantic model of the other keys of `[stage.tokenizer]`; unknown keys are refused.
-        adapt: does it. A token of the result that stands for the same bytes as one before, or is the same special token,
-            keeps that one's rows in the model's matrices; the others are new.
-        tokens: options and the number of tokens before in; the number after, as far as the options say.
+        options: pydantic model of the other keys of `[stage.tokenizer]`, a `langadapt.Table`; unknown keys are refused.
+        adapt: a `TokenizerTask` in, the adapted tokenizer of the library tokenizers out. A token that stands for the same
+            bytes as one before, or is the same special token, keeps that one's rows in the model's matrices; the others are
+            new.
+        tokens: options and the number of tokens before in; the number after out, as far as the options say. For the plan.
         rehearsed: options in, the same at the scale of a rehearsal out: for a few hundred kilobytes of text. None where
             they serve.
         fingerprint: options in; out: what files that they name hold, so that caches notice a change. Asked by the plan.
             None where they name none.
-        source: paper or documentation that it follows; "" for none.
+        source: paper or documentation that it follows; `""` for none.
         version: raised when the same text would give another tokenizer, so that caches notice.
     """
 
@@ -307,14 +326,14 @@ class EmbeddingInit:
     Attributes:
         name: what `embeddings.init` says.
         description: one sentence.
-        options: pydantic model of the other keys of `[stage.embeddings]`; unknown keys are refused.
-        initialise: gives the rows of `ids`, in their order: of the input matrix, and of the output matrix, each of shape
-            (new tokens, hidden_size); None instead of the latter where one matrix serves for both.
-        problem: options in; why they cannot be met on this machine and what to do out, or "". Asked by the plan: quick,
+        options: pydantic model of the other keys of `[stage.embeddings]`, a `langadapt.Table`; unknown keys are refused.
+        initialise: an `EmbeddingTask` in; the rows of its `ids` out, in their order: of the input matrix, and of the output
+            matrix, each of shape (new tokens, hidden_size), None instead of the latter where one matrix serves for both.
+        problem: options in; why they cannot be met on this machine and what to do out, or `""`. Asked by the plan: quick,
             without heavy imports. None where nothing can be in the way.
         rehearsed: options in, the same at the scale of a rehearsal out. None where they serve.
         fingerprint: as of `TokenizerStrategy`.
-        source: paper or documentation that it follows; "" for none.
+        source: paper or documentation that it follows; `""` for none.
         version: raised when the same would give other rows, so that caches notice.
     """
 
@@ -337,7 +356,7 @@ class PeftStrategy:
         name: what `peft.method` says.
         description: one sentence.
         source: paper or documentation that it follows.
-        upstream: the class whose fields `[stage.peft]` may set, `peft.tuners.lora.config:LoraConfig`; "" for none.
+        upstream: the class whose fields `[stage.peft]` may set, `peft.tuners.lora.config:LoraConfig`; `""` for none.
         defaults: option values when the recipe is silent; their keys are allowed beside the upstream fields.
         owns: upstream fields that the strategy sets itself, with the reason.
         fixed: values of those that its memory is estimated by.
@@ -352,10 +371,12 @@ class PeftStrategy:
         learning: names of the parameters that learn as a recipe's patterns meet them in the run, or of more than those,
             from shape and options; None when they show in the run alone.
         misfits: what of the options does not fit a model of this shape, and what to do; asked by the plan.
-        lacks: what of the options a machine cannot do, and what to do instead; asked by the plan.
+        lacks: what of the options a machine cannot do, from the machine and the options, and what to do instead; asked by
+            the plan.
         weight_bits: bits per frozen base weight in memory (4.5 for NF4 with its absmax), from the options.
-        freeze: what `prepare` does to the base before it adds an adapter, such as quantising it, in place; a saved
-            adapter on a base that went through it is the model as it was trained. None when nothing is done to it.
+        freeze: what `prepare` does to the base before it adds an adapter, such as quantising it, in place; the merge
+            certificate does it again: a saved adapter on a base that went through it is the model as it was trained. None
+            when nothing is done to it.
         save: trained model, options and folder in; writes the adapter, for the base as it was before `prepare`. None
             when PEFT's own `save_pretrained` does that.
         rate: name of a parameter and options in; its factor on the learning rate out. None when all have the same.
@@ -365,7 +386,7 @@ class PeftStrategy:
             needs no text; with it, a stage must have a corpus to take the text from.
         finish: trained model and options in; the model as it is to be saved out, of the base's own class and with its
             weights' own names. None where that is the trained model itself, or an adapter is saved.
-        trains_base: whether base weights themselves learn, so that the stage saves the whole model.
+        trains_base: whether base weights themselves learn, so that the stage saves whole weights and not an adapter.
     """
 
     name: str
@@ -400,9 +421,9 @@ class StageKind:
         name: what `kind` says.
         description: one sentence.
         version: raised whenever the same options would give another artifact, so that caches notice.
-        options: pydantic model of the stage's own keys; unknown keys are refused.
-        makes: `model` when later stages can start from it, `corpus` when they can read it by `{ stage = "ID" }`
-            (a file `corpus.jsonl` of documents in its folder), `results` when it only measures.
+        options: subclass of `langadapt.StageOptions` (pydantic) with the stage's own keys; unknown keys are refused.
+        makes: `"model"` when later stages can start from it, `"corpus"` when they can read it by `{ stage = "ID" }` (a file
+            `corpus.jsonl` of documents in its folder), `"results"` when it only measures.
         plan: fills in the planned stage: steps, tokens, memory, inputs, and what is in the way.
         run: does it, in the folder that it is given.
     """
@@ -418,7 +439,13 @@ class StageKind:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeSource:
-    """A packaged recipe, run as `langadapt run NAME`."""
+    """A packaged recipe, run as `langadapt run NAME`.
+
+    Attributes:
+        name: `language/recipe`.
+        path: the TOML file in the package.
+        description: one sentence.
+    """
 
     name: str
     path: Path
@@ -427,7 +454,13 @@ class RecipeSource:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSource:
-    """A packaged experiment, run as `langadapt sweep NAME`."""
+    """A packaged experiment, run as `langadapt sweep NAME`.
+
+    Attributes:
+        name: `language/experiment`.
+        path: the TOML file in the package.
+        description: one sentence.
+    """
 
     name: str
     path: Path
@@ -436,7 +469,13 @@ class ExperimentSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A piece of a rendered prompt: `text`, or one special token; `loss` says whether its tokens are learnt."""
+    """A piece of a rendered prompt.
+
+    Attributes:
+        text: a piece of text; empty for a special token.
+        special: one special token, `"bos"` or `"eos"`; left out when the tokenizer has none.
+        loss: whether its tokens are learnt.
+    """
 
     text: str = ""
     special: Literal["", "bos", "eos"] = ""
@@ -450,11 +489,11 @@ class PromptFormat:
     Attributes:
         name: what `prompt` says.
         description: one sentence.
-        render: messages in, segments out. Text between two special tokens is tokenised in one go, so the pieces may
-            be cut wherever the loss begins and ends. A list that ends with a user message gives the prompt that a
-            model is asked to continue; the same list with the answer must begin with exactly those segments.
-        system_prompt: used when the messages bring none and the recipe sets none; "" for none.
-        version: raised when the rendering changes, so that caches notice.
+        render: messages and system prompt in, segments out. Text between two special tokens is tokenised in one go, so the
+            pieces may be cut wherever the loss begins and ends. A list that ends with a user message gives the prompt that
+            a model is asked to continue; the same list with the answer must begin with exactly those segments.
+        system_prompt: used when the messages bring none and the recipe sets none; `""` for none.
+        version: raised when the rendering changes in a way that a two-turn dialogue does not show, so that caches notice.
     """
 
     name: str
@@ -469,10 +508,10 @@ class Item:
     """One question of an evaluation.
 
     Attributes:
-        id: says where it is from; unique in the evaluation.
-        messages: what the model is asked.
-        gold: what `score` compares with; of `choices`, the place of the right one.
-        split: which part of the data it is from, where that depends on the files at hand; "" for what the evaluation
+        id: says where it is from; unique in the evaluation, and stable: comparisons pair by it.
+        messages: what the model is asked; ends with a user message; `()` where bare sentences are compared.
+        gold: what `score` compares with, a JSON value; of `choices`, the place of the right one.
+        split: which part of the data it is from, where that depends on the files at hand; `""` for what the evaluation
             says.
         choices: texts whose likelihood is compared (`choose`).
     """
@@ -486,10 +525,14 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A model's answer to an item: the decoded prediction, or None when the text could not be decoded.
+    """A model's answer to an item.
 
-    `finished` says whether the model ended it; otherwise it wrote until there was no more room. `logprobs` are the
-    log-likelihoods of the item's choices in nats; the prediction is then the place of the likeliest.
+    Attributes:
+        item: the question; in comparisons its `messages` are empty.
+        text: what the model wrote, or the likeliest choice.
+        prediction: what `decode` made of it, or None when it could not be decoded; of choices, the place of the likeliest.
+        finished: whether the model ended it; otherwise it wrote until there was no more room.
+        logprobs: log-likelihood of each of the item's choices, in nats (`choose`).
     """
 
     item: Item
@@ -509,17 +552,19 @@ class Evaluation:
         description: one sentence.
         corpus: the corpus that it reads; its licence and where to get it hold here too.
         suites: suites that it belongs to.
-        method: `bits_per_byte` scores the corpus's text; `generate` asks the items and scores the answers; `choose`
+        method: `"bits_per_byte"` scores the corpus's text; `"generate"` asks the items and scores the answers; `"choose"`
             compares the likelihood of each item's choices.
         split: which part of the data, for the report.
-        items: folder or file in, items and rejects out (`generate`, `choose`).
-        decode: whatever text a model wrote in; a prediction out, or None when there is none in it (`generate`).
-        score: answers in, value per metric out; must take any non-empty list (`generate`; `choose`, where None gives
-            accuracy and calibration).
-        metrics: metric name to whether higher is better, None where neither is; what `score` gives.
+        items: folder or file in, `Item` and `Rejected` out (`generate`, `choose`).
+        decode: whatever text a model wrote in; a prediction out, or None when there is none in it (`generate`); without it,
+            the text is the prediction.
+        score: a non-empty list of `Answer` in, value per metric out (`generate`, `choose`); without it, `choose` gives
+            accuracy and calibration.
+        metrics: metric name to whether higher is better, None where neither is; every metric that `score` gives.
         max_new_tokens: room for an answer (`generate`).
         one_line: an answer ends with its first line, so generation does too (`generate`).
-        signatures: by metric, how exactly and with which version of what it is computed, for the report (`generate`).
+        signatures: nothing in; by metric, how exactly and with which version of what it is computed out, such as
+            sacrebleu's signature; kept in the report's rows (`generate`).
         bare: messages and choice are one running text without a prompt format around it (`choose`).
     """
 
@@ -547,9 +592,9 @@ class Translator:
     Attributes:
         name: what `name` in `[stage.translator]` says.
         description: one sentence.
-        options: pydantic model of the table's other keys; unknown keys are refused.
-        problem: options, source and target tag in; out: why this machine cannot translate so (no such program,
-            package, model or pair) and what to do, or "". Asked by the plan: quick, without network or heavy imports.
+        options: pydantic model of the table's other keys, a `langadapt.Table`; unknown keys are refused.
+        problem: options, source and target tag in; out: why this machine cannot translate so (no such program, package,
+            model or pair) and what to do, or `""`. Asked by the plan: quick, without network or heavy imports.
         fingerprint: options, source and target tag in; out: all that translations depend on, such as program version
             and digest of the model's files. Translations are remembered under it.
         open: options, source and target tag in; out: a function from texts to as many translations, in their order.
