@@ -45,12 +45,12 @@ def errors(schema: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
 
 
 def described(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every key that a schema describes; what stands under `if` describes none."""
+    """Every key that a schema describes; conditions and what they require describe none."""
     if isinstance(node, dict):
         for name, key in node.get("properties", {}).items():
             yield f"{place}.{name}", key
         for word, inner in node.items():
-            if word != "if" and not (word == "then" and set(inner) <= {"required", "properties"}):
+            if word not in ("if", "else") and not (word == "then" and set(inner) <= {"required", "properties"}):
                 yield from described(inner, f"{place}.{word}" if word not in ("properties", "definitions") else place)
     elif isinstance(node, list):
         for number, inner in enumerate(node):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from langadapt.stages.translate import TranslateOptions
 Schema = dict[str, Any]
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
+_REFERENCE = re.compile(r'"#/definitions/([^"]+)"')
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 _RATES: Schema = {"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0}}
 # Of keys beside a library's fields, what their types alone do not say.
@@ -118,22 +120,24 @@ def _open(names: Sequence[str]) -> list[Schema]:
     return [{"enum": list(names)}, {"type": "string"}]
 
 
-def _chosen(by: str, tables: Mapping[str, Schema], meaning: str, *, default: str = "") -> Schema:
+def _chosen(by: str, tables: Mapping[str, Schema], *, default: str = "") -> Schema:
     """A table whose other keys follow from what it says in one.
 
     Args:
         by: the key.
         tables: what the table is, by the key's value.
-        meaning: of the key.
         default: its value where it is left out; "" where nothing follows then.
     """
-    key = {"type": "string", "enum": list(tables), "description": meaning}
+    one_of_them = {"properties": {by: {"enum": list(tables)}}}
+    known = {
+        "if": one_of_them,
+        "else": one_of_them,
+    }  # editors take keys of it for all that there are, unless it is wrong
     return {
         "type": "object",
-        "properties": {by: key | ({"default": default} if default else {})},
-        "additionalProperties": True,  # said for editors that refuse what is not said
+        "additionalProperties": True,  # which some editors want said
         "anyOf": [*tables.values(), {"type": "object"}],
-        "allOf": [_when(by, name, table, required=name != default) for name, table in tables.items()],
+        "allOf": [known, *(_when(by, name, table, required=name != default) for name, table in tables.items())],
     }
 
 
@@ -164,12 +168,11 @@ class _Recipes:
             "$schema": DRAFT,
             **whole,
             "title": "langadapt recipe",
-            "if": {"not": {"required": ["extends"]}},
-            "then": alone,
+            "allOf": [{"if": {"not": {"required": ["extends"]}}, "then": alone}],
             "definitions": self.definitions,
         }
         _propose(schema, self.known)
-        _drop_unused(self.definitions, schema)
+        _drop_unused(schema)
         return schema
 
     def _define(self, name: str, table: Schema) -> Schema:
@@ -205,7 +208,7 @@ class _Recipes:
     def _any_stage(self) -> Schema:
         """A stage of any kind; without a kind, a change of one that is inherited."""
         kinds = {name: {"$ref": f"#/definitions/stage-{name}"} for name in self.kinds}
-        table = _chosen("kind", kinds, "Which kind of stage it is, and so which keys it has.")
+        table = _chosen("kind", kinds)
         keys = sorted({key for name in kinds for key in self.definitions[f"stage-{name}"]["properties"]})
         change = {"if": {"not": {"required": ["kind"]}}, "then": {"propertyNames": {"enum": keys}}}
         return table | {"required": ["id"], "allOf": [*table["allOf"], change]}
@@ -234,14 +237,14 @@ class _Recipes:
         """Defines the tables whose keys follow from a name in them."""
         known = self.known
         strategies = {name: self._define(f"peft-{name}", self._strategy(name)) for name in known.peft_strategies}
-        self._define("peft", _chosen("method", strategies, "Which weights learn, and how.", default="lora"))
-        for table, by, offers, meaning, default in (
-            ("tokenizer", "strategy", known.tokenizers, "What becomes of the tokenizer.", ""),
-            ("embeddings", "init", known.embedding_inits, "How rows of new tokens start.", INIT),
-            ("translator", "name", known.translators, "The engine that translates.", ""),
+        self._define("peft", _chosen("method", strategies, default="lora"))
+        for table, by, offers, default in (
+            ("tokenizer", "strategy", known.tokenizers, ""),
+            ("embeddings", "init", known.embedding_inits, INIT),
+            ("translator", "name", known.translators, ""),
         ):
             tables = {name: self._define(f"{table}-{name}", self._options(by, offers[name])) for name in offers}
-            self._define(table, _chosen(by, tables, meaning, default=default))
+            self._define(table, _chosen(by, tables, default=default))
 
     def _options(self, by: str, record: Any) -> Schema:
         """The table of a record's own options, with the key that names the record."""
@@ -318,9 +321,10 @@ class _Recipes:
         return {name: key for name, key in keys.items() if name not in owned}
 
 
-def _drop_unused(definitions: dict[str, Schema], schema: Schema) -> None:
+def _drop_unused(schema: Schema) -> None:
     """Takes out what nothing refers to: models whose copies have become definitions of their own."""
-    while unused := [name for name in definitions if f'"#/definitions/{name}"' not in json.dumps(schema)]:
+    definitions: dict[str, Schema] = schema["definitions"]
+    while unused := definitions.keys() - set(_REFERENCE.findall(json.dumps(schema))):
         for name in unused:
             del definitions[name]
 
