@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import Draft7Validator
 from pydantic import Field
 
 from langadapt import Recipe, StageOptions, upstream
+from langadapt.cli import cli
 from langadapt.plugins import Registry, registry
 from langadapt.records import StageKind
 from langadapt.schema import _of_field, experiment_schema, recipe_schema
@@ -108,6 +110,12 @@ def test_keys_have_their_defaults(schema: dict[str, Any]) -> None:
     assert kinds["training-simpo"]["properties"]["beta"]["default"] == 2.0
     assert kinds["peft-qdora"]["properties"]["r"]["default"] == 32
     assert schema["properties"]["seed"]["default"] == 42
+
+
+def test_the_command_prints_either() -> None:
+    for words, title in (([], "langadapt recipe"), (["--experiment"], "langadapt experiment")):
+        printed = CliRunner().invoke(cli, ["schema", *words])
+        assert printed.exit_code == 0 and json.loads(printed.stdout)["title"] == title
 
 
 # --- what is right ---

@@ -129,10 +129,8 @@ def _chosen(by: str, tables: Mapping[str, Schema], *, default: str = "") -> Sche
         default: its value where it is left out; "" where nothing follows then.
     """
     one_of_them = {"properties": {by: {"enum": list(tables)}}}
-    known = {
-        "if": one_of_them,
-        "else": one_of_them,
-    }  # editors take keys of it for all that there are, unless it is wrong
+    # Some editors take keys that are described here for all that there are; so they get to see it where it is wrong alone.
+    known = {"if": one_of_them, "else": one_of_them}
     return {
         "type": "object",
         "additionalProperties": True,  # which some editors want said
@@ -220,9 +218,10 @@ class _Recipes:
         keys["kind"] = {"const": name, "description": self.known.stages[name].description}
         if issubclass(options, TrainedOptions):
             _put(keys, "peft", {"$ref": "#/definitions/peft"})
-            _put(keys, "training", self._training(options))
         if issubclass(options, PreferenceOptions):
             stage |= self._methods(options, keys)
+        elif issubclass(options, TrainedOptions):
+            _put(keys, "training", self._training(options))
         if issubclass(options, TokenizerOptions):
             _put(keys, "tokenizer", {"$ref": "#/definitions/tokenizer"})
             _put(keys, "embeddings", {"$ref": "#/definitions/embeddings"})
@@ -342,8 +341,9 @@ def _complete(required: Mapping[str, Sequence[str]]) -> Schema:
 
 
 def _like(value: Any) -> Schema:
-    """The type of a value; anything where it is None."""
-    return {} if value is None else {"type": "array" if isinstance(value, tuple) else _TYPES[type(value)]}
+    """The type of a value; anything where that is none of TOML's."""
+    word = "array" if isinstance(value, tuple) else _TYPES.get(type(value))
+    return {"type": word} if word else {}
 
 
 def _of_field(field: upstream.Field) -> Schema:
