@@ -16,6 +16,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +49,34 @@ _TABLE = re.compile(r"^(<!-- (\w+)(?:: (.+?))? -->\n\|.*\n\|[-|]+\n)(?:\|.*\n)*"
 
 def main() -> None:
     """Writes every file that is not up to date, and says which."""
-    for path, text in files():
+    for path, make in files().items():
+        text = make()
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(path.relative_to(ROOT))
 
 
-def files() -> Iterator[tuple[Path, str]]:
-    """Every file that is written from the source, with what it has to hold."""
-    for page in PAGES:
-        yield page, with_tables(page.read_text(encoding="utf-8"))
-    known = Registry(only=("italian",))
-    schema = recipe_schema(known, upstream_help=False)  # whose sentences are the libraries'
-    for path in RECIPE_SCHEMAS:
-        yield path, as_json(schema)
-    yield EXPERIMENT_SCHEMA, as_json(experiment_schema(known))
+def files() -> dict[Path, Callable[[], str]]:
+    """Every file that is written from the source, with what gives the text that it has to hold."""
+    pages = {page: partial(_page, page) for page in PAGES}
+    return {**pages, **dict.fromkeys(RECIPE_SCHEMAS, _recipe_schema), EXPERIMENT_SCHEMA: _experiment_schema}
 
 
-def as_json(schema: Any) -> str:
-    """A schema as a file holds it."""
+def _page(page: Path) -> str:
+    return with_tables(page.read_text(encoding="utf-8"))
+
+
+@cache
+def _recipe_schema() -> str:
+    # The libraries' own sentences stay where they are: what the repository holds is written by us.
+    return _as_json(recipe_schema(Registry(only=("italian",)), upstream_help=False))
+
+
+def _experiment_schema() -> str:
+    return _as_json(experiment_schema(Registry(only=("italian",))))
+
+
+def _as_json(schema: Any) -> str:
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 

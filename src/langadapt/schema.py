@@ -74,7 +74,7 @@ class _Generator(GenerateJsonSchema):
         return {}  # a type of a plugin's own: anything may stand there, as far as an editor can tell
 
 
-def _described(models: Iterable[type[BaseModel]]) -> tuple[dict[str, Schema], dict[type[BaseModel], Schema]]:
+def _described(models: Iterable[type[BaseModel]]) -> tuple[dict[str, Schema], dict[type, Schema]]:
     """Definitions of the models and of all that is in them, and a reference to each."""
     refs, made = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)],
