@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint docs bench nightly clean
+.PHONY: run test lint tables docs bench nightly clean
 
 run: $(READY)  ## the LLaMAntino recipe once, at the scale of a laptop: every stage, on a small real model
 	$(BIN)/langadapt run recipes/llamantino.toml --rehearse
@@ -22,6 +22,9 @@ test: $(READY_DEV)  ## lint, types, import layers, and every test
 lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: $(READY_DEV)  ## what pages and recipes take from the source: tables of keys, fields and options, JSON Schema
+	$(BIN)/python docs/tables.py
 
 bench: $(READY)  ## training beside a bare loop and trl's command line, in turn: speed and memory; about 20 minutes
 	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60

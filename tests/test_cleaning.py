@@ -686,24 +686,6 @@ def test_boilerplate_goes_at_once_or_not_at_all(lines: list[str]):
     assert once.startswith("[") or left_of(once.split("\n")) == once
 
 
-# --- documentation ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("table", "owner"), [("core", "core"), ("italian", "italian")])
-def test_the_page_on_cleaning_lists_steps_options_and_sources(table: str, owner: str):
-    page = (Path(__file__).parents[1] / "docs" / "cleaning.md").read_text(encoding="utf-8")
-    found = re.search(rf"<!-- filters: {table} -->\n((?:\|.*\n)+)", page)
-    assert found
-    rows = [[cell.strip() for cell in row.strip("|").split(" |")] for row in found.group(1).splitlines()[2:]]
-    known = registry().filters
-    assert [row[0].strip("`") for row in rows] == [n for n in known if known.owner(n).name == owner]
-    for name, _, options, source in ([row[0].strip("`"), *row[1:4]] for row in rows):
-        assert source.strip("| ") == known[name].source
-        assert [word.split(" = ")[0] for word in re.findall("`(.+?)`", options)] == list(known[name].options), name
-        for key, value in (word.split(" = ") for word in re.findall("`(.+?)`", options) if " = " in word):
-            assert value == json.dumps(known[name].options[key])
-
-
 def test_a_vocabulary_that_nobody_asks_any_more_is_gone_at_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(running_text, "LIMIT", 3)
     gc.disable()

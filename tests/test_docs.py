@@ -1,4 +1,4 @@
-"""The documents say what the code does: hooks, commands, keys, recipes, links, and the example plugin."""
+"""The documents say what the code does: tables, hooks, commands, recipes, links, and the example plugin."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ import importlib
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
 import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from pydantic import BaseModel
 
 import langadapt
-from langadapt import Experiment, Recipe, cli, hookspecs, peft, plugins, recipe
-from langadapt.corpus.layouts import COLUMNS
+from langadapt import Experiment, Recipe, hookspecs, peft, plugins, recipe
 from langadapt.experiment import ExperimentTable
 from langadapt.recipe import StageOptions
-from langadapt.stages.cpt import CptOptions
-from langadapt.stages.preference import METHODS, PREFERENCE_OWNED
-from langadapt.stages.sft import SftOptions
-from langadapt.stages.trained import OWNED
+from langadapt.stages.trained import BESIDE, MEANINGS, TRAINING
 from langadapt.testing.conformance import all_checks
+from langadapt.tokenizer import extend
 from langadapt.translation.checking import Checks
 
 ROOT = Path(__file__).parents[1]
@@ -42,16 +37,8 @@ PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBU
                 ROOT / "plugins" / "italian" / "README.md"])  # fmt: skip
 
 
-def verbs(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command by its words, `run` and `corpus preview`; a group is none itself."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from verbs(command, f"{before}{name} ")
-        else:
-            yield before + name, command
-
-
-VERBS: Mapping[str, click.Command] = dict(verbs(cli.cli))
+TABLES = runpy.run_path(str(DOCS / "tables.py"))
+VERBS: Mapping[str, click.Command] = dict(TABLES["verbs"]())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,65 +90,30 @@ def section(page: Path, heading: str) -> str:
     return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
-def load(reference: str) -> Any:
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+# --- what is written from the source ----------------------------------------------------------------------------------
+
+WRITTEN: Mapping[Path, Callable[[], str]] = TABLES["files"]()
 
 
-# --- keys of the recipe -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("file", WRITTEN, ids=name_of)
+def test_what_is_written_from_the_source_is_up_to_date(file: Path) -> None:
+    outdated = f"{name_of(file)} is not what the source says; run: make tables"
+    assert file.is_file() and read(file) == WRITTEN[file](), outdated
 
 
-def type_word(annotation: Any) -> str:
-    """What the tables call a type."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return type_word(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_word(a) for a in arguments if a is not type(None))
-    if origin is list:
-        inner = type_word(arguments[0])
-        return "list of corpora" if inner == "corpus" else f"list of {inner}s"
-    if origin is typing.Literal:
-        return "text"
-    if origin is dict:
-        return "table of texts" if arguments[1] is str else "table"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "corpus" if annotation.__name__ == "CorpusRef" else "table"
-    return {str: "text", int: "integer", float: "number", bool: "true or false"}[annotation]
+def test_every_kind_of_table_stands_somewhere() -> None:
+    text = "".join(map(read, PAGES))
+    assert [kind for kind in TABLES["ROWS"] if not re.search(rf"^<!-- {kind}\b", text, re.MULTILINE)] == []
 
 
-def toml_value(value: Any) -> str:
-    """A value as a recipe writes it."""
-    if isinstance(value, dict) and value:
-        return "{ " + ", ".join(f"{k} = {toml_value(v)}" for k, v in value.items()) + " }"
-    return json.dumps(value)
+def marked(kind: str) -> set[str]:
+    """What the marks of tables of a kind name."""
+    return {name for page in PAGES for name in re.findall(rf"^<!-- {kind}: (.+?) -->$", read(page), re.MULTILINE)}
 
 
-def default_word(key: str, field: Any) -> str:
-    """What the tables say of a default."""
-    if field.is_required():
-        return "required"
-    if field.default is None:
-        return "not set"
-    if isinstance(field.default, BaseModel):
-        return "all defaults"
-    return "see below" if key == "training" else f"`{toml_value(field.default)}`"
-
-
-KEY_TABLES = tables("keys")
-
-
-@pytest.mark.parametrize("reference", KEY_TABLES)
-def test_key_tables_are_the_models(reference: str) -> None:
-    model = load(reference)
-    common = set(StageOptions.model_fields) if model is not StageOptions and issubclass(model, StageOptions) else set()
-    expected = {
-        f"`{field.alias or name}`": [type_word(field.annotation), default_word(name, field)]
-        for name, field in model.model_fields.items()
-        if name not in common
-    }
-    assert {row[0]: row[1:3] for row in KEY_TABLES[reference]} == expected
-    assert all(row[3] for row in KEY_TABLES[reference])
+def test_every_key_is_explained() -> None:
+    for reference in marked("keys"):
+        assert all(row[-1] for row in TABLES["keys"](reference)), reference
 
 
 def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
@@ -180,60 +132,22 @@ def test_every_table_and_stage_kind_of_the_core_has_its_keys_listed() -> None:
     )
     of_recipe = {getattr(recipe, name) for name in tables_of_recipe}
     inits = {known.embedding_inits[name].options for name in core.offers["embedding initialisation"]} - {recipe.Table}
-    inner = {Checks, StageOptions, ExperimentTable} | inits
-    assert core.name == "core" and {load(reference) for reference in KEY_TABLES} == kinds | of_recipe | inner
+    engines = {known.translators[name].options for name in core.offers["translator"]}
+    inner = {Checks, StageOptions, ExperimentTable, extend.Options} | inits | engines
+    assert (
+        core.name == "core"
+        and {TABLES["loaded"](reference) for reference in marked("keys")} == kinds | of_recipe | inner
+    )
 
 
-def test_training_defaults_are_those_of_the_stages() -> None:
-    rows = {row[0].strip("`"): [cell.strip("`") for cell in row[1:3]] for row in tables("defaults")["training"]}
-    assert rows == {k: [toml_value(v), toml_value(SftOptions.defaults[k])] for k, v in CptOptions.defaults.items()}
-
-
-def test_strategy_defaults_are_those_of_the_strategies() -> None:
-    by_name = {s.name: s.defaults for s in peft.STRATEGIES}
-    rows = {row[0].strip("`"): [cell.strip("`") for cell in row[1:3]] for row in tables("defaults")["peft"]}
-    keys = dict.fromkeys(k for name in ("lora", "qlora") for k in by_name[name])
-    cell = {name: {k: toml_value(by_name[name][k]) if k in by_name[name] else "" for k in keys} for name in by_name}
-    assert rows == {k: [cell["lora"][k], cell["qlora"][k]] for k in keys}
+def test_every_strategy_is_named() -> None:
     methods = re.findall(r"`([\w+]+)`", section(DOCS / "recipe.md", "## `[stage.peft]`"))
-    assert set(methods) >= set(by_name)
+    assert set(methods) >= {strategy.name for strategy in peft.STRATEGIES}
 
 
-def test_keys_that_langadapt_sets_itself_are_listed_with_the_reason() -> None:
-    owned = {name: {row[0].strip("`"): row[1] for row in rows} for name, rows in tables("owned").items()}
-    of_pairs = {key: why for key, why in PREFERENCE_OWNED.items() if key not in OWNED}
-    assert owned == {"training": dict(OWNED), "peft": dict(peft.lora.OWNS), "preference": of_pairs}
-
-
-def test_losses_are_listed_with_what_they_are() -> None:
-    found = re.search(r"<!-- losses -->\n((?:\|.*\n)+)", read(DOCS / "recipe.md"))
-    assert found
-    rows = [row.strip("|").split("|") for row in found.group(1).splitlines()[2:]]
-    listed = [tuple(cell.strip(" `") for cell in row) for row in rows]
-    assert listed == [(name, loss, what) for name, way in METHODS.items() for loss, what in way.losses.items()]
-
-
-def test_methods_are_listed_with_what_they_need() -> None:
-    found = re.search(r"<!-- methods -->\n((?:\|.*\n)+)", read(DOCS / "recipe.md"))
-    assert found
-    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in found.group(1).splitlines()[2:]]
-    assert rows == [
-        [
-            f"`{name}`",
-            "pairs" if way.paired else "answers",
-            "yes" if way.asks_reference else "no",
-            f"`{way.upstream.split(':')[1]}`",
-            ", ".join(f"`{key} = {toml_value(value)}`" for key, value in way.defaults.items()),
-        ]
-        for name, way in METHODS.items()
-    ]
-
-
-def test_layouts_are_listed_with_their_columns() -> None:
-    found = re.search(r"<!-- layouts -->\n((?:\|.*\n)+)", read(DOCS / "recipe.md"))
-    assert found
-    rows = [row.split("|")[1:3] for row in found.group(1).splitlines()[2:]]
-    assert {name.strip(" `"): tuple(re.findall(r"`(\w+)`", columns)) for name, columns in rows} == COLUMNS
+def test_what_is_said_of_options_is_said_of_options_that_there_are() -> None:
+    assert set(peft.MEANINGS) == {key for strategy in peft.STRATEGIES for key in strategy.defaults}
+    assert set(MEANINGS) == {*TRAINING, *BESIDE}
 
 
 # --- hooks and records ------------------------------------------------------------------------------------------------
@@ -245,33 +159,19 @@ def test_every_hook_is_documented_with_its_record(hook: str) -> None:
     assert f"<!-- fields: {plugins.HOOKS[hook][0].__name__} -->" in text
 
 
-FIELD_TABLES = tables("fields")
-
-
-@pytest.mark.parametrize("name", FIELD_TABLES)
-def test_field_tables_are_the_records(name: str) -> None:
-    def default(field: dataclasses.Field[Any]) -> str:
-        if field.default is not dataclasses.MISSING:
-            return f"`{getattr(field.default, '__qualname__', repr(field.default))}`"
-        return "required" if field.default_factory is dataclasses.MISSING else f"`{field.default_factory()!r}`"
-
-    fields = dataclasses.fields(getattr(langadapt, name))
-    assert {row[0]: row[1] for row in FIELD_TABLES[name]} == {f"`{f.name}`": default(f) for f in fields}
-
-
 def test_every_record_of_the_contract_has_its_fields_listed() -> None:
     records = {n for n in langadapt.__all__ if getattr(langadapt, n).__module__ == "langadapt.records"}
-    assert set(FIELD_TABLES) == records
+    assert marked("fields") == records
 
 
-def test_checks_of_plugins_are_listed_with_what_they_say() -> None:
-    listed = {name: [tuple(row) for row in rows] for name, rows in tables("checks").items()}
-    expected: dict[str, list[tuple[str, ...]]] = {}
-    for check in all_checks():
-        expected.setdefault(check.record.__name__ if check.record else "plugin", []).append(
-            (f"`{check.name}`", check.says)
-        )
-    assert listed == expected
+def test_every_field_of_a_record_is_explained_in_its_docstring_and_no_other() -> None:
+    for name in marked("fields"):
+        record = getattr(langadapt, name)
+        assert set(TABLES["attributes"](record)) == {field.name for field in dataclasses.fields(record)}, name
+
+
+def test_checks_of_every_kind_of_record_are_listed() -> None:
+    assert marked("checks") == {check.record.__name__ if check.record else "plugin" for check in all_checks()}
 
 
 def test_every_check_of_plugins_points_at_a_heading_of_the_plugin_page() -> None:
@@ -300,8 +200,8 @@ def options_of(verb: str) -> set[str]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_documented_with_its_options(verb: str) -> None:
     text = section(DOCS / "reference.md", f"### `langadapt {verb}`")
-    rows = re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE)
-    assert set(rows) == options_of(verb) - {"--help"}
+    assert f"<!-- options: {verb} -->" in text
+    assert all(option.help for option in VERBS[verb].params if isinstance(option, click.Option))
 
 
 def one_verb(words: list[str]) -> list[str]:

@@ -28,7 +28,8 @@ from langadapt.corpus.duplicates import NearSeen, Seen, signer, word_hashes
 from langadapt.corpus.preparing import Accounting, Source, clean
 from langadapt.inputs import find_input
 from langadapt.plugins import registry
-from langadapt.recipe import CorpusRef, NearDuplicates, json_schema
+from langadapt.recipe import CorpusRef, NearDuplicates
+from langadapt.schema import recipe_schema
 from langadapt_italian.corpora import SAMPLES
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "text"
@@ -455,5 +456,5 @@ def test_a_filled_recipe_says_the_settings_and_means_the_same(write):
 
 
 def test_editors_know_the_words_and_the_table():
-    said = json.dumps(json_schema()["$defs"]["CorpusRef"]["properties"]["deduplicate"])
+    said = json.dumps(recipe_schema()["definitions"]["CorpusRef"]["properties"]["deduplicate"])
     assert all(word in said for word in ("exact", "near", "none", "NearDuplicates"))

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langadapt.errors import RecipeError, UserError
-from langadapt.plugins import registry
-from langadapt.recipe import Recipe, json_schema
+from langadapt.recipe import Recipe
 
 
 @pytest.fixture
@@ -639,39 +638,6 @@ def test_a_recipe_sizes_its_own_rehearsal(load):
     assert stage(small, "adapt").options.training["max_steps"] == 3
     assert small.table.base_model == "my/small"
     assert "adapt.training.learning_rate" not in {c.key for c in small.changes}
-
-
-# --- for editors ---
-
-
-def test_the_schema_knows_every_kind_and_key_that_recipes_use():
-    schema = json_schema()
-    kinds = {
-        definition["$ref"].removeprefix("#/$defs/stage-")
-        for definition in schema["properties"]["stage"]["items"]["anyOf"]
-        if "$ref" in definition
-    }
-    assert kinds == set(registry().stages)
-    filled = Recipe.load(LLAMANTINO).filled()
-    assert set(filled) <= set(schema["properties"])
-    for table in filled["stage"]:
-        assert set(table) <= set(schema["$defs"][f"stage-{table['kind']}"]["properties"])
-    json.dumps(schema)
-
-
-def test_every_reference_in_the_schema_leads_somewhere():
-    schema = json_schema()
-
-    def references(value: object):
-        if isinstance(value, dict):
-            yield from ([value["$ref"]] if "$ref" in value else [])
-            for inner in value.values():
-                yield from references(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                yield from references(inner)
-
-    assert {r.removeprefix("#/$defs/") for r in references(schema)} <= set(schema["$defs"])
 
 
 values = st.recursive(

@@ -23,7 +23,6 @@ from hub_stand_in import HubStandIn, Repo, environment
 from hub_stand_in import serving as hub_serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_docs import default_word, tables
 
 from langadapt.errors import RunError, UserError
 from langadapt.plugins import registry
@@ -49,14 +48,6 @@ def test_the_registry_offers_every_engine_and_each_says_what_it_lacks():
     for translator in found.values():
         for key, field in translator.options.model_fields.items():
             assert field.description, f"{translator.name}.{key} is not described"
-
-
-@pytest.mark.parametrize("name", ["apertium", "ctranslate2", "transformers", "openai", "memory"])
-def test_the_options_of_every_engine_are_documented(name):
-    fields = registry().translators[name].options.model_fields
-    rows = tables("engine")[name]
-    assert {row[0]: row[1] for row in rows} == {f"`{key}`": default_word(key, field) for key, field in fields.items()}
-    assert all(row[2] for row in rows)
 
 
 # --- language codes ----------------------------------------------------------------------------------------------------

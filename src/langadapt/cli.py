@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from langadapt.commands import json_option, print_json
+from langadapt.commands import json_option, out_option, print_json, rehearse_option, set_option, try_anyway_option
 from langadapt.commands.cache import cache
 from langadapt.commands.chat import chat
 from langadapt.commands.check_plugin import check_plugin
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 recipe_argument = click.argument("recipe", metavar="RECIPE")
-set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Put another value into the recipe: adapt.training.max_steps=100.",
-)
-rehearse_option = click.option(
-    "--rehearse", is_flag=True, help="At the scale of a laptop: a small real model, samples, few steps."
-)
-out_option = click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
 
 
 class _InOrder(click.Group):
@@ -62,8 +51,15 @@ def cli() -> None:
 @rehearse_option
 @set_option
 @out_option
-@click.option("--stage", "stages", multiple=True, metavar="ID", help="Run only this stage; may be repeated.")
-@click.option("--try-anyway", is_flag=True, help="Also run what is estimated far above the memory that there is.")
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="ID",
+    help="Run only this stage, any number of times; what it starts from or reads must be done. Runs of different stages "
+    "may share a folder.",
+)
+@try_anyway_option
 @json_option
 def run(
     recipe: str,
@@ -211,11 +207,12 @@ for command in (sweep, compare, evaluate, chat, serve, export, corpus, tokenizer
 
 
 @cli.command()
-def schema() -> None:
+@click.option("--experiment", is_flag=True, help="Of experiments, and not of recipes.")
+def schema(experiment: bool) -> None:
     """Print the JSON Schema of recipes, for editors."""
-    from langadapt.recipe import json_schema
+    from langadapt.schema import experiment_schema, recipe_schema
 
-    print_json(json_schema())
+    print_json(experiment_schema() if experiment else recipe_schema())
 
 
 def main() -> None:

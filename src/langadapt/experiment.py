@@ -31,18 +31,26 @@ ALONE = "recipe"  # what the only variant is called where nothing but seeds vari
 class ExperimentTable(Table):
     """An experiment's whole file, every default filled in."""
 
-    schema_: int = Field(alias="schema", description="Version of the format.")
+    schema_: int = Field(alias="schema", description="Version of the format, 1.")
     name: str = Field(pattern=NAME, description="Name of the experiment and of its folder.")
     question: str = Field(min_length=1, description="What it is to answer, a sentence.")
     recipe: str = Field(description="The recipe that is varied: a file beside this one, or a name that a plugin ships.")
-    limits: str = Field("", description="What it cannot show, above all at the scale of a rehearsal.")
-    baseline: str = Field("", description="The variant that the others are compared with; default: the first.")
-    seeds: list[int] = Field([], description="Seeds to run every variant with; not given: the recipe's own.")
-    models: list[str] = Field([], description='Models that are compared: "base", ids of stages; default: all measured.')
-    measures: list[str] = Field([], description="Suites, tasks or metrics that are compared; default: all.")
-    set_: dict[str, Any] = Field({}, alias="set", description="Values for every variant, keys as --set takes them.")
+    limits: str = Field(
+        "", description="What it cannot show, above all at the scale of a rehearsal; screen and page repeat it."
+    )
+    baseline: str = Field("", description="The variant that the others are compared with; empty: the first.")
+    seeds: list[int] = Field([], description="Seeds to run every variant with; empty: the recipe's own seed.")
+    models: list[str] = Field(
+        [], description="Models that are compared: `base`, ids of stages; empty: all that are measured."
+    )
+    measures: list[str] = Field([], description="Suites, tasks or metrics that are compared; empty: all.")
+    set_: dict[str, Any] = Field(
+        {}, alias="set", description="Values for the recipes of all variants, by keys as `--set` takes them."
+    )
     variant: dict[str, dict[str, Any]] = Field({}, description="By name, the values that make a variant.")
-    grid: dict[str, Any] = Field({}, description="By key, the values that are combined with those of all other keys.")
+    grid: dict[str, Any] = Field(
+        {}, description="By key, a list of values; they are combined with those of all other keys."
+    )
 
 
 _STAND_INS = {"schema": SCHEMA, "name": "x", "question": "x", "recipe": ""}

@@ -131,6 +131,8 @@ def _rendered(wish: Wish, sample: Sample) -> dict[str, str]:
     """The files by their paths inside the plugin's folder."""
     import jinja2
 
+    from langadapt.schema import recipe_schema
+
     room = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -157,6 +159,8 @@ def _rendered(wish: Wish, sample: Sample) -> dict[str, str]:
     for name in room.list_templates():
         path = name.removesuffix(ENDING).replace(PLACE, wish.module)
         files[path] = room.get_template(name).render(values)
+    schema = recipe_schema(upstream_help=False)  # the libraries' own sentences are theirs
+    files[f"src/{wish.module}/recipes/recipe.schema.json"] = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
     for part in ("prose", "instructions", "pairs"):
         rows = (json.dumps(row, ensure_ascii=False) for row in getattr(sample, part))
         files[f"src/{wish.module}/samples/{part}.jsonl"] = "".join(f"{row}\n" for row in rows)

@@ -13,7 +13,7 @@ import io
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -157,12 +157,15 @@ class Registry:
     Each hook has an attribute of its name without `langadapt_`, a mapping from names to records: `corpora["dolly-it"]`. A
     name that nobody offers raises an error with the nearest one.
 
+    Args:
+        only: names of the plugins to load; None for all that are installed.
+
     Attributes:
         plugins: the core, the plugins that were loaded, and those that failed, with what each offers.
         failed: those that could not be loaded, with the reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only: Collection[str] | None = None) -> None:
         from langadapt import builtin
 
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -172,7 +175,8 @@ class Registry:
         core = Plugin(name="core", distribution="langadapt", version=metadata.version("langadapt"), file=_file(builtin))
         self._core = self._add(core, self._collect(builtin))
         loaded: list[Plugin] = []
-        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: e.name):
+        entries = [e for e in metadata.entry_points(group=GROUP) if only is None or e.name in only]
+        for entry in sorted(entries, key=lambda e: e.name):
             plugin, offers = self._load(entry)
             if plugin.error:
                 failed.append(plugin)

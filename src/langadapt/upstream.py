@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,20 +46,48 @@ class Field:
 @cache
 def fields_of(reference: str) -> dict[str, Field]:
     """Fields of the option class `package.module:Class`, inherited ones of the same package included."""
-    module, _, name = reference.partition(":")
-    tree = _parse(module)
-    found: dict[str, Field] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for base in node.bases:
-                origin = _origin(tree, module, ast.unparse(base).split(".")[-1])
-                if origin:
-                    found.update(fields_of(origin))
-            for statement in node.body:
-                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                    field = _field(statement.target.id, statement.annotation, tree, module)
-                    found[field.name] = field
-    return found
+    tree, module = _parse(_module(reference)), _module(reference)
+    own = {name: _field(name, node.annotation, tree, module) for name, node in _declared(reference)}
+    return {name: field for base in _bases(reference) for name, field in fields_of(base).items()} | own
+
+
+@cache
+def help_of(reference: str) -> dict[str, str]:
+    """What the same class says of its fields in `metadata={"help": …}`, where that is a plain text."""
+    own = {name: " ".join(_help(node.value).split()) for name, node in _declared(reference)}
+    return {name: text for base in _bases(reference) for name, text in help_of(base).items()} | own
+
+
+def _module(reference: str) -> str:
+    return reference.partition(":")[0]
+
+
+def _class(reference: str) -> Iterator[ast.ClassDef]:
+    """The definition of a class; nothing where its module has none of that name."""
+    name = reference.partition(":")[2]
+    return (n for n in _parse(_module(reference)).body if isinstance(n, ast.ClassDef) and n.name == name)
+
+
+def _bases(reference: str) -> Iterator[str]:
+    module = _module(reference)
+    names = (ast.unparse(base).split(".")[-1] for node in _class(reference) for base in node.bases)
+    return filter(None, (_origin(_parse(module), module, name) for name in names))
+
+
+def _declared(reference: str) -> Iterator[tuple[str, ast.AnnAssign]]:
+    """The annotated fields that a class itself has."""
+    for statement in (s for node in _class(reference) for s in node.body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            yield statement.target.id, statement
+
+
+def _help(value: ast.expr | None) -> str:
+    for keyword in value.keywords if isinstance(value, ast.Call) else ():
+        if keyword.arg == "metadata" and isinstance(keyword.value, ast.Dict):
+            for key, text in zip(keyword.value.keys, keyword.value.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "help" and isinstance(text, ast.Constant):
+                    return str(text.value)
+    return ""
 
 
 @cache

@@ -82,7 +82,7 @@ def _read(path: str) -> list[str]:
 
 FILTER = Filter(
     name="bad-words",
-    description="Drops documents that hold a word of the user's own list.",
+    description="Drops documents that hold a word of your list; none comes with langadapt.",
     make=make,
     source="arXiv 1910.10683, section 2.2",
     options={"path": "", "least": 1, "flanked": True},

@@ -104,7 +104,7 @@ def _notice_rule(phrases: Sequence[str], share: float, lower: Callable[[str], st
 
 FILTER = Filter(
     name="boilerplate",
-    description="Takes menus, link lists and consent notices out of running text, by the form of lines and by phrases.",
+    description="Takes menus and link lists off the ends of running text, and notices out of it anywhere.",
     make=make,
     source="Pomikálek 2011, Removing Boilerplate and Duplicate Content from Web Corpora, section 3",
     options=OPTIONS,

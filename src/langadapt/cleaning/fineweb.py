@@ -56,7 +56,7 @@ def rule(limits: Mapping[str, Any]) -> Rule:
 
 FILTER = Filter(
     name="fineweb-quality",
-    description="Drops running text whose lines are a list or a menu rather than sentences.",
+    description="Drops running text by end marks of lines, short lines, repeated lines, and line breaks for each word.",
     make=lambda options, language: step(rule(options), language),
     source="arXiv 2406.17557, section 3.5",
     options=OPTIONS,

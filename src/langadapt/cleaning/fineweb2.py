@@ -73,7 +73,7 @@ def _thresholds(values: Mapping[str, Any], language: Language | None) -> dict[st
 
 FILTER = Filter(
     name=NAME,
-    description="Drops running text by FineWeb-2's rules with the language's own thresholds.",
+    description="Drops running text by the rules of all three families, with FineWeb-2's thresholds for the language.",
     make=make,
     source="arXiv 2506.20920; huggingface/fineweb-2, fineweb-2-pipeline.py",
     options=OPTIONS,

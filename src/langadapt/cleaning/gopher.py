@@ -98,7 +98,7 @@ def _symbols(text: str, words: int, limits: Mapping[str, Any]) -> str:
 
 FILTER = Filter(
     name="gopher-quality",
-    description="Drops running text that is too short, too long or no prose by its words, symbols and lines.",
+    description="Drops running text by number and length of words, symbols, bullets, ellipses, letters, function words.",
     make=lambda options, language: step(rule(options, language), language),
     source="arXiv 2112.11446, section A.1.1",
     options=OPTIONS,

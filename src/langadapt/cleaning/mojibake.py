@@ -51,7 +51,7 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
 
 FILTER = Filter(
     name="mojibake",
-    description="Repairs text that was decoded wrongly, and drops documents in which much of it stays.",
+    description="Repairs UTF-8 that was read as another encoding, in the lines where it shows; drops what stays damaged.",
     make=make,
     source="ftfy.readthedocs.io",
     options={"per_thousand": 1.0},

@@ -62,7 +62,7 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
 
 FILTER = Filter(
     name="pii",
-    description="Masks e-mail and public IP addresses; IBANs and international telephone numbers when given a mask.",
+    description="Masks e-mail and public IP addresses; with a mask of yours also IBANs and international telephone numbers.",
     make=make,
     source="arXiv 2506.20920",
     options={"email": "email@example.com", "ip": "192.0.2.1", "iban": "", "phone": ""},

@@ -222,7 +222,7 @@ def _together(keys: np.ndarray, places: np.ndarray, bits: int, bound: int) -> tu
 
 FILTER = Filter(
     name="gopher-repetition",
-    description="Drops running text that repeats lines, paragraphs or runs of words.",
+    description="Drops running text that repeats paragraphs, lines or runs of words.",
     make=lambda options, language: step(rule(options), language),
     source="arXiv 2112.11446, table A1",
     options=OPTIONS,

@@ -10,12 +10,37 @@ from typing import Any, TypeVar
 
 import click
 
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Put another value into the recipe, any number of times: adapt.training.max_steps=100.",
+)
+rehearse_option = click.option(
+    "--rehearse", is_flag=True, help="At the scale of a laptop: a small real model, bundled samples, few steps."
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The run's folder (default: runs/NAME, of a rehearsal runs/NAME-rehearsal).",
+)
+try_anyway_option = click.option(
+    "--try-anyway",
+    is_flag=True,
+    help="Also run what is estimated at more than 1.5 times the memory that there is; without it, that is "
+    "refused with "
+    "what would make it fit.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 base_option = click.option(
-    "--base", default="", metavar="MODEL", help="What an adapter is put on, in place of what it names."
+    "--base", default="", metavar="MODEL", help="What an adapter is put on, in place of what its configuration names."
 )
 prompt_option = click.option(
-    "--prompt", default="", metavar="NAME", help="Another prompt format, or template, or plain."
+    "--prompt",
+    default="",
+    metavar="NAME",
+    help="A prompt format in place of the one that the model was tuned with; template: the tokenizer's; plain: none.",
 )
 
 _MODEL = """\

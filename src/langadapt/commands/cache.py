@@ -45,9 +45,9 @@ def list_(as_json: bool) -> None:
     default="30d",
     show_default=True,
     metavar="AGE",
-    help="Unused for so long: 30d, 12h.",
+    help="How long it must have been unused: 12h, 30d, 2w.",
 )
-@click.option("--all", "everything", is_flag=True, help="Everything, translations too.")
+@click.option("--all", "everything", is_flag=True, help="Remove everything, translations too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
 def prune(older_than: float, everything: bool, dry_run: bool, as_json: bool) -> None:

@@ -30,7 +30,9 @@ Ctrl-C stops an answer."""
 
 @click.command()
 @click.argument("models", metavar="MODEL [MODEL]", nargs=-1, required=True)
-@click.option("--once", metavar="TEXT", help="Ask this and end; - reads the question from standard input.")
+@click.option(
+    "--once", metavar="TEXT", help="Ask this, print the answer and end; - reads the question from standard input."
+)
 @click.option("--system", "system_prompt", default="", metavar="TEXT", help="System prompt, in place of the format's.")
 @prompt_option
 @base_option
@@ -38,10 +40,15 @@ Ctrl-C stops an answer."""
     "--max-new-tokens",
     type=click.IntRange(1),
     metavar="N",
-    help="Tokens of an answer, at most.",
+    help="Tokens of an answer, at most; 512 without it.",
 )
 @click.option("--temperature", type=click.FloatRange(0), metavar="T", help="Sample; 0, as without it, is greedy.")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help="Sample from the likeliest P.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="P",
+    help="Sample from the likeliest tokens that together have this probability.",
+)
 @click.option("--seed", type=int, metavar="N", help="Sample the same answers again.")
 @json_option
 @explains_model

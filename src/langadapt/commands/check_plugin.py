@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @click.command("check-plugin", short_help="Check a plugin: every hook, record and sample.")
 @click.argument("plugin", metavar="PLUGIN")
-@click.option("--skip", multiple=True, metavar="CHECK", help="Leave a check out; may be repeated.")
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="CHECK",
+    help='Leave a check out, by its name, or by that and a record\'s: "corpus-sample-language eu-poems"; '
+    "any number of times.",
+)
 @json_option
 def check_plugin(plugin: str, skip: tuple[str, ...], as_json: bool) -> None:
     """Check whether a plugin keeps to the contract, with what is wrong, where, and what a right one looks like.

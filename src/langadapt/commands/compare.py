@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Compare the models of several runs on the same items.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…")
-@click.option("--seeds", is_flag=True, help="Take runs that differ in nothing but the seed as one: mean ± deviation.")
-@click.option("--fail-if-worse", is_flag=True, help="Exit code 1 when anything is significantly worse.")
+@click.option(
+    "--seeds",
+    is_flag=True,
+    help="Take models whose recipes differ in nothing but the seed (and name, description, compute, "
+    "preparation) as one: mean ± standard deviation; what is compared are the means.",
+)
+@click.option(
+    "--fail-if-worse",
+    is_flag=True,
+    help="Exit code 1 when anything is significantly worse than with the first; for gates.",
+)
 @json_option
 def compare(runs: tuple[str, ...], seeds: bool, fail_if_worse: bool, as_json: bool) -> None:
     """Compare the models of runs with that of the first, on the same items.

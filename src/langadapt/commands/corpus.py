@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from langadapt.commands import json_option, plain_screen, print_json, write_beside
+from langadapt.commands import (
+    json_option,
+    out_option,
+    plain_screen,
+    print_json,
+    rehearse_option,
+    set_option,
+    write_beside,
+)
 
 if TYPE_CHECKING:
     from langadapt.corpus.choosing import Chosen
@@ -20,40 +28,68 @@ Item = TypeVar("Item")
 
 corpus_argument = click.argument("corpus", metavar="[CORPUS]", default="")
 html_option = click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page of its own to this file, too."
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the same as a page that needs nothing else."
 )
 _CHOOSING = (
-    click.option("--recipe", default="", metavar="RECIPE", help="Take the entry of a recipe, with its filters."),
     click.option(
-        "--stage", default="", metavar="ID", help="Which stage of the recipe; not needed if one alone has it."
+        "--recipe",
+        default="",
+        metavar="RECIPE",
+        help="Look at a corpus of this recipe, with the entry's filters, columns and other keys.",
     ),
-    click.option("--path", default="", help="Your copy of a registered corpus."),
-    click.option("--config", default="", help="Configuration of a registered corpus."),
-    click.option("--layout", default="", help="How rows become documents."),
-    click.option("--column", "columns", multiple=True, metavar="OURS=YOURS", help="Your name of a column: text=body."),
-    click.option("--language", default="", metavar="TAG", help="Language of files of yours: it."),
+    click.option(
+        "--stage", default="", metavar="ID", help="Which stage's entry; not needed where only one can be meant."
+    ),
+    click.option(
+        "--path",
+        default="",
+        metavar="PATH",
+        help="Your copy of a registered corpus; without it the bundled sample is read.",
+    ),
+    click.option("--config", default="", metavar="NAME", help="Configuration of a registered corpus."),
+    click.option(
+        "--layout", default="", metavar="NAME", help="How rows become documents; found out from the columns without it."
+    ),
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="OURS=YOURS",
+        help="Your name of a column, any number of times: text=body.",
+    ),
+    click.option(
+        "--language",
+        default="",
+        metavar="TAG",
+        help="Language of files of yours; a registered corpus has its own, a recipe too.",
+    ),
     click.option(
         "--filter",
         "filters",
         multiple=True,
         metavar="NAME[,OPTION=VALUE…]",
-        help="Add a cleaning step: fineweb2,end_punctuation=0.2",
+        help="A further cleaning step, any number of times: fineweb2,end_punctuation=0.2.",
     ),
     click.option(
         "--deduplicate",
         default="",
         type=click.Choice(["", "exact", "near", "none"]),
         metavar="HOW",
-        help="Which repeated documents go: exact, near or none.",
+        help="Which repeated documents go: exact (as without it), near, none.",
     ),
-    click.option("--max-documents", type=click.IntRange(1), help="Read no more than so many documents."),
+    click.option("--max-documents", metavar="N", type=click.IntRange(1), help="Read no more than so many documents."),
     click.option("--hub", is_flag=True, help="Read it from the hub and not the bundled sample."),
 )
 _SAMPLING = (
     click.option(
-        "--sample", type=click.IntRange(1), default=1000, show_default=True, help="Documents to take, evenly by hash."
+        "--sample",
+        metavar="N",
+        type=click.IntRange(1),
+        default=1000,
+        show_default=True,
+        help="Documents that are taken, evenly by hash from all that are read.",
     ),
-    click.option("--all", "whole", is_flag=True, help="Take all documents."),
+    click.option("--all", "whole", is_flag=True, help="Take all of them."),
 )
 FROM_HUB = 100_000  # documents of the hub that a sample is taken from, if nothing else is said
 
@@ -82,7 +118,7 @@ def corpus() -> None:
 @corpus.command()
 @corpus_argument
 @choosing_options
-@click.option("--count", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
+@click.option("--count", metavar="N", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
 @json_option
 def preview(count: int, as_json: bool, **wish: Any) -> None:
     """Show the first documents of a corpus, as they are read and cleaned.
@@ -106,15 +142,18 @@ def preview(count: int, as_json: bool, **wish: Any) -> None:
 @choosing_options
 @sampling_options
 @click.option(
-    "--tokenizer", default="", metavar="REFERENCE", help="Count tokens: a hub id, a folder, package:NAME/FILE."
+    "--tokenizer",
+    default="",
+    metavar="REFERENCE",
+    help="Count tokens, too: a hub id, a folder, a .gguf file, package:NAME/FILE.",
 )
-@click.option("--max-length", type=click.IntRange(1), help="Count the documents that have more tokens.")
+@click.option("--max-length", metavar="N", type=click.IntRange(1), help="Count the documents with more tokens.")
 @click.option(
     "--curve",
     "asked",
     multiple=True,
     metavar="FILTER[.OPTION[=VALUES]]",
-    help="Kept share by the value of a threshold: fineweb2.end_punctuation",
+    help="What the filter keeps for other values of the option, or of all its options that are numbers.",
 )
 @html_option
 @json_option
@@ -168,9 +207,14 @@ def stats(
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="File to write, .jsonl, .jsonl.gz or .jsonl.zst; or a folder, for several files.",
+    help="What to write: .jsonl, .jsonl.gz, .jsonl.zst, or a folder, which gets files of about 256 MiB of text.",
 )
-@click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="File for what is left out, and why.")
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file for what is left out: where, step, reason, and the text as it was read.",
+)
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @json_option
 def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: Any) -> None:
@@ -195,8 +239,10 @@ def clean(out: Path, rejects: Path | None, force: bool, as_json: bool, **wish: A
 @corpus_argument
 @choosing_options
 @sampling_options
-@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Documents to show.")
-@click.option("--only", default="", metavar="WHAT", help="changed, dropped, or the name of a step.")
+@click.option("--count", metavar="N", type=click.IntRange(1), default=6, show_default=True, help="Documents to show.")
+@click.option(
+    "--only", default="", metavar="WHAT", help="changed, dropped, or the name of a step: then only what that step did."
+)
 @html_option
 @json_option
 def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_json: bool, **wish: Any) -> None:
@@ -224,12 +270,17 @@ def diff(sample: int, whole: bool, count: int, only: str, html: Path | None, as_
 
 @corpus.command()
 @click.argument("recipe", metavar="RECIPE")
-@click.option("--stage", "ids", multiple=True, metavar="ID", help="Only this stage's corpora; may be repeated.")
-@click.option("--task", type=click.IntRange(0), metavar="R", help="Here, and only part R of --tasks, from 0.")
-@click.option("--tasks", type=click.IntRange(1), metavar="N", help="How many parts there are.")
-@click.option("--rehearse", is_flag=True, help="At the scale of a laptop.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put another value into the recipe.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder (default: runs/NAME).")
+@click.option("--stage", "ids", multiple=True, metavar="ID", help="Only this stage's corpora, any number of times.")
+@click.option(
+    "--task",
+    type=click.IntRange(0),
+    metavar="R",
+    help="On this machine, every N-th shard from the R-th on: what each task of an engine runs.",
+)
+@click.option("--tasks", type=click.IntRange(1), metavar="N", help="Of how many parts.")
+@rehearse_option
+@set_option
+@out_option
 @json_option
 def prepare(
     recipe: str,

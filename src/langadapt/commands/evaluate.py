@@ -13,13 +13,31 @@ OUT = Path("runs/evaluate")
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL…")
-@click.option("--language", default="", metavar="TAG", help="Needed where plugins of several languages are installed.")
-@click.option("--suite", "suites", multiple=True, metavar="NAME", help="Suite or evaluation; may be repeated.")
-@click.option("--data", multiple=True, metavar="NAME=PATH", help="Where a copy of a corpus lies; may be repeated.")
 @click.option(
-    "--max-items", type=click.IntRange(0), default=0, metavar="N", help="Items of a task, at most; 0 for all."
+    "--language", default="", metavar="TAG", help="In which language; not needed where one alone is installed."
 )
-@click.option("--max-documents", type=click.IntRange(0), default=0, metavar="N", help="Documents of a text; 0 for all.")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="NAME",
+    help="Suite or single evaluation, any number of times; without it, the language's own.",
+)
+@click.option("--data", multiple=True, metavar="NAME=PATH", help="Where a copy of a corpus lies, any number of times.")
+@click.option(
+    "--max-items",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Items of a task, at most; 0, as without it, for all.",
+)
+@click.option(
+    "--max-documents",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Documents of a text, at most; 0, as without it, for all.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help=f"Folder of the runs (default: {OUT}).")
 @json_option
 @explains_model

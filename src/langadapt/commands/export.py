@@ -20,12 +20,28 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
 @click.option(
-    "--format", "formats", multiple=True, required=True, type=click.Choice(list(FORMATS)), help="May be repeated."
+    "--format",
+    "formats",
+    multiple=True,
+    required=True,
+    type=click.Choice(list(FORMATS)),
+    metavar="NAME",
+    help=f"What to write, any number of times: {', '.join(FORMATS)}.",
 )
 @base_option
-@click.option("--push-to-hub", "repo_id", metavar="OWNER/NAME", help="Then upload it, after asking.")
-@click.option("--public", is_flag=True, help="Make the repository public; without it, it is private.")
-@click.option("--yes", is_flag=True, help="Upload without asking.")
+@click.option(
+    "--push-to-hub",
+    "repo_id",
+    metavar="OWNER/NAME",
+    help="Then upload the formats and the run's model card, after showing what would go and asking.",
+)
+@click.option(
+    "--public",
+    is_flag=True,
+    help="Make the repository for everyone to see; without it, it is private, and one that is public "
+    "already is refused.",
+)
+@click.option("--yes", is_flag=True, help="Upload without asking; needed where nobody can be asked.")
 @click.option("--force", is_flag=True, help="Replace formats that are in OUT.")
 @json_option
 @explains_model

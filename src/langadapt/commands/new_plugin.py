@@ -11,7 +11,12 @@ import click
 
 @click.command("new-plugin", short_help="Write a language plugin to begin with.")
 @click.argument("plugin", metavar="NAME")
-@click.option("--language", default="", metavar="TAG", help="BCP-47 tag of the language: eu.")
+@click.option(
+    "--language",
+    default="",
+    metavar="TAG",
+    help="BCP-47 tag of the language, such as eu; required where nobody can be asked.",
+)
 @click.option("--name", default="", help="The language's name in English (default: NAME).")
 @click.option("--autonym", default="", help="Its name in itself (default: the same).")
 @click.option("--script", default="", metavar="CODE", help="Its script, an ISO 15924 code (default: Latn).")
@@ -19,7 +24,11 @@ import click
     "--source-language", default="", metavar="TAG", help="The language that base models come with (default: en)."
 )
 @click.option(
-    "--text", default="", metavar="FILE", help="A text of yours in the language, some pages in UTF-8, for the samples."
+    "--text",
+    default="",
+    metavar="FILE",
+    help="Running text of yours in the language, UTF-8, a thousand words or more, for samples and measured "
+    "thresholds (default: a placeholder).",
 )
 @click.option("--licence", default="", help='Licence of that text (default: "all rights reserved").')
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to (default: langadapt-NAME).")

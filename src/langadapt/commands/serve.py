@@ -14,9 +14,17 @@ from langadapt.commands import base_option, explains_model, prompt_option
 @click.command(short_help="Serve a model to OpenAI clients, by vLLM or transformers.")
 @click.argument("model", metavar="MODEL")
 @click.argument("extra", metavar="[-- OPTIONS OF THE SERVER]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--with", "server", type=click.Choice(["vllm", "transformers"]), help="Which; else the first installed.")
-@click.option("--host", default="localhost", show_default=True, help="Address to listen at.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen at.")
+@click.option(
+    "--with",
+    "server",
+    metavar="SERVER",
+    type=click.Choice(["vllm", "transformers"]),
+    help="vllm or transformers; else the first of them that is installed.",
+)
+@click.option("--host", metavar="HOST", default="localhost", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port", metavar="N", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen at."
+)
 @prompt_option
 @base_option
 @click.option(

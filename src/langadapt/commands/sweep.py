@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from langadapt.commands import json_option, print_json
+from langadapt.commands import json_option, print_json, try_anyway_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +25,20 @@ if TYPE_CHECKING:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Put another value into the recipe of every variant: adapt.training.max_steps=100.",
+    help="Put another value into the recipes of all variants, any number of times; what a variant says "
+    "itself counts more.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The experiment's folder (default: runs/NAME).")
-@click.option("--dry-run", is_flag=True, help="Only show the variants, what each changes and what all would cost.")
-@click.option("--try-anyway", is_flag=True, help="Also run what is estimated far above the memory that there is.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The experiment's folder (default: runs/NAME, of a rehearsal runs/NAME-rehearsal).",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only show the variants, what each changes, what all would cost and what is in the way; nothing is run.",
+)
+@try_anyway_option
 @json_option
 def sweep(
     experiment: str,

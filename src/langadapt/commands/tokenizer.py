@@ -45,27 +45,45 @@ def tokenizer() -> None:
 @click.argument("model", metavar="MODEL")
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
-    "--language", "tag", required=True, metavar="TAG", help="Language of the text, whose plugin cuts words: it."
+    "--language", "tag", required=True, metavar="TAG", help="The language of the text, whose plugin cuts words."
 )
 @click.option(
-    "--source", "sources", multiple=True, metavar="TEXT", help="Text in the source language; may be repeated."
+    "--source", "sources", multiple=True, metavar="TEXT", help="Text in the source language, any number of times."
 )
 @click.option(
     "--parallel",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help='Translations: lines {"en": …, "it": …} (default: the sample of the plugin).',
+    help='Translations, lines {"en": …, "it": …} or TSV with the tags in its first row (default: the '
+    "plugin's sample).",
 )
-@click.option("--against", multiple=True, metavar="MODEL", help="Another tokenizer beside it; may be repeated.")
-@click.option("--tokens", "planned", callback=_tokens, metavar="N", help="How many you will train on: 2B, 500M, 1e9.")
+@click.option("--against", multiple=True, metavar="MODEL", help="Another tokenizer beside it, any number of times.")
 @click.option(
-    "--sample", type=click.IntRange(1), default=1000, show_default=True, help="Documents of each text, evenly by hash."
+    "--tokens",
+    "planned",
+    callback=_tokens,
+    metavar="N",
+    help="How many tokens you will train on: 2B, 500M, 1e9; without it the advice says from how many on new "
+    "tokens pay.",
 )
-@click.option("--all", "whole", is_flag=True, help="Take all documents.")
-@click.option("--max-documents", type=click.IntRange(1), help="Read no more than so many documents of each text.")
+@click.option(
+    "--sample",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Documents that are taken of each text, evenly by hash.",
+)
+@click.option("--all", "whole", is_flag=True, help="Take all of them.")
+@click.option(
+    "--max-documents", metavar="N", type=click.IntRange(1), help="Read no more than so many documents of each text."
+)
 @click.option("--hub", is_flag=True, help="Read registered corpora from the hub and not from their bundled samples.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Draw the figures, as SVG, too."
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw tokens a word by domain, and what extensions save, as SVG.",
 )
 @json_option
 @explains_model

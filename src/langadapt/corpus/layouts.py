@@ -59,7 +59,7 @@ _SPEAKERS = {
 
 
 def ultrachat(row: Row, id: str) -> Document:
-    """`{"id": …, "data": [user, assistant, user, …]}` (stingning/ultrachat)."""
+    """`{"id": …, "data": [user, assistant, user, …]}`, texts, the user's first (stingning/ultrachat)."""
     turns = _list(row, "data")
     if any(not isinstance(turn, str) for turn in turns):
         raise BadRow("a turn is not text")
@@ -67,12 +67,12 @@ def ultrachat(row: Row, id: str) -> Document:
 
 
 def dolly(row: Row, id: str) -> Document:
-    """`{"instruction", "context", "response"}` (databricks-dolly-15k)."""
+    """`{"instruction", "context", "response"}` (databricks-dolly-15k); the context is what the instruction refers to."""
     return _instruction(row, id, _string(row, "instruction"), _optional(row, "context"), _string(row, "response"))
 
 
 def alpaca(row: Row, id: str) -> Document:
-    """`{"instruction", "input", "output"}` (Stanford Alpaca)."""
+    """`{"instruction", "input", "output"}` (Stanford Alpaca); the input is what the instruction refers to."""
     return _instruction(row, id, _string(row, "instruction"), _optional(row, "input"), _string(row, "output"))
 
 
@@ -109,8 +109,9 @@ def unpaired(row: Row, id: str) -> Document:
 
 
 def document(row: Row, id: str) -> Document:
-    """What langadapt's own stages write: `{"id", "text"}` or `{"id", "messages": [{"role", "content", "context"}],
-    "rejected"}`, perhaps with an `origin`.
+    """What langadapt's own stages write; taken only when it is asked for by name.
+
+    `{"id", "text"}` or `{"id", "messages": [{"role", "content", "context"}], "rejected"}`, perhaps with an `origin`.
     """
     own = _optional(row, "id") or id
     known = row.get("origin")

@@ -25,13 +25,13 @@ class Options(Table):
     """Keys of `[stage.embeddings]` beside `init`."""
 
     snippets: int = Field(
-        25, gt=0, description="In how many of them each new token comes, where the texts have as many."
+        25, gt=0, description="In how many snippets each new token comes, where the texts have as many."
     )
     snippet_tokens: int = Field(50, gt=1, description="Old tokens in a snippet, about.")
     layer: int | None = Field(
-        None, gt=0, description="Blocks after which states are compared; not given: a third of the model's."
+        None, gt=0, description="Blocks after which states are compared; not set: a third of the model's."
     )
-    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW, falling to 0 in a line.")
+    learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW, falling to 0 in a line.")
     batch_size: int = Field(16, gt=0, description="Snippets in a step.")
 
 

@@ -27,11 +27,15 @@ class Options(Table):
     """Keys of `[stage.embeddings]` beside `init`."""
 
     donor: str = Field(
-        min_length=1, description="A model whose tokenizer has many of the new tokens, named as commands name models."
+        min_length=1,
+        description="A model whose tokenizer has many of the new tokens: a run, a stage, a folder, a GGUF file, "
+        "a hub id.",
     )
-    revision: str = Field("main", description="Of a donor on the hub.")
+    revision: str = Field("main", description="Branch, tag or commit of a donor on the hub.")
     map: Literal["affine", "orthogonal"] = Field(
-        "affine", description="`affine` fits best; `orthogonal` turns and scales, and keeps the angles between rows."
+        "affine",
+        description="`affine`: least squares; `orthogonal`: a rotation with one scale, which keeps angles "
+        "(Procrustes).",
     )
 
 

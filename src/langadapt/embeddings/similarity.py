@@ -24,7 +24,7 @@ class Options(Table):
 
     window: int = Field(5, gt=0, description="Tokens on either side that count as a token's company.")
     min_count: int = Field(10, gt=0, description="Times that a token must come in the texts to have a vector.")
-    dimensions: int = Field(300, gt=0, description="Of the vectors.")
+    dimensions: int = Field(300, gt=0, description="Dimensions of the vectors.")
 
 
 def initialise(task: EmbeddingTask) -> Rows:

@@ -13,7 +13,7 @@ from langadapt.evaluation import harness_measures, methods
 from langadapt.evaluation.methods import Measure, Subject, Work, method, rows
 from langadapt.models import WINDOW
 from langadapt.plugins import Registry
-from langadapt.recipe import BASE, Stage, StageOptions, unknown_suite
+from langadapt.recipe import BASE, NAMES, Stage, StageOptions, unknown_suite
 from langadapt.records import StageKind
 from langadapt.stages.trained import prompt_ingredient
 
@@ -29,7 +29,11 @@ METHODS: dict[str, methods.Name] = {"bits_per_byte": "text", "generate": "task",
 class EvaluateOptions(StageOptions):
     """Options of `evaluate`."""
 
-    suites: list[str] | None = Field(None, description="Suites or single evaluations; default: those of [evaluation].")
+    suites: list[str] | None = Field(
+        None,
+        description="Suites or single evaluations; not set: those of `[evaluation]`; `[]`: none.",
+        json_schema_extra={NAMES: "suites"},
+    )
     held_out: bool = Field(True, description="Also measure on the held-out part of the recipe's own corpora.")
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 class ExportOptions(StageOptions):
     """Options of `export`."""
 
-    formats: list[str] = Field(min_length=1, description=f"What to write: {', '.join(FORMATS)}.")
+    formats: list[str] = Field(
+        min_length=1,
+        description=f"What to write, each once: {', '.join(f'`{name}`' for name in FORMATS)}.",
+        json_schema_extra={"items": {"type": "string", "enum": list(FORMATS)}},
+    )
 
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         for place, name in enumerate(self.formats):

@@ -30,7 +30,10 @@ class MergeOptions(StageOptions):
     """Options of `merge`."""
 
     max_kl: float = Field(
-        0.01, gt=0, description="Largest mean KL divergence, in nats, between adapter and merged weights in 16 bits."
+        0.01,
+        gt=0,
+        description="Largest mean KL divergence in nats between adapter and merged weights in 16 bits; above it "
+        "the stage fails.",
     )
 
 

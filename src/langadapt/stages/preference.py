@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from langadapt.errors import nearest
 from langadapt.plugins import Registry
-from langadapt.recipe import Rehearsal, StageOptions
+from langadapt.recipe import Corpora, Rehearsal, StageOptions
 from langadapt.records import Document, StageKind
 from langadapt.stages.sft import SftOptions
 from langadapt.stages.trained import OWNED, TRAINING, plan_training, prompt_ingredient
@@ -161,7 +161,16 @@ PREFERENCE_OWNED = OWNED | {
 class PreferenceOptions(SftOptions):
     """Options of `preference`."""
 
-    method: str = Field("dpo", description="What is learnt from preferences, see METHODS.")
+    corpus: Corpora = Field(min_length=1, description="Pairs, or for `kto` also answers, to train on.")
+    too_long: Literal["drop", "split"] = Field(
+        "drop",
+        description='A pair longer than `max_length` is dropped (`"drop"`), or loses its first exchanges (`"split"`).',
+    )
+    method: str = Field(
+        "dpo",
+        description=f"How is learnt from them: {', '.join(f'`{name}`' for name in METHODS)}.",
+        json_schema_extra={"enum": list(METHODS)},
+    )
 
     defaults: ClassVar[Mapping[str, Any]] = PREFERENCE
     owned: ClassVar[Mapping[str, str]] = PREFERENCE_OWNED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from langadapt.plugins import Registry
-from langadapt.recipe import Rehearsal, StageOptions
+from langadapt.recipe import NAMES, Rehearsal, StageOptions
 from langadapt.records import Document, StageKind
 from langadapt.stages.trained import TRAINING, TrainedOptions, plan_training, prompt_ingredient
 
@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 class SftOptions(TrainedOptions):
     """Options of `sft`."""
 
-    prompt: str = Field("chatml", description="Prompt format of the dialogues.")
-    system_prompt: str = Field("", description="Instead of the format's own system prompt.")
+    prompt: str = Field(
+        "chatml",
+        description="Prompt format; `chatml` is the core's, for tokenizers that have its two marks.",
+        json_schema_extra={NAMES: "prompts"},
+    )
+    system_prompt: str = Field(
+        "", description="In place of the format's own; a system message in the data comes before both."
+    )
     too_long: Literal["drop", "split"] = Field(
-        "drop", description="What becomes of a dialogue longer than max_length: drop it, or split it between exchanges."
+        "drop",
+        description='A dialogue longer than `max_length` is dropped (`"drop"`), or split between exchanges '
+        '(`"split"`).',
     )
 
     defaults: ClassVar[Mapping[str, Any]] = TRAINING | {"learning_rate": 2e-5, "num_train_epochs": 3.0}

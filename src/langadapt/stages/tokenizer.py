@@ -18,7 +18,7 @@ from langadapt import artifacts, estimates
 from langadapt.errors import UserError, nearest
 from langadapt.models import WINDOW, snapshot
 from langadapt.plugins import Offers, Registry, registry
-from langadapt.recipe import BASE, CorpusRef, ReadingOptions, Rehearsal, SourceField, StageOptions, check_table
+from langadapt.recipe import BASE, Corpora, CorpusRef, ReadingOptions, Rehearsal, SourceField, StageOptions, check_table
 from langadapt.records import Document, EmbeddingInit, EmbeddingTask, StageKind, TokenizerStrategy, TokenizerTask
 
 if TYPE_CHECKING:
@@ -39,14 +39,24 @@ MEASURED = 2_000_000  # bytes of text of each language that are measured, at mos
 class TokenizerOptions(ReadingOptions):
     """Options of `tokenizer`."""
 
+    corpus: Corpora = Field(
+        min_length=1, description="Text in the target language; what it holds out is measured, and not learnt from."
+    )
     tokenizer: dict[str, Any] = Field(
-        {"strategy": "keep"}, validate_default=True, description="Strategy by its name, and the strategy's own options."
+        {"strategy": "keep"},
+        validate_default=True,
+        description="What becomes of the base model's tokenizer: a `strategy` by its name, and the strategy's "
+        "own options.",
     )
     embeddings: dict[str, Any] = Field(
-        {"init": INIT}, validate_default=True, description="How rows of new tokens start, and its options."
+        {"init": INIT},
+        validate_default=True,
+        description="How rows of new tokens start: an `init` by its name, and its options.",
     )
     source: SourceField = Field(
-        None, description="Text in the source language; not set: what the language's plugin replays."
+        None,
+        description="Text in the source language, for what must not change; not set: what the language's plugin "
+        "replays.",
     )
     max_bytes: int = Field(100_000_000, gt=0, description="Bytes of text of each language that are read, at most.")
 

@@ -15,7 +15,7 @@ from langadapt.errors import UserError, nearest
 from langadapt.machine import Machine, optimizer
 from langadapt.models import FUSED, ModelShape
 from langadapt.plugins import Registry, registry
-from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, ReplayField, SourceField, check_fields
+from langadapt.recipe import Corpora, CorpusRef, ReadingOptions, Rehearsal, ReplayField, SourceField, check_fields
 from langadapt.upstream import SHARES, schedule
 
 if TYPE_CHECKING:
@@ -71,6 +71,30 @@ BESIDE: dict[str, Any] = {
     "ema_decay": 0.0,
     "kernels": "auto",
 }
+# What these keys mean, for the documentation and for editors; all others are explained by the libraries.
+MEANINGS = {
+    "learning_rate": "The highest learning rate.",
+    "lr_scheduler_type": "A schedule of transformers, by its name.",
+    "warmup_steps": "Below 1 a share of all steps, else a number of steps.",
+    "weight_decay": "Decoupled weight decay.",
+    "max_grad_norm": "Gradients are clipped to this norm.",
+    "num_train_epochs": "Passes over the rows, when `max_steps` does not decide.",
+    "max_steps": "Optimizer steps; above 0 it decides, and epochs do not count.",
+    "per_device_train_batch_size": "Rows in a forward pass; of preferences, pairs.",
+    "gradient_accumulation_steps": "Forward passes in a step.",
+    "max_length": "Tokens in a row.",
+    "optim": "Optimizer; those that need CUDA are replaced where there is none.",
+    "activation_checkpointing": "Compute activations twice and keep few: less memory, more time.",
+    "logging_steps": "Steps between lines of `events.jsonl`.",
+    "save_steps": "Steps between checkpoints, from which a stopped run goes on.",
+    "max_bytes": "Bytes of text with which the training ends, in place of `max_steps`.",
+    "early_stopping_patience": "Measurements that were no better, after which the training ends.",
+    "early_stopping_threshold": "How much better counts as better, in bits per byte.",
+    "learning_rates": 'A highest rate of their own for weights whose names match: `{ "*embed_tokens*" = 5e-6 }`.',
+    "unfreeze": "Steps, or below 1 a share of them, for which weights whose names match stand still.",
+    "ema_decay": "Keep a moving average of the weights that learn, and save that; 0.999 averages over 1 000 steps.",
+    "kernels": '`"auto"` fuses the blocks of models that it knows, `"fused"` insists on it, `"plain"` does not.',
+}
 KERNELS = ("auto", "fused", "plain")
 BYTES_PER_TOKEN = 3.5  # of text, usually
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that do not look at warmup_steps
@@ -97,16 +121,26 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 class TrainedOptions(ReadingOptions):
     """Options of a stage that trains."""
 
-    weight_by: Literal["tokens", "documents"] = Field("tokens", description="What the weights are shares of.")
-    temperature: float | None = Field(
-        None, ge=1, description="Shares in proportion to (weight x size)^(1/T); not set: to the weights alone."
+    corpus: Corpora = Field(
+        min_length=1,
+        description="What to train on: names of registered corpora, paths of yours, or tables with weights.",
     )
-    replay: ReplayField = Field(None, description="Share of text in the source language, or { share, corpus }.")
+    weight_by: Literal["tokens", "documents"] = Field(
+        "tokens", description='What the weights are shares of: `"tokens"` or `"documents"`.'
+    )
+    temperature: float | None = Field(
+        None, ge=1, description="Shares in proportion to (weight × size)^(1/T); not set: to the weights alone."
+    )
+    replay: ReplayField = Field(None, description="Share of text in the source language, or `{ share, corpus }`.")
     calibration: SourceField = Field(
-        None, description="Text in the source language for a strategy that asks for it; not set: the replayed corpus."
+        None,
+        description="Text in the source language for a strategy that asks for it, such as `ssu`; not set: the "
+        "replayed corpus, or what the language's plugin names.",
     )
     peft: dict[str, Any] = Field(
-        {"method": "lora"}, validate_default=True, description="Strategy and its options, by PEFT's names."
+        {"method": "lora"},
+        validate_default=True,
+        description="Which weights learn: a strategy by its `method`, and its options, by PEFT's names.",
     )
     training: dict[str, Any] = Field({}, validate_default=True, description="Options of the trainer, by its own names.")
 

@@ -23,7 +23,7 @@ from langadapt.corpus.layouts import as_row
 from langadapt.errors import Interrupted, UserError, nearest
 from langadapt.inputs import Input
 from langadapt.plugins import Registry, registry
-from langadapt.recipe import CorpusRef, ReadingOptions, Rehearsal, StageOptions, check_table
+from langadapt.recipe import Corpora, CorpusRef, ReadingOptions, Rehearsal, StageOptions, check_table
 from langadapt.records import Document, Language, StageKind, Translator
 from langadapt.translation.checking import MEANING_LANGUAGES, MEANING_PACKAGE, Checks, length_ratio
 
@@ -44,15 +44,22 @@ SAMPLED = 400_000  # characters of the target language that its fluency is learn
 class TranslateOptions(ReadingOptions):
     """Options of `translate`."""
 
-    translator: dict[str, Any] = Field(description="Engine by its name, and the engine's own options.")
+    corpus: Corpora = Field(min_length=1, description="What to translate; nothing of it is held out here.")
+    translator: dict[str, Any] = Field(description="An engine by its `name`, and the engine's own options.")
     source: str = Field("", description="Tag of the language to translate from; default: the corpus's own.")
-    retry_with: dict[str, Any] = Field({}, description="Second engine, for texts that the first one fails.")
-    on_failure: str = Field("drop", description='What becomes of a document with a text that fails: "drop" or "keep".')
+    retry_with: dict[str, Any] = Field({}, description="A second engine, for texts that the first one fails.")
+    on_failure: str = Field(
+        "drop",
+        description='What becomes of a document with a text that fails: `"drop"` it, or `"keep"` it in its own '
+        "language.",
+        json_schema_extra={"enum": ["drop", "keep"]},
+    )
     protect: list[str] = Field([], description="Names and words that are not to be translated.")
     max_characters: int = Field(500, ge=1, description="Longer paragraphs are translated sentence by sentence.")
     round_trip: bool = Field(False, description="Translate back and compare; doubles the work.")
     adequacy: bool | None = Field(
-        None, description="Compare meanings by a sentence encoder; default: when it is installed and has the languages."
+        None,
+        description="Compare meanings by a sentence encoder; not set: when it is installed and has both languages.",
     )
     checks: Checks = Field(Checks(), description="Limits of the checks, and which of them reject a text.")
 

@@ -34,9 +34,11 @@ class Options(Table):
     """Keys of `[stage.tokenizer]` beside `strategy`."""
 
     tokens: Tokens = Field(
-        "knee", description='New tokens; "knee": thousands, as long as each saves 1 % of the tokens of the text.'
+        "knee",
+        description='How many new tokens; `"knee"`: thousands, as long as the last thousand saves 1 % of the '
+        "text's tokens.",
     )
-    most: int = Field(16_384, ge=1, description='New tokens at most, where `tokens = "knee"`.')
+    most: int = Field(16_384, ge=1, description='New tokens at most, with `"knee"`.')
     min_frequency: int = Field(10, ge=1, description="Tokens of the text that a new one must save.")
     max_length: int = Field(16, ge=2, description="Characters of a new token, a space before it not counted.")
     source_veto: float = Field(
@@ -47,7 +49,8 @@ class Options(Table):
     multiple_of: int = Field(
         128,
         ge=1,
-        description="The number of rows is rounded up to a multiple of it, by more new tokens; 1 for as asked.",
+        description="The rows of the model's matrix become a multiple of it, by some more new tokens, with "
+        '`"knee"` by fewer; 1 for as asked.',
     )
 
 

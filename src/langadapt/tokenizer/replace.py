@@ -34,7 +34,7 @@ class Options(Table):
     from_: str = Field(
         "",
         alias="from",
-        description="A tokenizer to take: hub id, folder, .gguf file, package:NAME/FILE; empty to learn one.",
+        description="A tokenizer to take: hub id, folder, `.gguf` file, `package:NAME/FILE`; empty to learn one.",
     )
     tokens: int = Field(0, ge=0, description="Tokens in total; 0 for as many as the base has.")
     source_share: float = Field(0.0, ge=0, lt=1, description="Share of the source language in what it is learnt from.")

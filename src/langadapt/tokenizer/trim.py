@@ -29,7 +29,7 @@ class Options(Table):
 
     tokens: int = Field(ge=1, description="Tokens that stay, in total.")
     extend: extension.Options | None = Field(
-        None, description="New tokens that are learnt then, by the keys of `extend`."
+        None, description="New tokens that are learnt then: `tokens` and the other keys of `extend`."
     )
     multiple_of: int = Field(
         128,

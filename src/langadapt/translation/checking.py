@@ -35,12 +35,12 @@ class Checks(Table):
 
     reject: list[str] = Field(
         ["length", "language", "copied", "repetition", "numbers", "markup", "characters", "adequacy"],
-        description="Signals that fail a text; the others are counted and shown. Nothing at all, and protected text "
-        "that did not come back, always fail it.",
+        description="Signals that fail a text; the others are counted and shown. Nothing at all, and protected "
+        "text that did not come back, always fail it.",
     )
     # People 1.17 (1st to 99th percentile 0.83 to 1.63); a sentence with another one's translation: 0.38 to 3.9.
     length_ratio: list[float] | None = Field(
-        None, description="Least and most characters for each of the source's; default: the target language's own."
+        None, description="Least and most characters for each of the source's; not set: the target language's own."
     )
     min_characters: int = Field(
         25, ge=1, description="Shorter texts are not judged by length or language: a word has no ratio."

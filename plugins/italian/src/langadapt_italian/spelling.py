@@ -132,7 +132,7 @@ def make(options: Mapping[str, Any], language: Language | None) -> Callable[[Doc
 
 SPELLING = Filter(
     name="italian-spelling",
-    description="Mends accents, apostrophes and elisions that are wrong beyond doubt; unifies quotation marks on request.",
+    description="Mends `E'`, `perchè`, `pò`, `qual'è`, `un'altro` and the like; unifies marks on request.",
     make=make,
     source="accademiadellacrusca.it; UNI 6015",
     options={"apostrophe": "", "quotes": ""},

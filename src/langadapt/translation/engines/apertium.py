@@ -47,8 +47,10 @@ _END = ".[]"  # a full stop that is no text: what the programs put where a text 
 class Options(Table):
     """Keys of `[stage.translator]` beside `name`."""
 
-    mode: str = Field("", description='Translation direction as `apertium -l` lists it, such as "eng-cat_valencia".')
-    via: list[str] = Field([], description='Languages to go by, in order, such as ["ca"]; found when empty.')
+    mode: str = Field(
+        "", description="A translation direction as `apertium -l` lists it, for variants such as `eng-cat_valencia`."
+    )
+    via: list[str] = Field([], description='Languages to go by, in order, such as `["es"]`; found when empty.')
     timeout: float = Field(600.0, gt=0, description="Seconds that the program may take for a batch of texts.")
 
 

@@ -41,7 +41,7 @@ Kind = Literal["", "opus-mt", "nllb", "madlad", "argos"]
 class Options(Table):
     """Keys of `[stage.translator]` beside `name`."""
 
-    model: str = Field("", description="Folder, .argosmodel file, or hub repository of a converted model.")
+    model: str = Field("", description="Folder, `.argosmodel` file, or hub repository of a converted model.")
     revision: str = Field("main", description="Commit, tag or branch of a hub repository; only a commit never changes.")
     kind: Kind = Field("", description="Family of the model; found out from its files when empty.")
     source_code: str = Field(
@@ -50,11 +50,15 @@ class Options(Table):
     target_code: str = Field(
         "", description='The model\'s token for the target language, "ita_Latn"; found when empty.'
     )
-    compute_type: str = Field("int8", description="Arithmetic, in the library's words: int8, int8_float16, float32, …")
+    compute_type: str = Field(
+        "int8", description="Arithmetic, in the library's words: `int8`, `float32`, …; `int8_float16` suits a GPU."
+    )
     beam_size: int = Field(4, gt=0, description="Translations that are followed at a time; 1 for the fastest.")
-    max_tokens: int = Field(480, gt=0, description="A text of more pieces is left untranslated; models bear about 500.")
+    max_tokens: int = Field(
+        480, gt=0, description="A text of more pieces counts as not translated; models bear about 500."
+    )
     batch_tokens: int = Field(4096, gt=0, description="Pieces translated together, padding included.")
-    device: str = Field("cpu", description="cpu, cuda or auto.")
+    device: str = Field("cpu", description="`cpu`, `cuda` or `auto`.")
     inter_threads: int = Field(1, gt=0, description="Batches translated at the same time.")
     intra_threads: int = Field(0, ge=0, description="Threads for each; 0 for the library's choice.")
 

@@ -27,8 +27,8 @@ class Options(Table):
 
     path: str = Field(
         "",
-        description='JSONL of objects such as { "en": …, "it": … }, or TSV whose first row holds the tags; '
-        "empty for the sample that comes with the target language.",
+        description='The file, JSONL such as `{"en": …, "it": …}` or TSV whose first row holds the tags; empty '
+        "for the sample that comes with the target language.",
     )
 
 

@@ -30,19 +30,23 @@ Keep code, links, numbers, Markdown and marks such as ⟦0⟧ exactly as they ar
 class Options(Table):
     """Keys of `[stage.translator]` beside `name`."""
 
-    base_url: str = Field(
-        "", description='Address of the server up to its version, such as "http://localhost:8000/v1".'
-    )
+    base_url: str = Field("", description="Address of the server up to its version, `http://localhost:8000/v1`.")
     model: str = Field("", description="Name of the model, as the server calls it.")
     api_key_env: str = Field(
         "", description="Environment variable that holds the key, never the key itself; empty when none is needed."
     )
     temperature: float = Field(0.0, ge=0, description="0 for the likeliest translation, which repeats best.")
-    system_prompt: str = Field("", description="Instructions in place of ours; {source} and {target} become names.")
-    max_tokens: int = Field(2048, gt=0, description="Longest answer; one that is cut off there is thrown away.")
+    system_prompt: str = Field(
+        "", description="Instructions in place of ours; `{source}` and `{target}` become the languages' names."
+    )
+    max_tokens: int = Field(
+        2048, gt=0, description="Longest answer; one that is cut off there counts as not translated."
+    )
     timeout: float = Field(120.0, gt=0, description="Seconds to wait for an answer.")
     max_retries: int = Field(
-        6, ge=0, description="Tries after the first, on errors that may pass; waits double from 1 s."
+        6,
+        ge=0,
+        description="Tries after the first, on errors that may pass; waits double from one second up to a minute.",
     )
     concurrency: int = Field(8, gt=0, description="Requests under way at the same time.")
 

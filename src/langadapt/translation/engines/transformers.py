@@ -30,20 +30,20 @@ class Options(Table):
     """Keys of `[stage.translator]` beside `name`."""
 
     model: str = Field("", description="Folder or hub repository of a sequence-to-sequence model.")
-    revision: str = Field("main", description="Commit, tag or branch of a hub repository; only a commit never changes.")
+    revision: str = Field(
+        "main",
+        description="Commit, tag or branch of a hub repository, of which only a commit never changes; "
+        "`refs/pr/N` for a pull request with safetensors.",
+    )
     num_beams: int = Field(4, gt=0, description="Translations that are followed at a time; 1 for greedy search.")
     max_new_tokens: int = Field(0, ge=0, description="Longest translation in pieces; 0 for twice the text's length.")
     batch_tokens: int = Field(4096, gt=0, description="Pieces translated together, padding included.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: what suits the hardware."
+        "auto", description="`float32`, `bfloat16`, `float16`, or `auto`: what suits the hardware."
     )
-    source_code: str = Field(
-        "", description='The model\'s token for the source language, "eng_Latn"; found when empty.'
-    )
-    target_code: str = Field(
-        "", description='The model\'s token for the target language, "ita_Latn"; found when empty.'
-    )
-    prefix: str = Field("", description='Text before each text, such as "translate English to Italian: " for T5.')
+    source_code: str = Field("", description="The model's token for the source language, `eng_Latn`; found when empty.")
+    target_code: str = Field("", description="The model's token for the target language, `ita_Latn`; found when empty.")
+    prefix: str = Field("", description="Text before each text, such as `translate English to Italian: ` for T5.")
 
 
 def problem(options: Options, source: str, target: str) -> str:
