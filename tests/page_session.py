@@ -8,6 +8,7 @@ the path, and for the rest looks whether there is such a package and extra of ou
 from __future__ import annotations
 
 import dataclasses
+import gc
 import gzip
 import importlib
 import io
@@ -149,6 +150,7 @@ RUNS = {
     REHEARSAL: "run recipes/llamantino.toml --rehearse",
     "runs/quantisation-rehearsal": "sweep italian/quantisation --rehearse",
     "runs/vocabulary-rehearsal": "sweep italian/vocabulary --rehearse",
+    "runs/mine": "run recipes/llamantino.toml --rehearse --out runs/mine --set adapt.corpus='texts/*.jsonl.gz'",
 }
 
 # Parts whose numbers have no common divisor, so that neighbours share none and no sentence comes twice.
@@ -198,6 +200,7 @@ class Shared:
 
         def make(place: Path) -> None:
             with session(place, self) as made:
+                made.give("texts/1.jsonl.gz")
                 code, output = made.execute(f"langadapt {RUNS[name]}")
             if code:
                 raise PageError(f"{RUNS[name]}: exit code {code}\n{output}")
@@ -250,7 +253,9 @@ def session(folder: Path, shared: Shared) -> Iterator[Session]:
         patch.setattr(Recipe, "rehearse", _small(Recipe.rehearse, shared.model))
         patch.setattr("langadapt.serving.find_spec", lambda module: module != "vllm" or None)
         patch.setattr(os, "execvpe", lambda *command: sys.exit(0))
+        gc.freeze()  # every stage collects garbage, and need not look through torch for it
         yield Session(folder, shared)
+        gc.unfreeze()
 
 
 def _small(rehearse: Callable[[Recipe], Recipe], model: Path) -> Callable[[Recipe], Recipe]:

@@ -33,7 +33,7 @@ MOST_EXCUSED = 1 / 6  # of the blocks that could be executed
 GIVEN: Mapping[str, tuple[str, ...]] = {
     "README.md": (
         REHEARSAL, "runs/a", "runs/b", "runs/quantisation-rehearsal", "runs/vocabulary-rehearsal", "recipes/mine.toml",
-        "texts/1.jsonl.gz", "OWNER/OTHER-MODEL",
+        "texts/1.jsonl.gz", "runs/mine", "OWNER/OTHER-MODEL",
     ),
     "docs/chat.md": (REHEARSAL,),
     "docs/cluster.md": ("runs/llamantino-2-7b",),
@@ -48,7 +48,7 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
         REHEARSAL, "runs/llamantino-2-7b", "runs/plain", "runs/tuned", "runs/released", "runs/candidate",
         "runs/quantisation-rehearsal", "texts/1.jsonl", "swap-uniba/LLaMAntino-2-7b-hf-ITA",
     ),
-    "docs/tutorial.md": (REHEARSAL, "texts/1.jsonl"),
+    "docs/tutorial.md": (REHEARSAL, "texts/1.jsonl.gz", "runs/mine"),
     "docs/vocabulary.md": (
         "meta-llama/Llama-3.1-8B", "news/1.jsonl", "laws.jsonl.gz", "runs/vocabulary-rehearsal",
     ),
