@@ -1,8 +1,8 @@
 """A page of the documentation as its reader goes through it: block after block, in one folder, with what they leave there.
 
-What takes long is stood in for, and the page says nothing of it: rehearsals train a random model of two layers for a step;
-a folder that is called as a model on the hub is that model; a server is made ready and not started; pip puts a folder on
-the path, and for the rest looks whether there is such a package and extra of ours.
+What takes long is stood in for, and the page says nothing of it: rehearsals train a random model of two layers for a step,
+and of an experiment two variants; a folder that is called as a model on the hub is that model; a server is made ready and
+not started; pip puts a folder on the path, and for the rest looks whether there is such a package and extra of ours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,10 @@ from test_conformance import own_path
 from test_docs import Block, name_of
 
 from langadapt import Experiment, Recipe, cli
+from langadapt.corpus.reading import read_documents
 from langadapt.plugins import registry
 from langadapt.recipe import RecipeTable
+from langadapt.records import Document
 from langadapt.testing import finding, tiny_model
 
 NOT_RUN, FILE, QUOTE = "not run", "file", "from"  # what the comment above a block may begin with
@@ -175,13 +176,11 @@ def basque(number: int = 420) -> str:
     return " ".join("{} {} {}, {}.".format(*(part[n % len(part)] for part in BASQUE)) for n in range(number))
 
 
-def italian() -> list[str]:
-    """Texts of the Italian plugin's sample, as rows of JSON lines."""
-    sample = registry().corpora["clean-mc4-it"].sample
-    assert sample is not None
-    opened = gzip.open(sample, "rt", encoding="utf-8") if sample.suffix == ".gz" else sample.open(encoding="utf-8")
-    with opened as lines:
-        return [json.dumps({"text": json.loads(line)["text"]}, ensure_ascii=False) for line in lines]
+def italian() -> str:
+    """Texts of the Italian plugin's sample, as JSON lines."""
+    corpus = registry().corpora["clean-mc4-it"]
+    documents = read_documents(str(corpus.sample), layout=corpus.layout)
+    return "".join(json.dumps({"text": d.text}) + "\n" for d in documents if isinstance(d, Document))
 
 
 class Shared:
@@ -251,6 +250,7 @@ def session(folder: Path, shared: Shared) -> Iterator[Session]:
         patch.setenv("LANGADAPT_CACHE", str(folder / ".cache"))
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         patch.setattr(Recipe, "rehearse", _small(Recipe.rehearse, shared.model))
+        patch.setattr(Experiment, "rehearse", _fewer(Experiment.rehearse))
         patch.setattr("langadapt.serving.find_spec", lambda module: module != "vllm" or None)
         patch.setattr(os, "execvpe", lambda *command: sys.exit(0))
         gc.freeze()  # every stage collects garbage, and need not look through torch for it
@@ -267,6 +267,18 @@ def _small(rehearse: Callable[[Recipe], Recipe], model: Path) -> Callable[[Recip
         return rehearse(dataclasses.replace(recipe, table=recipe.table.model_copy(update={"rehearsal": least})))
 
     return small
+
+
+def _fewer(rehearse: Callable[[Experiment], Experiment]) -> Callable[[Experiment], Experiment]:
+    """Rehearsals of two variants, with one seed."""
+
+    def fewer(experiment: Experiment) -> Experiment:
+        variants = list(dict.fromkeys([experiment.baseline, *experiment.variants]))[:2]
+        first = experiment.trials[0].seed
+        trials = tuple(trial for trial in experiment.trials if trial.variant in variants and trial.seed == first)
+        return rehearse(dataclasses.replace(experiment, trials=trials))
+
+    return fewer
 
 
 class Session:
@@ -292,7 +304,7 @@ class Session:
         elif path == "my-pages.txt":
             place.write_text(basque(), encoding="utf-8")
         elif path.endswith((".jsonl", ".jsonl.gz")):
-            content = "".join(f"{row}\n" for row in italian()).encode()
+            content = italian().encode()
             place.write_bytes(gzip.compress(content) if place.suffix == ".gz" else content)
         elif path.startswith("runs/"):
             shutil.copytree(self.shared.run(path if path in RUNS else REHEARSAL), place)
@@ -325,7 +337,7 @@ class Session:
             for command in commands(block):
                 self._obey(command)
         elif block.info == "toml recipe":
-            self._plan(Recipe, self.folder / what if mark == FILE else self._put_aside(block.text))
+            self._plan(self.folder / what if mark == FILE else self._put_aside(block.text))
         elif block.info == "toml experiment":
             Experiment.load(self.folder / what if mark == FILE else self._put_aside(block.text))
         elif block.info == "toml" and mark not in (FILE, QUOTE):
@@ -337,8 +349,8 @@ class Session:
         place.write_text(text, encoding="utf-8")
         return place
 
-    def _plan(self, kind: type[Recipe], file: Path) -> None:
-        recipe = kind.load(file)
+    def _plan(self, file: Path) -> None:
+        recipe = Recipe.load(file)
         recipe.plan(self.aside / "run")
         recipe.rehearse().plan(self.aside / "rehearsal")
 

@@ -6,7 +6,7 @@ The convention is in CONTRIBUTING.md, under "A page".
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
