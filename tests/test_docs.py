@@ -431,7 +431,9 @@ def test_the_walk_to_the_optimizer_goes_by_functions_that_exist() -> None:
     named = re.findall(r"`(?:\w+\.)?(\w+)` \(`([\w/]+\.py)`\)", walk)
     assert len(named) > 4
     source = ROOT / "src" / "langadapt"
-    assert [f"{file}: {name}" for name, file in named if not re.search(rf"(?:def|class) {name}\b", read(source / file))] == []
+    assert [
+        f"{file}: {name}" for name, file in named if not re.search(rf"(?:def|class) {name}\b", read(source / file))
+    ] == []
 
 
 def test_tests_that_guard_footguns_exist() -> None:
