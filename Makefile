@@ -22,6 +22,7 @@ test: $(READY_DEV)  ## lint, types, import layers, and every test
 lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python docs/errors.py  # docs/errors.md, of the messages in the source
 
 bench: $(READY)  ## training beside a bare loop and trl's command line, in turn: speed and memory; about 20 minutes
 	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60

@@ -172,7 +172,7 @@ def test_a_name_that_is_missing_is_explained_by_the_plugin_that_failed(install):
 def test_a_requirement_on_a_broken_plugin_is_not_met(install, requirement):
     install("broken", "raise ValueError('no GPU')", version="0.9")
     said = Registry().require(requirement)
-    assert said == "plugin broken of langadapt-broken 0.9 is broken: ValueError: no GPU"
+    assert said == "plugin broken of langadapt-broken 0.9 is broken: ValueError: no GPU; upgrade or uninstall it"
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def _refuse(wish: Wish, folder: Path) -> None:
     known = registry().languages
     if wish.language in known:
         raise UserError(
-            f"{known.owner(wish.language)} offers the language {wish.language} already; add to that plugin, or uninstall it"
+            f"{known.owner(wish.language)} offers {wish.language} already; add to that plugin, or uninstall it"
         )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; say another place with --folder")
@@ -250,7 +250,7 @@ def _read(text: Path | None) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{text} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{text} cannot be read: {error.strerror}") from None
+        raise UserError(f"{text} cannot be read: {error.strerror}; name another file") from None
 
 
 def _placeholder() -> str:
