@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +87,7 @@ class Group:
 # --- reading the source -----------------------------------------------------------------------------------------------
 
 
+@cache
 def messages() -> list[Message]:
     """Every message of the source, in the order of its files and lines, each once."""
     found: dict[tuple[str, str], Message] = {}
@@ -199,7 +201,7 @@ class _Reader(ast.NodeVisitor):
             return self._words(node.body) or self._words(node.orelse)
         if isinstance(node, ast.Name):
             value = self._assigned(node)
-            return self._words(value) if isinstance(value, ast.Constant | ast.JoinedStr | ast.BinOp) else ""
+            return self._words(value) if value is not None and not isinstance(value, ast.Name) else ""
         if isinstance(node, ast.Call):
             return self._joined(node) or (f"‹{_name(node)}›" if _name(node) else "")
         return ""
@@ -219,8 +221,8 @@ class _Reader(ast.NodeVisitor):
         value = piece.value
         if isinstance(value, ast.Name):
             known = self._assigned(value)
-            if isinstance(known, ast.Constant) and isinstance(known.value, str):
-                return known.value
+            if isinstance(known, ast.Constant | ast.JoinedStr | ast.BinOp) and self._words(known):
+                return self._words(known)
         repr_of = "!r" if piece.conversion == ord("r") else ""
         return f"‹{_name(value) or '…'}{repr_of}›"
 
@@ -249,6 +251,8 @@ def _name(node: ast.expr) -> str:
         return HOLES.get(node.attr, node.attr.strip("_").upper())
     if isinstance(node, ast.Call):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name == "written":
+            return _name(node.args[0])
         return {"nearest": "NEAREST", "missing": "NEAREST", "smaller": "SMALLER"}.get(name, "")
     if isinstance(node, ast.BoolOp):
         return _name(node.values[0])
@@ -324,6 +328,8 @@ EXPLAINED: Mapping[str, str] = {
         "Names are those of the installed version of the library: an option that a release renamed is unknown to it "
         "([why](footguns.md#options-that-were-renamed))."
     ),
+    "is not of type": "Nothing is converted: `1e-4` is a number, and in quotes it is text.",
+    "langadapt sets this itself": "[What it sets](recipe.md), and why, stands there.",
     "no plugin offers the corpus": "A file of your own is not asked for by `name` but by `path`.",
     "two plugins offer the": (
         "Nobody can tell which is meant, so neither is taken. `langadapt plugins` lists who offers what."
@@ -449,7 +455,7 @@ def _row(message: Message, left: dict[str, str]) -> str:
     for part in [part for part in EXPLAINED if part in message.text]:
         said.append(EXPLAINED[part])
         left.pop(part, None)
-    return f"| {_plain(what)} | {'. '.join(said)} |\n"
+    return f"| {_plain(what)} | {'. '.join(said).replace('?. ', '? ')} |\n"
 
 
 def parted(message: Message) -> tuple[str, str]:

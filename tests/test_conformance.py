@@ -472,4 +472,4 @@ def test_an_older_contract_is_refused_with_what_to_do(monkeypatch: pytest.Monkey
         (subject,) = find("first_contract")
         (fault,) = (fault for fault in conform(subject).faults if fault.check == "contract")
     assert "it was written for contract 1, this langadapt (" in fault.wrong
-    assert "has 3 and takes plugins from 2 on: pip install --upgrade first_contract" in fault.wrong
+    assert "has 3 and takes plugins from 2 on; pip install --upgrade first_contract" in fault.wrong

@@ -156,7 +156,7 @@ FAULTS: Mapping[str, list[tuple[Callable[[Facts], Facts], str]]] = {
     "gpu-hidden": [
         (
             lambda f: variables(CUDA_VISIBLE_DEVICES="")(replace(processor_alone(f), gpus=(A100,))),
-            "1 GPUs, and this process sees none (CUDA",
+            "the driver lists NVIDIA A100, and this process sees no GPU (CUDA_VISIBLE_DEVICES is ",
         ),
     ],
     "gpu-unusable": [
@@ -436,9 +436,9 @@ def test_a_library_that_raises_or_dies_is_told_about_and_the_next_ones_are_tried
 
 
 def test_a_library_that_hangs_is_given_up(modules: None) -> None:
-    found = libraries.tried(["planted_good", "planted_hangs"], patience=8)
-    assert found["planted_good"].version == "1.2"
-    assert found["planted_hangs"].error == "it had not answered after 8 seconds"
+    assert (
+        libraries.tried(["planted_hangs"], patience=2)["planted_hangs"].error == "it had not answered after 2 seconds"
+    )
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -539,11 +539,7 @@ def test_a_torch_that_cannot_be_imported_is_reported_and_crashes_nothing(tmp_pat
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "library-broken: torch: OSError: libcudart.so.12: cannot open shared object file" in done.stdout
-    assert (
-        done.stdout.index("\nversions\n")
-        < done.stdout.index("\nlibraries, each tried\n")
-        < done.stdout.index("findings:")
-    )
+    assert done.stdout.index("\nversions\n") < done.stdout.index("\nlibraries\n") < done.stdout.index("findings:")
 
 
 @pytest.mark.slow
@@ -556,7 +552,7 @@ def test_the_doctor_tries_the_libraries_of_this_machine_and_imports_none_of_them
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=600)
     told = json.loads(done.stdout)
     assert set(told["sections"]) == {*sections.EARLY, *sections.LATE}
-    tried_here = told["sections"]["libraries, each tried"]
+    tried_here = told["sections"]["libraries"]
     assert set(libraries.NEEDED) <= set(tried_here) and all(said.startswith("works") for said in tried_here.values())
     assert "libbitsandbytes" in tried_here["bitsandbytes"]
     assert {"torch", "transformers", "peft", "trl", "datasets", "bitsandbytes"} & set(done.stderr.split()) == set()

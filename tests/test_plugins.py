@@ -328,11 +328,11 @@ def test_a_plugin_that_prints_in_a_hook_leaves_output_clean(install, capsys):
     [
         (1, 1, ""),
         (2, 1, ""),
-        (3, 1, "it was written for contract 3, this langadapt ({}) has 2: pip install --upgrade langadapt"),
+        (3, 1, "it was written for contract 3, this langadapt ({}) has 2; pip install --upgrade langadapt"),
         (
             1,
             2,
-            "it was written for contract 1, this langadapt ({}) has 2 and takes plugins from 2 on: "
+            "it was written for contract 1, this langadapt ({}) has 2 and takes plugins from 2 on; "
             "pip install --upgrade langadapt-mine, or ask its authors for a version that fits",
         ),
     ],

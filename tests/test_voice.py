@@ -96,11 +96,11 @@ def test_a_message_that_leaves_one_alone_is_found() -> None:
     [
         "‹FOLDER› is in use by another run",  # raised
         "stage ‹STAGE›: the loss became ‹LOSS›",  # raised by a run
-        "this is no TOML",  # a problem of a file
+        "not valid TOML",  # a problem of a file
         "goes in a circle: ‹CIRCLE›",  # reported
         "there is no layout",  # yielded with place and hint
         "nothing is measured while the model learns",  # yielded with a key
-        "compute.backend is ‹FOUND› and this machine",  # yielded alone
+        "compute.backend is ‹BACKEND› and this machine",  # yielded alone
         "‹BASE_URL› answers ‹STATUS›",  # named before it is given
         "stage ‹STAGE› is estimated at",  # one of a list
         "unknown key; it is no field of ‹OWNER›",  # joined

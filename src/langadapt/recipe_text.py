@@ -186,7 +186,7 @@ def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
     message, _, rest = str(error).partition(" (at line ")
     line = rest.split(",")[0] if rest else ""
     where = f"{path}:{line}" if line.isdigit() else str(path)
-    return Problem(where=where, key="", message=f"this is no TOML: {message}", hint="mend the line")
+    return Problem(where=where, key="", message=f"not valid TOML: {message}", hint="mend the line")
 
 
 # --- what it extends -------------------------------------------------------------------------------------------------
@@ -355,7 +355,8 @@ def _table_of(raw: dict[str, Any], override: Override) -> tuple[dict[str, Any], 
         raise _refused(override.where, message, nearest(parts[0], words))
     if len(parts) == 1:
         raise _refused(
-            override.where, f"{parts[0]} is a stage; say which key of it, such as {parts[0]}.training.max_steps=100"
+            override.where,
+            f"{parts[0]} is a stage; say which key of the stage, such as {parts[0]}.training.max_steps=100",
         )
     position = ids.index(parts[0])
     return stages[position], ["stage", position], parts[1:]

@@ -130,7 +130,8 @@ def gpu_hidden(facts: Facts) -> Iterator[str]:
     if facts.gpus and not facts.machine.cuda:
         chosen = facts.environment.get("CUDA_VISIBLE_DEVICES")
         why = f' (CUDA_VISIBLE_DEVICES is "{chosen}")' if chosen is not None else ""
-        yield f"the driver lists {len(facts.gpus)} GPUs, and this process sees none{why}"
+        names = " and ".join(dict.fromkeys(gpu.name for gpu in facts.gpus))
+        yield f"the driver lists {names}, and this process sees no GPU{why}"
 
 
 @check(

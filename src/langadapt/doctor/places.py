@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,16 +89,21 @@ def _failures(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _locks(folder: Path) -> str:
-    """Why a lock is of no use in a folder; "" when it keeps a second one out."""
+    """Why a lock is of no use in a folder; "" when it keeps a second one out.
+
+    Where the kernel has no locks, filelock may warn and take a file for one, which stays when its owner is killed.
+    """
     from filelock import FileLock, Timeout
 
-    try:
-        with FileLock(folder / "lock"), FileLock(folder / "lock", timeout=0):
-            return "a lock keeps nobody out"
-    except Timeout:
-        return ""
-    except (OSError, NotImplementedError) as error:
-        return str(error)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            with FileLock(folder / "lock"), FileLock(folder / "lock", timeout=0):
+                return "a lock keeps nobody out"
+        except Timeout:
+            return str(told[0].message) if told else ""
+        except (OSError, NotImplementedError) as error:
+            return str(error)
 
 
 def _links(folder: Path) -> str:

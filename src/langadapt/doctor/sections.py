@@ -125,7 +125,7 @@ EARLY: Mapping[str, Callable[[Facts], Rows]] = {
     "hub": hub,
     "variables": variables,
 }
-LATE: Mapping[str, Callable[[Facts], Rows]] = {"libraries, each tried": libraries}
+LATE: Mapping[str, Callable[[Facts], Rows]] = {"libraries": libraries}
 
 
 def _precision(facts: Facts) -> str:
