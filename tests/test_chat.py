@@ -329,7 +329,7 @@ def test_a_conversation_knows_its_commands(place: Path, tmp_path: Path) -> None:
         "cut off after 8 tokens",
         f"added to {file}",
         'there is no /sev; did you mean "/save"?',
-        "say into which file",
+        "/save needs a file",
         "forgotten",
         "/system TEXT",
     ):

@@ -39,7 +39,7 @@ REFUSED = {
     ),
     "a curve that there is none of": (
         'lr_scheduler_type = "warmup_stable_decay"\nlr_scheduler_kwargs = { num_decay_steps = 9, decay_type = "cosin" }',
-        ['"cosin" is not one of its values", '"cosine"'],
+        ['"cosin" is not one of its values', '"cosine"'],
     ),
     "no length of the decay": ('lr_scheduler_type = "warmup_stable_decay"', ["needs num_decay_steps"]),
     "no floor": ('lr_scheduler_type = "cosine_with_min_lr"', ["needs one of min_lr and min_lr_rate"]),
@@ -49,7 +49,7 @@ REFUSED = {
         ["the schedule constant ignores it", '"constant_with_warmup"'],
     ),
     "a rate of zero": ('learning_rates = { "*embed*" = 0 }', ["0 is not a learning rate above 0"]),
-    "a rate that is text": ('learning_rates = { "*embed*" = "1e-5" }', [""1e-5" is not a learning rate"]),
+    "a rate that is text": ('learning_rates = { "*embed*" = "1e-5" }', ['"1e-5" is not a learning rate above 0']),
     "rates that are one": ("learning_rates = 1e-4", ["0.0001 is not of type dict"]),
     "weights that wait for ever": ('max_steps = 10\nunfreeze = { "*" = 10 }', ["would not learn in 10 steps"]),
     "an average of nothing": ("ema_decay = 1.0", ["1.0 is not above 0 and below 1", "0.999"]),

@@ -244,7 +244,10 @@ def test_whoever_asks_for_a_name_that_two_plugins_offer_is_told_of_both(install,
         assert "one (langadapt-one 1.0)" in str(error.value) and "two (langadapt-two 2.0)" in str(error.value)
     assert "x" not in list(registry.corpora) and "dolly-it" in registry.corpora
     (said,) = plugin(registry, "one").warnings
-    assert said == 'the corpus "x" is offered by two (langadapt-two 2.0) too, so nobody can ask for it'
+    assert (
+        said
+        == 'the corpus "x" is offered by two (langadapt-two 2.0) too, so nobody can ask for it; uninstall one of them'
+    )
 
 
 def test_what_does_not_clash_of_two_plugins_that_do_can_be_had(install):
