@@ -23,8 +23,9 @@ lint: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tables: $(READY_DEV)  ## what pages and recipes take from the source: tables of keys, fields and options, JSON Schema
+tables: $(READY_DEV)  ## what pages and recipes take from the source: tables of keys, fields and options, JSON Schema, errors
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/errors.py
 
 bench: $(READY)  ## training beside a bare loop and trl's command line, in turn: speed and memory; about 20 minutes
 	$(BIN)/python benchmarks/training.py speed --methods qlora --seconds 60

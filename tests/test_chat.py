@@ -329,7 +329,7 @@ def test_a_conversation_knows_its_commands(place: Path, tmp_path: Path) -> None:
         "cut off after 8 tokens",
         f"added to {file}",
         'there is no /sev; did you mean "/save"?',
-        "say into which file",
+        "/save needs a file",
         "forgotten",
         "/system TEXT",
     ):
@@ -376,7 +376,7 @@ def test_a_format_that_no_template_can_say_is_refused(place: Path) -> None:
             yield Segment(text=f"{number}: {message.content}\n", loss=message.role == "assistant")
 
     format = PromptFormat(name="counted", description="", render=counted)
-    with pytest.raises(UserError, match="counted cannot be written as a chat template"):
+    with pytest.raises(UserError, match='"counted" cannot be written as a chat template; name another with --prompt'):
         chat_template(format, AutoTokenizer.from_pretrained(place / "model"))
 
 

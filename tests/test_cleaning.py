@@ -322,7 +322,7 @@ def test_fineweb2_without_thresholds_says_what_to_set(language: Language | None,
 
 
 def test_a_threshold_that_is_no_number_is_refused():
-    with pytest.raises(UserError, match="top_2 = 'much' is no number"):
+    with pytest.raises(UserError, match=r'top_2 = "much" is no number; write it as top_2 = 0\.2'):
         step("fineweb2", top_2="much")
 
 
@@ -514,7 +514,8 @@ def test_the_list_of_bad_words_is_the_users(write: Callable[..., Path]):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "it needs your list"), ("", "has no word in it"), (b"\xff", "it is not UTF-8 text")]
+    ("content", "said"),
+    [(None, "it needs a list of yours"), ("", "has no word in it"), (b"\xff", "it is not UTF-8 text")],
 )
 def test_a_list_that_cannot_be_read_is_an_error(write: Callable[..., Path], content: str | bytes | None, said: str):
     with pytest.raises(UserError, match=said):

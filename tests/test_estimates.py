@@ -234,7 +234,10 @@ def test_what_cannot_fit_is_refused_unless_it_is_tried_anyway(
         ("peft.target_modules=.*attention.*", "'.*attention.*' matches no layer"),
         ("peft.r=4096", "peft.r = 4096 is more than the rank of any layer that it adapts; 96 is the most"),
         ('peft={ method = "layers", first = 3, last = 2 }', "peft.first + peft.last = 5, and the model has 4 blocks"),
-        ('peft={ method = "layers", first = -1 }', "peft.first = -1 and peft.last = 2 must be 0 or more"),
+        (
+            'peft={ method = "layers", first = -1 }',
+            "peft.first = -1 and peft.last = 2 cannot be below 0; say how many blocks learn",
+        ),
         ("training.max_length=4096", "the model knows positions up to 2048; set at most that"),
         (
             'training.learning_rates={ "*layers.9.*" = 1e-3 }',

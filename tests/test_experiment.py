@@ -183,7 +183,7 @@ def test_recipe_and_experiment_that_are_not_there_are_named(make: Make, tmp_path
     path.write_text(path.read_text().replace('"recipe.toml"', '"recpie.toml"'))
     assert refused(path) == [':4: recipe: there is no recipe "recpie.toml"; did you mean "recipe.toml"?']
     with pytest.raises(
-        UserError, match='there is no experiment italian/quantization; did you mean "italian/quantisation"'
+        UserError, match='there is no experiment "italian/quantization"; did you mean "italian/quantisation"'
     ):
         Experiment.load("italian/quantization")
 

@@ -45,7 +45,7 @@ INDEX: Mapping[str, Mapping[str, Any]] = {
     },
     "code": {
         "file": "y.yaml", "dataset": "a/b", "config": "", "options": {}, "version": "1", "evaluated": "test",
-        "shots": "", "num_fewshot": None, "problem": "it runs code that the model writes",
+        "shots": "", "num_fewshot": None, "problem": "it runs code that the model writes; name another task",
     },
     "evalita-mp_sa": {"members": ["evalita-mp_sa_tasks"]},
     "evalita-mp_sa_tasks": {"members": ["evalita-mp_sa_prompt-1"]},
@@ -156,7 +156,7 @@ def test_a_copy_is_a_file_or_a_folder_with_a_file_for_each_split_or_a_clone(writ
     file = write("arc/test.jsonl", lines(arc(3)))
     assert harness.copy_of(plain, str(file)).files == {"test": file}
     assert harness.copy_of(plain, str(file.parent)).files == {"test": file}
-    with pytest.raises(UserError, match=r"its 2 examples are drawn from the split train: give a folder"):
+    with pytest.raises(UserError, match=r"its 2 examples are drawn from the split train; give a folder"):
         harness.copy_of(shots, str(file))
     with pytest.raises(UserError, match=r"arc has no train\.jsonl"):
         harness.copy_of(shots, str(file.parent))

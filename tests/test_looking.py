@@ -631,7 +631,7 @@ def refused(*arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("stats",), "say which corpus"),
+        (("stats",), "no corpus is named; give a registered name"),
         (("stats", "clean-mc4-ti"), 'did you mean "clean-mc4-it"?'),
         (("stats", "nowhere/*.jsonl"), "there is no such file"),
         (("stats", "{mine}", "--filter", "finweb2"), 'did you mean "fineweb2"?'),
@@ -642,7 +642,7 @@ def refused(*arguments: str) -> str:
         (("stats", "{mine}", "--curve", "min-length.character"), 'did you mean "characters"?'),
         (("stats", "{mine}", "--curve", "minlength"), 'did you mean "min-length"?'),
         (("stats", "{mine}", "--curve", "language.tag"), '"tag" is not a number'),
-        (("stats", "{mine}", "--curve", "min-length.characters=a"), "write the values as numbers"),
+        (("stats", "{mine}", "--curve", "min-length.characters=a"), "its values cannot be read; write numbers"),
         (("stats", "{mine}", "--curve", "min-length.characters=0.5"), "whole numbers"),
         (("stats", "{mine}", "--max-length", "5"), "--tokenizer"),
         (("stats", "{mine}", "--column", "text"), "OURS=YOURS"),

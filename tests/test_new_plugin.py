@@ -507,7 +507,10 @@ def test_the_command_asks_for_nothing_where_nobody_can_answer(tmp_path: Path) ->
         [*PYTHON, "new-plugin", "basque"], capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "langadapt: say which language it is for, by its BCP-47 tag: --language eu\n"
+    assert (
+        done.stderr
+        == "langadapt: nobody can be asked here which language it is for; say it by its BCP-47 tag: --language eu\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

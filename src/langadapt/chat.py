@@ -152,14 +152,16 @@ class Chat:
         pairs = zip(self.messages[::2], self.messages[1::2], strict=True)
         said = [message for question, answer in pairs if answer.content for message in (question, answer)]
         if not said:
-            raise UserError(f"{file}: {self.name} has answered nothing yet, so there is nothing to save")
+            raise UserError(
+                f"{file}: {self.name} has answered nothing yet, so there is nothing to save; ask it something first"
+            )
         system = [Message(role="system", content=self.system_prompt)] if self.system_prompt else []
         turns = [{"role": m.role, "content": m.content} for m in (*system, *said)]
         try:
             with Path(file).expanduser().open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"messages": turns, "model": self.name}, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise UserError(f"{file}: cannot be written: {error.strerror}") from None
+            raise UserError(f"{file}: cannot be written: {error.strerror}; name another file") from None
 
     def _prompt(self, messages: list[Message]) -> tuple[list[int], int]:
         """Token ids of a conversation that leave room for an answer, and how many messages were left out for that."""

@@ -15,6 +15,7 @@ from langadapt.commands.chat import chat
 from langadapt.commands.check_plugin import check_plugin
 from langadapt.commands.compare import compare
 from langadapt.commands.corpus import corpus
+from langadapt.commands.doctor import doctor
 from langadapt.commands.evaluate import evaluate
 from langadapt.commands.export import export
 from langadapt.commands.new_plugin import new_plugin
@@ -202,7 +203,20 @@ def show(folder: Path, as_json: bool) -> None:
         screen.results(Run(folder=folder, state=state, rows=rows or []), Console())
 
 
-for command in (sweep, compare, evaluate, chat, serve, export, corpus, tokenizer, cache, new_plugin, check_plugin):
+for command in (
+    sweep,
+    compare,
+    evaluate,
+    chat,
+    serve,
+    export,
+    corpus,
+    tokenizer,
+    cache,
+    new_plugin,
+    check_plugin,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -138,7 +138,7 @@ def compare(references: Iterable[str | Path], *, seeds: bool = False) -> Compari
         if len(sides) < len(systems):
             left_out.append(f"{key[1]}: {_not_measured(key, systems)}")
     if not rows:
-        raise UserError("\n".join(["no figure can be compared", *left_out]))
+        raise UserError("\n".join(["no figure can be compared; see why of each:", *left_out]))
     pairing.adjust(rows, family=lambda row: (row["system"], row["suite"]))
     return Comparison(
         systems=[system.label for system in systems], rows=rows, differs=_differing(conditions), left_out=left_out
@@ -207,7 +207,9 @@ def _by_recipe(models: Iterable[Measured]) -> list[System]:
             groups.append([model])
             continue
         if same := [other for other in group if other.seed == model.seed]:
-            raise UserError(f"{same[0].label} and {model.label} are one recipe with one seed, {model.seed}")
+            raise UserError(
+                f"{same[0].label} and {model.label} are one recipe with one seed, {model.seed}; leave one of them out"
+            )
         group.append(model)
     return [System(runs=sorted(group, key=lambda model: model.seed)) for group in groups]
 
@@ -241,19 +243,21 @@ def _has(key: Key, system: System) -> bool:
 
 
 def _not_measured(key: Key, systems: Sequence[System]) -> str:
-    return f"not measured of {', '.join(system.label for system in systems if not _has(key, system))}"
+    return f"not measured of {', '.join(system.label for system in systems if not _has(key, system))}; measure it there too"
 
 
 def _check(key: Key, runs: Sequence[Measured], shared: Sequence[Sequence[Kept]]) -> None:
     """Refuses what has the same name and is not the same."""
     splits = dict.fromkeys(row["split"] for run in runs for row in _rows_of(key, run))
     if len(splits) > 1:
-        raise UserError(f"measured on different splits: {', '.join(splits)}")
+        raise UserError(f"measured on different splits ({', '.join(splits)}); measure all on one")
     if not shared[0]:
-        raise UserError("no item was asked of all")
+        raise UserError("no item was asked of all; measure all on the same data")
     other = sum(any(_data(item) != _data(items[0]) for item in items) for items in zip(*shared, strict=True))
     if other:
-        raise UserError(f"{other} of {len(shared[0])} items have the same id and are not the same data")
+        raise UserError(
+            f"{other} of {len(shared[0])} items have the same id and are not the same data; measure all with one copy"
+        )
 
 
 def _rows_of(key: Key, run: Measured) -> list[Row]:

@@ -140,7 +140,7 @@ def _missing_machines(machines: int) -> Iterator[str]:
     elif (number := this_number()) is None:
         yield f"{said} and nothing says which one this is; set NODE_RANK to 0, 1, …"
     elif not 0 <= number < machines:
-        yield f"{said} and this one is number {number}, counted from 0"
+        yield f"{said} and this one is number {number}, counted from 0; set NODE_RANK to 0 to {machines - 1}"
 
 
 def first_machine() -> str:

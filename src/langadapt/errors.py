@@ -64,6 +64,13 @@ class RecipeError(UserError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def written(value: object) -> str:
+    """A value as a recipe writes it, for messages."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, or lists the words when none is close and they are few."""
     words = sorted(set(known))

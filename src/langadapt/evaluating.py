@@ -81,7 +81,9 @@ def evaluate(
 def _only_language() -> str:
     known = list(registry().languages)
     if len(known) != 1:
-        raise UserError(f"say in which language to measure, with --language: {', '.join(known) or 'none is installed'}")
+        raise UserError(
+            f"it is not clear which language is meant; say it with --language: {', '.join(known) or 'none is installed'}"
+        )
     return known[0]
 
 

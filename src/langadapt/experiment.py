@@ -230,7 +230,7 @@ class _Reading:
         axes = self._overrides(self.table.grid, "grid")
         for axis in axes:
             if not isinstance(axis.value, list) or not axis.value:
-                message = f"{'.'.join(axis.key)} is not a list of values"
+                message = f"{'.'.join(axis.key)} is not a list of values; write [1e-4, 2e-4]"
                 self.problems.append(Problem(where=axis.where, key="grid", message=message))
                 return {"": []}
         last = [axis.key[-1] for axis in axes]

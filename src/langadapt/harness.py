@@ -247,11 +247,11 @@ def _definition(about: Mapping[str, Any], file: str) -> dict[str, Any]:
 
 def _refusal(about: Mapping[str, Any]) -> str:
     if about.get("unsafe_code"):
-        return "it runs code that the model writes"
+        return "it runs code that the model writes; name another task"
     if "class" in about or "custom_dataset" in about:
-        return "code of its own loads its data, and nobody could say what that is"
+        return "code of its own loads its data, and nobody could say what that is; name another task"
     if about.get("doc_to_image") or about.get("doc_to_audio"):
-        return "it asks about pictures or sounds"
+        return "it asks about pictures or sounds; name another task"
     return ""
 
 
@@ -286,16 +286,19 @@ def copy_of(task: HarnessTask, place: str) -> Copy:
         if task.splits == {task.evaluated}:
             return Copy(path=path, files={task.evaluated: path})
         lacking, given = task.splits - {task.evaluated}, f"{task.evaluated}{_kind(path)}"
-        raise UserError(f"its {task.num_fewshot} examples are drawn from the split {', '.join(sorted(lacking))}: give a "
+        raise UserError(f"its {task.num_fewshot} examples are drawn from the split {', '.join(sorted(lacking))}; give a "
                         f"folder, with {given} and a file of that name")  # fmt: skip
     if (path / "README.md").is_file():
         return Copy(path=path, files={})
     files = {p.name.split(".")[0]: p for p in sorted(path.glob("*")) if _kind(p) in BUILDERS}
     if absent := sorted(task.splits - set(files)):
-        raise UserError(f"{place} has no {' and no '.join(f'{split}.jsonl' for split in absent)}")
+        raise UserError(f"{place} has no {' and no '.join(f'{split}.jsonl' for split in absent)}; add what is missing")
     chosen = {split: files[split] for split in sorted(task.splits)}
     if len({BUILDERS[_kind(file)] for file in chosen.values()}) > 1:
-        raise UserError(f"{place}: {' and '.join(file.name for file in chosen.values())} must be of one kind")
+        raise UserError(
+            f"{place}: {' and '.join(file.name for file in chosen.values())} must be of one kind; "
+            "write all as JSONL, or all as another"
+        )
     return Copy(path=path, files=chosen)
 
 

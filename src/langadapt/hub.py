@@ -29,7 +29,7 @@ def in_words(repo_id: str, *, revision: str = "", dataset: bool = False, upload:
         raise UserError(f"{repo_id} cannot be the name of a hub repository; it is written owner/name") from None
     except errors.GatedRepoError:
         raise UserError(
-            f"{repo_id} is gated: accept its terms at {page}, then log in with: hf auth login (or set HF_TOKEN)"
+            f"{repo_id} is gated; accept its terms at {page}, then log in with: hf auth login (or set HF_TOKEN)"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
@@ -44,11 +44,15 @@ def in_words(repo_id: str, *, revision: str = "", dataset: bool = False, upload:
                 f"the hub does not accept your token, so {repo_id} cannot be {done}; log in anew with: hf auth login "
                 "(or mend HF_TOKEN)"
             ) from None
-        raise UserError(f"the hub refused {repo_id}: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"the hub refused {repo_id}: {str(error).splitlines()[0]}; try again later, and look at {page}"
+        ) from None
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, transport, ConnectionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if upload:
-            raise UserError(f"{repo_id}: the hub cannot be reached, so nothing is uploaded ({first})") from None
+            raise UserError(
+                f"{repo_id}: the hub cannot be reached, so nothing is uploaded ({first}); the same command tries again"
+            ) from None
         raise UserError(
             f"{repo_id} is not on this machine and the hub cannot be reached ({first}); connect, or fetch it on another "
             "machine and give its folder instead"

@@ -129,7 +129,10 @@ class Input:
                 found = True
                 yield item
         if not found:
-            raise UserError(f"corpus {self.label}: there is no document in {self.path or self.label}")
+            raise UserError(
+                f"corpus {self.label}: there is no document in {self.path or self.label}; "
+                "langadapt corpus preview says why"
+            )
 
     def portions(self, size: int = SIZE) -> Iterator[Portion]:
         """The same in portions, to be read by any process.
@@ -331,7 +334,9 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
     try:
         files = _all_files(made.path) if made.record and made.record.read else files_of(path)
         if not files:
-            raise UserError(f"corpus {made.label}: there is no such file or folder: {path}")
+            raise UserError(
+                f"corpus {made.label}: there is no such file or folder: {path}; the path is taken from the current folder"
+            )
         made.fingerprint = _digest(files)
         _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:
@@ -351,7 +356,9 @@ def _look_into(made: Input) -> None:
             return
         refused[document.reason] += 1
     reasons = ", ".join(f"{n} {reason}" for reason, n in refused.most_common())
-    raise UserError(f"corpus {made.label}: no document in {made.path} can be read ({reasons})")
+    raise UserError(
+        f"corpus {made.label}: no document in {made.path} can be read ({reasons}); mend it, or name its columns and layout"
+    )
 
 
 def _digest(files: Iterable[Path]) -> str:
@@ -386,7 +393,10 @@ def hub_files(record: Corpus, commit: str) -> list[str]:
                 artifacts.write_json(place, names)
     found = sorted(n for n in names if fnmatch(n, record.source.pattern))
     if not found:
-        raise UserError(f"corpus {record.name}: {repo} has no file like {record.source.pattern}")
+        raise UserError(
+            f"corpus {record.name}: {repo} has no file like {record.source.pattern}; "
+            "upgrade its plugin, or bring a copy: [data]"
+        )
     return found
 
 

@@ -53,7 +53,9 @@ def load_tokenizer(folder: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source[0], **source[1])
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no tokenizer can be loaded ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{folder}: no tokenizer can be loaded ({str(error).splitlines()[0]}); fetch it again"
+        ) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -85,7 +87,7 @@ def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: no model can be loaded ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{folder}: no model can be loaded ({str(error).splitlines()[0]}); fetch it again") from None
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
@@ -111,7 +113,9 @@ def merge_adapter(model: Any, folder: Path) -> Any:
                 weight.data = stochastic_round(weight.data, dtype, generator)
         return adapted.unload()
     except (OSError, ValueError, RuntimeError) as error:
-        raise RunError(f"adapter {folder} cannot be merged: {str(error).splitlines()[0]}") from None
+        raise RunError(
+            f"adapter {folder} cannot be merged ({str(error).splitlines()[0]}); look whether it was trained on this base"
+        ) from None
 
 
 def load_gguf(file: Path) -> Any:
@@ -131,7 +135,9 @@ def load_gguf(file: Path) -> Any:
             **source, quantization_config=GgufConfig(gguf_file=file.name, dequantize=True), dtype=torch.bfloat16
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file}: cannot be read as a GGUF model ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{file}: cannot be read as a GGUF model ({str(error).splitlines()[0]}); fetch it again, or take safetensors"
+        ) from None
     settings = {k: v for k, v in packed.config.to_dict().items() if k != "quantization_config"}
     config = AutoConfig.for_model(**settings)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the kernel's words for bfloat16 products, on x86 and on Arm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -18,7 +20,7 @@ class Machine:
 
     Attributes:
         cores: processor cores that this process may use.
-        memory: bytes of main memory.
+        memory: bytes of main memory that this process may use.
         gpus: (name, bytes of memory) of each CUDA device.
         bf16: whether bfloat16 matrix products are fast here.
     """
@@ -48,6 +50,7 @@ def this_machine() -> Machine:
     """The machine that this process runs on; honours CUDA_VISIBLE_DEVICES as the CUDA driver does."""
     gpus = _cuda_devices()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    memory = min(memory, memory_of_limit(Path("/sys/fs/cgroup/memory.max")) or memory)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(cores, cores_of_quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
     return Machine(cores=cores, memory=memory, gpus=gpus, bf16=bool(gpus) or _cpu_has_bf16())
@@ -59,6 +62,20 @@ def cores_of_quota(limit: Path) -> int:
         quota, period = map(int, limit.read_text().split())
         return max(1, -(-quota // period))
     return 0
+
+
+def memory_of_limit(limit: Path) -> int:
+    """Bytes that a container may use before its processes are killed, by the kernel's file; 0 where there is no limit."""
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        return int(limit.read_text())
+    return 0
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do beside the least, in the kernel's words; empty where no kernel says it."""
+    with suppress(OSError):
+        return frozenset(Path("/proc/cpuinfo").read_text().split())
+    return frozenset()
 
 
 def optimizer(name: str, *, cuda: bool) -> tuple[str, str]:
@@ -124,8 +141,4 @@ def _cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself; where it emulates that, fp32 is faster."""
     if platform.machine() == "arm64" and platform.system() == "Darwin":
         return True
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+    return bool(cpu_flags() & BF16)

@@ -165,7 +165,7 @@ def joined(machines: int, stopped: Callable[[], bool]) -> Iterator[Others | None
 
 def _wait(stopped: Callable[[], bool], deadline: float, what: str) -> None:
     if stopped():
-        raise Interrupted(f"stopped while {what}")
+        raise Interrupted(f"stopped while {what}; the same command tries again")
     if time.monotonic() > deadline:
         raise RunError(
             f"{what} after {PATIENCE / 60:g} minutes; start the same command on every one of them, with MASTER_ADDR the "

@@ -170,18 +170,22 @@ def find_model(reference: str, revision: str = "main") -> BaseModel:
     path = Path(reference).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise UserError(f"base_model {reference}: there is no such file")
+            raise UserError(f"base_model {reference}: there is no such file; the path is taken from the current folder")
         return BaseModel(reference=reference, kind="gguf", path=path, shape=_gguf_shape(path, known), licence=licence)
     if path.is_dir():
         config = path / "config.json"
         if not config.is_file():
-            raise UserError(f"base_model {reference}: the folder holds no config.json, so it is no transformers model")
+            raise UserError(
+                f"base_model {reference}: the folder holds no config.json, so it is no transformers model; name another"
+            )
         try:
             content = json.loads(config.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
                 raise ValueError("it is no JSON object")
         except (OSError, ValueError) as error:
-            raise UserError(f"base_model {reference}: its config.json cannot be read ({error})") from None
+            raise UserError(
+                f"base_model {reference}: its config.json cannot be read ({error}); fetch it again"
+            ) from None
         return BaseModel(reference=reference, kind="folder", path=path, shape=_shape(content), licence=licence)
     if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         raise UserError(
@@ -250,14 +254,23 @@ def snapshot(reference: str, revision: str) -> Path | None:
     """The folder of a cached snapshot, by the hub cache's documented layout; importing the library would cost a
     second.
     """
-    home = Path(
-        os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
-    ).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{reference.replace('/', '--')}"
+    cache = hub_cache() / f"models--{reference.replace('/', '--')}"
     pointer = cache / "refs" / revision
     commit = pointer.read_text().strip() if pointer.is_file() else revision
     folder = cache / "snapshots" / commit
     return folder if folder.is_dir() else None
+
+
+def hub_home() -> Path:
+    """Where the hub library keeps its cache and the token of `hf auth login`, as it documents it."""
+    chosen = os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
+    return Path(chosen).expanduser()
+
+
+def hub_cache() -> Path:
+    """Where the hub library keeps models and data sets; it still reads the older name of its variable, too."""
+    older = os.environ.get("HUGGINGFACE_HUB_CACHE", hub_home() / "hub")
+    return Path(os.environ.get("HF_HUB_CACHE", older)).expanduser()
 
 
 def _shape(config: Mapping[str, Any]) -> ModelShape | None:
@@ -271,7 +284,7 @@ def _in_package(reference: str) -> Path:
     package, _, name = reference.removeprefix("package:").partition("/")
     module = package.replace("-", "_")
     if not module.isidentifier():
-        raise UserError(f"base_model {reference}: write it as package:NAME/FILE")
+        raise UserError(f"base_model {reference}: it names no package; write it as package:NAME/FILE")
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
@@ -279,7 +292,10 @@ def _in_package(reference: str) -> Path:
         )
     path = Path(next(iter(spec.submodule_search_locations))) / name
     if not path.is_file():
-        raise UserError(f"base_model {reference}: the package {package} has no file {name}")
+        there = ", ".join(sorted(file.name for file in path.parent.glob("*.gguf"))) or "none"
+        raise UserError(
+            f'base_model {reference}: the package {package} has no file "{name}"; GGUF files in it: {there}'
+        )
     return path
 
 
@@ -307,4 +323,6 @@ def _gguf_shape(path: Path, known: Mapping[str, Any]) -> ModelShape | None:
             tie_word_embeddings=not any(t.name == "output.weight" for t in GGUFReader(path).tensors),
         )
     except (ValueError, LookupError, OSError) as error:
-        raise UserError(f"base_model {path}: not a readable GGUF file of a known architecture ({error})") from None
+        raise UserError(
+            f"base_model {path}: not a readable GGUF file of a known architecture ({error}); fetch it again, or name another"
+        ) from None

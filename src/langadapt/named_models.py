@@ -200,7 +200,7 @@ def base_of_run(folder: Path) -> tuple[str, str]:
         recipe = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
         reference, revision = str(recipe["base_model"]), str(recipe["revision"])
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}/recipe.toml does not say what the run starts from ({error})") from None
+        raise UserError(f"{folder}/recipe.toml does not say what the run starts from ({error}); run it again") from None
     pinned = (artifacts.read_json(folder / "lock.json") or {}).get("model", {})
     return reference, pinned.get(f"{reference}@{revision}", revision)
 
@@ -244,7 +244,7 @@ def _in_folder(folder: Path, base: str, *, name: str) -> NamedModel:
     about, made = _about(stage), left_in(stage) or folder
     if made.name == "adapter" and about.get("from") != BASE and not base:
         raise UserError(
-            f"{name} was trained on what the stage {about.get('from')} of its run has left, and the run is not here; say "
+            f"{name} was trained on what stage {about.get('from')} of its run has left, and the run is not here; say "
             "with --base what it is put on"
         )
     return _tuned(replace(_whole(made, base, name=name), stage=stage), [about])
@@ -255,7 +255,8 @@ def _whole(folder: Path, base: str, *, name: str) -> NamedModel:
         return _adapter(folder, base, name=name)
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{folder} is no run, stage, adapter or model: it holds no {FILE}, stage.json, {ADAPTER} or config.json"
+            f"{folder} is no run, stage, adapter or model: it holds no {FILE}, stage.json, {ADAPTER} or "
+            "config.json; name another"
         )
     return replace(_plain(folder), name=name)
 

@@ -205,7 +205,7 @@ def _read(text: Path) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{text} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{text} cannot be read: {error.strerror}") from None
+        raise UserError(f"{text} cannot be read: {error.strerror}; name another file") from None
     if "\0" in read:
         raise UserError(f"{text} has NUL characters, as UTF-16 and files that are no text have; save it as UTF-8")
     return read

@@ -135,7 +135,8 @@ class Offers(Mapping[str, Record]):
         for name, owners in self._contested.items():
             if plugin in owners:
                 others = " and ".join(str(other) for other in owners if other != plugin)
-                yield f'the {self._word} "{name}" is offered by {others} too, so nobody can ask for it'
+                said = f'the {self._word} "{name}" is offered by {others} too'
+                yield f"{said}, so nobody can ask for it; uninstall one of them"
 
     def missing(self, name: str) -> str:
         """Why `name` is not there and what to do, as the second half of a message."""
@@ -201,7 +202,8 @@ class Registry:
             return f'"{requirement}" is not a requirement; write it as "langadapt-italian>=0.1"'
         for plugin in self.failed:
             if _same(plugin.distribution, wanted.name):
-                return f"plugin {plugin.name} of {plugin.distribution} {plugin.version} is broken: {plugin.error}"
+                said = f"plugin {plugin.name} of {plugin.distribution} {plugin.version} is broken: {plugin.error}"
+                return f"{said}; upgrade or uninstall it"
         try:
             installed = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
@@ -265,7 +267,7 @@ class Registry:
                 if name in table._owners and table.owner(name) == self._core:
                     raise UserError(f'the {word} "{name}" is the core\'s; give yours another name')
                 if names.count(name) > 1:
-                    raise UserError(f'it offers the {word} "{name}" twice')
+                    raise UserError(f'it offers the {word} "{name}" twice; leave one out')
 
     def _add(self, plugin: Plugin, offers: Mapping[str, list[Any]]) -> Plugin:
         """The plugin with what it offers, which can now be asked for."""
@@ -308,10 +310,10 @@ def contract_problem(contract: int, distribution: str) -> str:
     """Why a plugin for that contract does not work here, and what to do; "" when it does."""
     mine = f"this langadapt ({metadata.version('langadapt')}) has {hookspecs.CONTRACT}"
     if contract > hookspecs.CONTRACT:
-        return f"it was written for contract {contract}, {mine}: pip install --upgrade langadapt"
+        return f"it was written for contract {contract}, {mine}; pip install --upgrade langadapt"
     if contract < hookspecs.OLDEST:
         return (
-            f"it was written for contract {contract}, {mine} and takes plugins from {hookspecs.OLDEST} on: "
+            f"it was written for contract {contract}, {mine} and takes plugins from {hookspecs.OLDEST} on; "
             f"pip install --upgrade {distribution}, or ask its authors for a version that fits"
         )
     return ""

@@ -27,7 +27,7 @@ def problems(recipe: Recipe) -> Iterator[str]:
     """Why the recipe's engine cannot be used here."""
     engine = recipe.table.preparation.engine
     if engine != "local" and (missing := engines.ENGINES[engine].missing()):
-        yield f"preparation.engine is {engine}: {missing}, or prepare here: --set preparation.engine=local"
+        yield f"preparation.engine is {engine}, and {missing}, or prepare here: --set preparation.engine=local"
 
 
 def explain(recipe: Recipe) -> str:

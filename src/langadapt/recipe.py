@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from langadapt import harness, recipe_text, toml_lines, upstream
-from langadapt.errors import Problem, RecipeError, nearest
+from langadapt.errors import Problem, RecipeError, nearest, written
 from langadapt.plugins import Registry, registry
 from langadapt.recipe_text import Change, Override, RecipeText
 
@@ -179,7 +179,11 @@ class CorpusRef(Table):
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         """What is wrong with it beside types, asking the `known` names: place inside, message, hint."""
         if sum(map(bool, (self.name or self.path, self.stage))) != 1:
-            yield (), "a corpus needs a name, a path, or the stage that makes it", ""
+            yield (
+                (),
+                "a corpus needs a name, a path, or the stage that makes it",
+                'say one of them: path = "texts/*.jsonl"',
+            )
         elif self.name and self.name not in known.corpora:
             yield (), f'no plugin offers the corpus "{self.name}"', known.corpora.missing(self.name)
         if self.layout:
@@ -271,7 +275,11 @@ class EvaluationTable(Table):
                 yield ("suites",), *problem
         for name in self.num_fewshot:
             if not harness.is_named(name):
-                yield ("num_fewshot", name), "examples stand before questions of lm-evaluation-harness only", ""
+                yield (
+                    ("num_fewshot", name),
+                    "examples stand before questions of lm-evaluation-harness only",
+                    "leave it out",
+                )
             elif problem := harness.unknown(name):
                 yield ("num_fewshot", name), *problem
 
@@ -299,7 +307,11 @@ class Decontamination(Table):
     def check(self, known: Registry) -> Iterable[tuple[tuple[str | int, ...], str, str]]:
         """What is wrong with it: place inside, message, hint."""
         if self.longest < self.ngram:
-            yield ("longest",), f"{self.longest} words in a row cannot be told by n-grams of {self.ngram}", ""
+            yield (
+                ("longest",),
+                f"{self.longest} words in a row cannot be told by n-grams of {self.ngram}",
+                "raise longest, or lower ngram",
+            )
         for name in self.against or ():
             if problem := unknown_suite(name, known):
                 yield ("against",), *problem
@@ -331,7 +343,7 @@ class Preparation(Table):
 
         for name in self.options:
             if name.replace("_", "-") in ENGINES[self.engine].owned:
-                yield ("options", name), "langadapt sets this itself", ""
+                yield ("options", name), "langadapt sets this itself", "leave it out"
 
 
 class Compute(Table):
@@ -837,7 +849,12 @@ class _Check:
                 return True
             if stage.id in chain:
                 circle = " → ".join([*chain[chain.index(stage.id) :], stage.id])
-                self.report(("stage", index[stage.id], "from"), f"{stage.id}.from", f"goes in a circle: {circle}")
+                self.report(
+                    ("stage", index[stage.id], "from"),
+                    f"{stage.id}.from",
+                    f"goes in a circle: {circle}",
+                    "start one of them from another stage",
+                )
                 return False
             needed = [by_id[i] for i in (stage.parent, *read_stages(stage)) if i in by_id]
             whole = all(place(other, (*chain, stage.id)) for other in needed)
@@ -853,7 +870,12 @@ class _Check:
         if parent is None and stage.parent != BASE:
             self.report(place, key, f'there is no stage "{stage.parent}"', nearest(stage.parent, [BASE, *by_id]))
         elif parent is not None and self.known.stages[parent.kind].makes != "model":
-            self.report(place, key, f'stage "{parent.id}" ({parent.kind}) makes no model, nothing can start from it')
+            self.report(
+                place,
+                key,
+                f'stage "{parent.id}" ({parent.kind}) makes no model, nothing can start from it',
+                "name another stage",
+            )
         makers = [s.id for s in by_id.values() if self.known.stages[s.kind].makes == "corpus"]
         for name in read_stages(stage):
             if name not in makers:
@@ -932,7 +954,7 @@ def check_fields(
             if expected is not None and (
                 not isinstance(value, wanted) or isinstance(value, bool) != isinstance(expected, bool)
             ):
-                yield (*place, key), f"{value!r} is not of type {type(expected).__name__}", ""
+                yield (*place, key), f"{written(value)} is not of type {type(expected).__name__}", ""
         else:
             owner = reference.split(":")[-1]
             told = f"it is no field of {owner}" if owner else "" if extra else "this method takes no options"
@@ -969,11 +991,10 @@ def _in_words(detail: Any, model: type[BaseModel], inner: tuple[Any, ...]) -> tu
     if kind == "extra_forbidden":
         return "unknown key", nearest(str(inner[-1]), _keys_at(model, inner[:-1]))
     if kind == "missing":
-        return "this key is required", ""
+        return "this key is required", "add it"
     if kind.endswith("_type") or kind in ("int_from_float", "model_type"):
         wanted = kind.removesuffix("_type").replace("model", "table").replace("dict", "table")
-        shown = f'"{value}"' if isinstance(value, str) else str(value)
-        return f"{shown} is not of type {wanted}", ""
+        return f"{written(value)} is not of type {wanted}", ""
     return detail["msg"].removeprefix("Value error, "), ""
 
 

@@ -66,7 +66,9 @@ class Override:
         key, equals, written = assignment.partition("=")
         parts, where = toml_lines.split_key(key) if equals else None, f"--set {assignment}"
         if not parts:
-            raise _refused(where, "write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4")
+            raise _refused(
+                where, "it puts nothing in; write it as KEY=VALUE, such as adapt.training.learning_rate=1e-4"
+            )
         return cls(key=parts, value=_value(written.strip()), where=where)
 
 
@@ -144,13 +146,13 @@ def find(source: str | Path, word: Literal["recipe", "experiment"] = "recipe") -
         if path.is_file():
             return path
     except OSError:  # longer than a file's name can be
-        raise UserError(f"there is no {word} {str(source)[:60]}…; {nearest(str(source), known)}") from None
+        raise UserError(f'there is no {word} "{str(source)[:60]}…"; {nearest(str(source), known)}') from None
     if str(source) in known:
         return Path(known[str(source)].path)
     if path.is_dir():
         raise UserError(f"{source} is a folder; give the path of a file: the {word} itself")
     beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-    raise UserError(f"there is no {word} {source}; {nearest(str(source), [*known, *beside])}")
+    raise UserError(f'there is no {word} "{source}"; {nearest(str(source), [*known, *beside])}')
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ def parsed(path: Path) -> RecipeText:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}; name another file") from None
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -194,7 +196,7 @@ def _toml_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
     message, _, rest = str(error).partition(" (at line ")
     line = rest.split(",")[0] if rest else ""
     where = f"{path}:{line}" if line.isdigit() else str(path)
-    return Problem(where=where, key="", message=f"not valid TOML: {message}")
+    return Problem(where=where, key="", message=f"not valid TOML: {message}", hint="mend the line")
 
 
 # --- what it extends -------------------------------------------------------------------------------------------------
@@ -211,10 +213,10 @@ def _assembled(path: Path, chain: tuple[Path, ...]) -> RecipeText:
         said = ("extends", "is not the path or name of a recipe") if extends is not None else ("stages", message)
         raise _problem(own, *said)
     if chosen is not None and not (isinstance(chosen, list) and all(isinstance(c, str) for c in chosen)):
-        raise _problem(own, "stages", "is not a list of stage ids")
+        raise _problem(own, "stages", "is not a list of stage ids", 'write stages = ["adapt"]')
     parent = referred(own, "extends", extends)
     if parent.resolve() in (*chain, path.resolve()):
-        raise _problem(own, "extends", f"goes in a circle: {parent} extends this file again")
+        raise _problem(own, "extends", f"goes in a circle: {parent} extends this file again", "extend another")
     return _merged(_assembled(parent, (*chain, path.resolve())), own, chosen)
 
 
@@ -325,7 +327,9 @@ def _overridden(text: RecipeText, override: Override) -> RecipeText:
             text.origins[tuple(place)] = origin
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
-            raise _refused(override.where, f'"{name}" is not a table, so it has no key "{names[-1]}"')
+            raise _refused(
+                override.where, f'"{name}" is not a table, so it has no key "{names[-1]}"', "put the whole value in"
+            )
     before = copy.deepcopy(table.get(names[-1]))
     table[names[-1]] = copy.deepcopy(override.value)  # which other recipes may be given too
     whole = (*place, names[-1])
@@ -336,7 +340,7 @@ def _overridden(text: RecipeText, override: Override) -> RecipeText:
 def _choosing(text: RecipeText, override: Override) -> RecipeText:
     """With some of its stages; `stages` says which, as in a recipe that extends another."""
     if not (isinstance(override.value, list) and all(isinstance(id, str) for id in override.value)):
-        raise _refused(override.where, "stages is not a list of stage ids")
+        raise _refused(override.where, "stages is not a list of stage ids", 'write stages=["adapt"]')
     before = [stage.get("id") for stage in text.raw.get("stage", [])]
     made = _only(text, override.value, override.where)
     return replace(made, changes=[*made.changes, _change(override, before)])
@@ -360,7 +364,10 @@ def _table_of(raw: dict[str, Any], override: Override) -> tuple[dict[str, Any], 
         message = f'"{parts[0]}" is no stage and no key of the recipe'
         raise _refused(override.where, message, nearest(parts[0], words))
     if len(parts) == 1:
-        raise _refused(override.where, f"say which key of the stage, such as {parts[0]}.training.max_steps=100")
+        raise _refused(
+            override.where,
+            f"{parts[0]} is a stage; say which key of the stage, such as {parts[0]}.training.max_steps=100",
+        )
     position = ids.index(parts[0])
     return stages[position], ["stage", position], parts[1:]
 

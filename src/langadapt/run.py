@@ -144,7 +144,7 @@ def execute(
     if said := [*plan.problems, *(plan.lacks if trains else [])]:
         raise UserError("\n".join(said))
     if not try_anyway and (hopeless := too_large(to_do, room=plan.machine.room, times=HOPELESS)):
-        raise UserError("\n".join([*hopeless, "to run it although the estimate says that it cannot fit: --try-anyway"]))
+        raise UserError("\n".join([*hopeless, "this cannot fit by estimate; to run it all the same: --try-anyway"]))
     together = plan.recipe.table.compute.machines if trains else 1
     with _stoppable() as stop:
         if together > 1 and compute.this_number():
@@ -323,7 +323,7 @@ class _Execution:
         reset_peak_memory()
         try:
             if self.stop.is_set():
-                raise Interrupted(f"stopped before stage {stage.id}")
+                raise Interrupted(f"stopped before stage {stage.id}; the same command goes on")
             with self.log.stage(stage.id), trackers.kept_in(self.plan, stage), energy.metered() as joules:
                 preparation.by_engine(self.plan, stage, self.log.info, self.stop.is_set)
                 result = self.registry.stages[stage.kind].run(self._context(stage, partial))

@@ -27,7 +27,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     state = artifacts.read_json(folder / FILE)
     if not isinstance(state, dict) or "stages" not in state:
-        raise UserError(f"{folder} holds no {FILE}, so it is not the folder of a run")
+        raise UserError(f"{folder} holds no {FILE}, so it is not the folder of a run; name another")
     return state
 
 

@@ -63,10 +63,10 @@ def choose(server: str = "") -> str:
     """
     ready = [name for name, modules in SERVERS.items() if all(map(find_spec, modules))]
     if server and server not in ready:
-        raise UserError(f"{server} cannot serve here yet: {INSTALL[server]}")
+        raise UserError(f"{server} cannot serve here yet; {INSTALL[server]}")
     if not ready:
         ways = "; or ".join(INSTALL[name] for name in ("transformers", "vllm"))
-        raise UserError(f"no server is installed: {ways}")
+        raise UserError(f"no server is installed; {ways}")
     return server or ready[0]
 
 
@@ -198,7 +198,7 @@ def _make(model: ModelRef, tokenizer: Any, way: Framing, folder: Path) -> None:
         for file in aside.iterdir():
             file.replace(folder / file.name)
     except OSError as error:
-        raise UserError(f"{folder}: the model cannot be written there: {error}") from None
+        raise UserError(f"{folder}: the model cannot be written there ({error}); name another with --folder") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -240,7 +240,7 @@ def _refuse_changed(plan: Plan, queued: Mapping[str, Job]) -> None:
     if changed:
         raise UserError(
             f"{plan.folder}: jobs of another version of this recipe are in the queue: "
-            f"{', '.join(job.stage for job in changed)}; wait for them, or `{cancel(changed)}` takes them out, or choose "
+            f"{', '.join(job.stage for job in changed)}; wait for them, take them out ({cancel(changed)}), or choose "
             "another folder with --out"
         )
 
@@ -259,7 +259,7 @@ def _ask(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     except OSError as error:
-        raise UserError(f"{command[0]} cannot be run: {error.strerror}") from None
+        raise UserError(f"{command[0]} cannot be run: {error.strerror}; start this on a node of the cluster") from None
     if done.returncode:
         raise UserError(
             f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip() or 'it said nothing'}"

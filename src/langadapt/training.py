@@ -180,7 +180,9 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     release_memory()  # whole weights that were quantised are freed now, and the system has not got them back yet
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trainable:
-        raise UserError(f"stage {context.stage.id}: the strategy {strategy.name} leaves no weight to train")
+        raise UserError(
+            f'stage {context.stage.id}: the strategy "{strategy.name}" leaves no weight to train; see [stage.peft]'
+        )
     context.log.info(
         f"{trainable:,} of {sum(p.numel() for p in model.parameters()):,} stored weights learn ({strategy.name})"
     )
@@ -223,7 +225,8 @@ def run_trainer(context: StageContext, trainer: SeededTrainer, progress: Progres
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if progress.stopped:
         raise Interrupted(
-            f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}"
+            f"stopped in stage {context.stage.id} at step {trainer.state.global_step} of {trainer.state.max_steps}; "
+            "the same command goes on"
         )
     if trainer.average:
         trainer.average.swap()
@@ -241,7 +244,7 @@ def _check_patterns(context: StageContext, trainer: SeededTrainer) -> None:
                 problem = f'stage {context.stage.id}: training.{key}: no weight that learns matches "{pattern}"'
                 if not context.plan.recipe.rehearsal:
                     raise UserError(f"{problem}; there are {len(names)}, such as {names[0]} and {names[-1]}")
-                context.log.warning(problem)
+                context.log.warning(f"{problem}; in the model of a rehearsal")
 
 
 def account(context: StageContext, packed: Packed, trainer: SeededTrainer) -> None:
@@ -507,7 +510,7 @@ def make_arguments(context: StageContext, stage: TrainedOptions, kind: type[Argu
         arguments: Arguments = kind(**(own | {"bf16": machine.bf16} | options))
     except (ValueError, TypeError) as error:
         library = kind.__module__.split(".")[0]
-        raise UserError(f"stage {context.stage.id}: {library} refuses [stage.training]: {error}") from None
+        raise UserError(f"stage {context.stage.id}: {library} refuses [stage.training] ({error}); change it") from None
     if arguments.eval_strategy != "no":
         arguments.metric_for_best_model, arguments.greater_is_better = "eval_bits_per_byte", False
     if arguments.n_gpu > 1:  # one process is one GPU's; the Trainer would split batches over all by DataParallel

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from langadapt.errors import nearest, written
+
 _SCALARS: dict[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (float, int), "bool": (bool,), "dict": (dict,), "list": (list,),
     "tuple": (list,), "set": (list,), "Sequence": (list,), "Iterable": (list,),
@@ -35,10 +37,8 @@ class Field:
     def problem(self, value: Any) -> str:
         """What is wrong with `value`, or "" when it can stand."""
         if self.types and not _is(value, self.types):
-            return f"{_show(value)} is not of type {self.annotation}"
+            return f"{written(value)} is not of type {self.annotation}"
         if self.words and isinstance(value, str) and not any(_is_word(value, word) for word in self.words):
-            from langadapt.errors import nearest
-
             return f'"{value}" is not one of its values; {nearest(value, self.words)}'
         return ""
 
@@ -260,7 +260,3 @@ def _is_word(value: str, word: str) -> bool:
     """Whether a value is the word, or follows its pattern: peft writes `pissa_niter_[number of iters]`."""
     start, bracket, _ = word.partition("[")
     return value.startswith(start) and value != start if bracket else value == word
-
-
-def _show(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -134,7 +134,9 @@ def put_in(model: Any, folder: Path) -> Any:
         raise RunError(f"{folder}: {ROWS} cannot be read ({error}); run the tokenizer stage again") from None
     tied = check_head(model)
     if ("output" in tensors) == tied:
-        raise RunError(f"{folder} is for a model whose embedding and head are {'two' if tied else 'one'}")
+        raise RunError(
+            f"{folder} is for a model whose embedding and head are {'two' if tied else 'one'}; run the tokenizer stage again"
+        )
     kept = tensors["kept"]
     _replace(model.get_input_embeddings(), kept, tensors["input"])
     if tied:
@@ -169,7 +171,10 @@ def _replace(module: Any, kept: Tensor, made: Tensor) -> None:
 
     old = module.weight.data
     if int(kept.max()) >= len(old) or (len(made), old.shape[1]) != (int((kept < 0).sum()), made.shape[1]):
-        raise RunError(f"the vocabulary is for another model: this one has {len(old)} rows of {old.shape[1]}")
+        raise RunError(
+            f"the vocabulary is for another model: this one has {len(old)} rows of "
+            f"{old.shape[1]}; run the tokenizer stage again"
+        )
     matrix = old.new_empty(len(kept), old.shape[1])
     matrix[kept >= 0] = old[kept[kept >= 0]]
     matrix[kept < 0] = made.to(old)

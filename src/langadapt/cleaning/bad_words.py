@@ -67,16 +67,16 @@ def finder(
 def _read(path: str) -> list[str]:
     if not path:
         raise UserError(
-            'filter bad-words: it needs your list, { name = "bad-words", path = "words.txt" }, a word a line'
+            'filter bad-words: it needs a list of yours, a word a line; { name = "bad-words", path = "words.txt" }'
         )
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"filter bad-words: {path} cannot be read: {reason}") from None
+        raise UserError(f"filter bad-words: {path} cannot be read: {reason}; name another file, or mend it") from None
     entries = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not entries:
-        raise UserError(f"filter bad-words: {path} has no word in it")
+        raise UserError(f"filter bad-words: {path} has no word in it; write one into each line")
     return entries
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from langadapt.cleaning import fineweb, gopher, repetition
 from langadapt.cleaning.running_text import RunningText, step
-from langadapt.errors import UserError
+from langadapt.errors import UserError, written
 from langadapt.records import Document, Filter, Language
 
 NAME = "fineweb2"
@@ -67,7 +67,7 @@ def _thresholds(values: Mapping[str, Any], language: Language | None) -> dict[st
         raise UserError(f"filter {NAME}: no value for {', '.join(missing)}: {whose}; set them as options of the filter")
     for key, value in found.items():
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise UserError(f"filter {NAME}: {key} = {value!r} is no number")
+            raise UserError(f"filter {NAME}: {key} = {written(value)} is no number; write it as {key} = 0.2")
     return {key: float(value) for key, value in found.items()}
 
 

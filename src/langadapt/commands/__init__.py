@@ -80,5 +80,5 @@ def write_beside(path: Path, text: str) -> None:
     try:
         artifacts.write_text(path, text)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be written: {error.strerror}; name another file") from None
     click.echo(f"langadapt: written: {path}", err=True)

@@ -20,7 +20,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> flo
     """`30d`, `12h` or `2w` as seconds."""
     found = re.fullmatch(r"(\d+)([hdw])", value)
     if not found:
-        raise click.BadParameter(f"{value!r} is no length of time; write 30d, 12h or 2w")
+        raise click.BadParameter(f'"{value}" is no length of time; write 30d, 12h or 2w')
     return int(found[1]) * _SECONDS[found[2]]
 
 

@@ -55,12 +55,14 @@ Ctrl-C stops an answer."""
 def chat(models: tuple[str, ...], once: str | None, as_json: bool, **options: Any) -> None:
     """Talk with a model, or with two side by side."""
     if len(models) > 2:
-        raise click.UsageError("two models at most can be asked side by side")
+        raise click.UsageError("two models at most can be asked side by side; leave the others out")
     if as_json and once is None:
-        raise click.UsageError("--json prints the answer to one question: give it with --once")
+        raise click.UsageError("--json prints the answer to one question; give it with --once")
     question = sys.stdin.read().strip() if once == "-" else once
     if question is not None and not question.strip():
-        raise click.UsageError("--once: the question is empty")
+        raise click.UsageError(
+            "--once: the question is empty; write it behind --once, or - and send it to standard input"
+        )
     from langadapt.chat import Chat
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -162,7 +164,7 @@ class _Talk:
 
     def _save(self, rest: str) -> None:
         if not rest:
-            raise UserError("/save FILE: say into which file")
+            raise UserError("/save needs a file; write /save FILE")
         for one in self.chats:
             one.save(rest)
         self._say(f"added to {rest}")

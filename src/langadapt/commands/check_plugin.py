@@ -36,7 +36,7 @@ def check_plugin(plugin: str, skip: tuple[str, ...], as_json: bool) -> None:
     names = {check.name for check in all_checks()}
     for name in skip:
         if name.split(" ")[0] not in names:
-            raise UserError(f"there is no check {name}; {nearest(name, names)}")
+            raise UserError(f'there is no check "{name}"; {nearest(name, names)}')
     results = [conform(subject, leave_out=dict.fromkeys(skip, "--skip")) for subject in find(plugin)]
     if as_json:
         print_json([result.to_json() for result in results])

@@ -177,7 +177,7 @@ def stats(
     from langadapt.plugins import registry
 
     if max_length and not tokenizer:
-        raise click.UsageError("--max-length counts tokens: say of which --tokenizer")
+        raise click.UsageError("--max-length counts tokens; say of which tokenizer, with --tokenizer")
     chosen = _chosen(wish)
     loaded = tokens.load(tokenizer) if tokenizer else None
     taken = Sample(_documents(chosen), 0 if whole else sample)
@@ -300,7 +300,7 @@ def prepare(
     from langadapt.recipe import Recipe
 
     if (task is None) != (tasks is None) or (task is not None and tasks is not None and task >= tasks):
-        raise click.UsageError("--task and --tasks go together, and R of N parts is 0 to N - 1")
+        raise click.UsageError("--task R is one of --tasks N parts; give both, with R from 0 to N - 1")
     loaded = Recipe.load(recipe, overrides)
     plan = (loaded.rehearse() if rehearse else loaded).plan(out)
     if task is not None and tasks is not None:
@@ -322,7 +322,7 @@ def _chosen(wish: dict[str, Any]) -> Chosen:
     for said in wish.pop("columns"):
         ours, equals, theirs = said.partition("=")
         if not (ours and equals and theirs):
-            raise click.UsageError(f"--column {said}: write it as OURS=YOURS, such as text=body")
+            raise click.UsageError(f"--column {said}: it names no column; write it as OURS=YOURS, such as text=body")
         columns[ours] = theirs
     return choose(Wish(**wish | {"max_documents": wish["max_documents"] or 0, "columns": columns}), registry())
 

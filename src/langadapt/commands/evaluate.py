@@ -82,5 +82,5 @@ def evaluate(
 def _copy(entry: str) -> tuple[str, str]:
     name, equals, path = entry.partition("=")
     if not (name and equals and path):
-        raise click.UsageError(f"--data takes NAME=PATH, not {entry!r}")
+        raise click.UsageError(f'--data "{entry}" names no copy; write it as NAME=PATH')
     return name, path

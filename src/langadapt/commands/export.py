@@ -89,7 +89,7 @@ def _check(out: Path, formats: tuple[str, ...], *, repo_id: str | None, public: 
     from langadapt.errors import UserError
 
     if (public or yes) and not repo_id:
-        raise click.UsageError("--public and --yes are of an upload: say where to with --push-to-hub OWNER/NAME")
+        raise click.UsageError("--public and --yes are of an upload; say where to with --push-to-hub OWNER/NAME")
     if repo_id and not yes and not _can_ask():
         raise UserError(f"{repo_id}: nobody can be asked here whether to upload; to do it all the same, add --yes")
     there = [name for name in formats if (out / name).exists()]

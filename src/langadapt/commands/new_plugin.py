@@ -44,7 +44,7 @@ def new_plugin(plugin: str, folder: Path | None, **said: str) -> None:
     if on_terminal() and not given:
         given = _asked(plugin)
     if not given.get("language"):
-        raise UserError("say which language it is for, by its BCP-47 tag: --language eu")
+        raise UserError("nobody can be asked here which language it is for; say it by its BCP-47 tag: --language eu")
     given["name"] = given.get("name") or _in_english(plugin)
     given["autonym"] = given.get("autonym") or given["name"]
     given["text"] = Path(given["text"]).expanduser() if given.get("text") else None

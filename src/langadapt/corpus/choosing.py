@@ -87,7 +87,7 @@ def choose(wish: Wish, known: Registry) -> Chosen:
     """
     recipe = Recipe.load(wish.recipe) if wish.recipe else None
     if wish.stage and not recipe:
-        raise UserError("--stage names a stage of a recipe: say which recipe, --recipe RECIPE")
+        raise UserError("--stage names a stage of a recipe; say of which, with --recipe RECIPE")
     ref = _entry(wish, recipe, known) if recipe else _named(wish)
     changed = {key: value for key in _PLAIN if (value := getattr(wish, key))}
     filters = [*ref.filters, *map(parse_filter, wish.filters)]
@@ -115,14 +115,14 @@ def parse_filter(text: str) -> FilterRef:
         values = tomllib.loads(f"options = {{ {options} }}")["options"]
     except tomllib.TOMLDecodeError:
         raise UserError(
-            f"--filter {text}: write it as NAME or NAME,OPTION=VALUE, texts in quotes: 'language,tag=\"it\"'"
+            f"--filter {text}: it is no filter; write NAME or NAME,OPTION=VALUE, texts in quotes: 'language,tag=\"it\"'"
         ) from None
     return FilterRef(**{**values, "name": name.strip()})
 
 
 def _named(wish: Wish) -> CorpusRef:
     if not wish.corpus:
-        raise UserError("say which corpus: a registered name, a file, a folder or a glob, or --recipe RECIPE")
+        raise UserError("no corpus is named; give a registered name, a file, a folder or a glob, or --recipe RECIPE")
     where = {"name": wish.corpus, "path": wish.path} if wish.path else as_corpus(wish.corpus)
     return CorpusRef(**where)
 
@@ -154,7 +154,9 @@ def _made_by_stage(ref: CorpusRef, recipe: Recipe) -> CorpusRef:
         return ref
     made = recipe.folder / "stages" / ref.stage / "corpus.jsonl"
     if not made.is_file():
-        raise UserError(f"the corpus is made by stage {ref.stage}, which has not run: there is no {made}")
+        raise UserError(
+            f"the corpus is made by stage {ref.stage}, which has not run (there is no {made}); run it first"
+        )
     return ref.model_copy(update={"stage": "", "path": str(made), "layout": "document"})
 
 

@@ -248,7 +248,7 @@ def _trials(text: str, steps: Sequence[NamedStep], language: Language | None, kn
     options = step.options if step else filter.values(language)
     numbers = numbers_of(options)
     if not numbers:
-        raise UserError(f"--curve {text}: {name} has no option that is a number")
+        raise UserError(f"--curve {text}: {name} has no option that is a number; choose another filter")
     if option and option not in numbers:
         what = "is not a number" if option in filter.options else f"is no option of {name}"
         raise UserError(f'--curve {text}: "{option}" {what}; {nearest(option, numbers) or ", ".join(numbers)}')
@@ -286,9 +286,11 @@ def _written(text: str, written: str, like: float) -> list[float]:
     except tomllib.TOMLDecodeError:
         values = None
     if not values or any(not isinstance(v, (int, float)) or isinstance(v, bool) for v in values):
-        raise UserError(f"--curve {text}: write the values as numbers with commas between, such as 0.1,0.2,0.3")
+        raise UserError(
+            f"--curve {text}: its values cannot be read; write numbers with commas between, such as 0.1,0.2,0.3"
+        )
     if isinstance(like, int) and any(v != int(v) for v in values):
-        raise UserError(f"--curve {text}: the option takes whole numbers")
+        raise UserError(f"--curve {text}: the option takes whole numbers; write them without a point")
     return [type(like)(v) for v in values]
 
 

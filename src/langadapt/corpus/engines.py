@@ -102,7 +102,9 @@ def _run_by_slurm(tasks: Tasks, stopped: Callable[[], bool]) -> list[int]:
     if not identity:
         said = job.stderr.read().strip()
         job.wait()
-        raise UserError(f"sbatch did not take the job {script}: {said or 'it said nothing'}")
+        raise UserError(
+            f"sbatch did not take the job {script}: {said or 'it said nothing'}; mend the options of [preparation]"
+        )
     try:
         _wait(lambda: job.poll() is not None, stopped)
     except BaseException:

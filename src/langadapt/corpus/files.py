@@ -32,7 +32,9 @@ def files_of(path: str) -> list[Path]:
             p for p in expanded.rglob("*") if p.is_file() and ending(p) in ENDINGS and not _beside(p, expanded)
         )
         if not found:
-            raise UserError(f"corpus {path}: the folder holds no file that can be read ({kinds})")
+            raise UserError(
+                f"corpus {path}: the folder holds no file that can be read ({kinds}); name another folder, or a file"
+            )
         return found
     if expanded.is_file():
         found = [expanded]

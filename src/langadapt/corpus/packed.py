@@ -82,7 +82,9 @@ class Place:
                     self.context.log.info("another run is packing the same; this one waits for its rows")
                 said = True
                 if self.context.stop.is_set():
-                    raise Interrupted(f"stopped in stage {self.context.stage.id} while it waited for rows") from None
+                    raise Interrupted(
+                        f"stopped in stage {self.context.stage.id} while it waited for rows; the same command goes on"
+                    ) from None
 
     def read(self) -> Kept | None:
         """The rows of an earlier run with what was counted then; None when there are none."""

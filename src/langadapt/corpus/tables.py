@@ -83,7 +83,8 @@ class Table:
     def _header(self, cells: list[str] | str) -> list[str]:
         if isinstance(cells, str):
             raise UserError(
-                f"corpus {self.content.file}: its first line, which names the columns, cannot be read: {cells}"
+                f"corpus {self.content.file}: its first line, which names the columns, cannot be read ({cells}); "
+                "write the names into it"
             )
         return cells
 

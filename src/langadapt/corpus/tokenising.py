@@ -395,7 +395,9 @@ class _Reading:
             size += item.size if is_due else 0
             if size >= room or len(batch) == _ITEMS:
                 if self.context.stop.is_set():
-                    raise Interrupted(f"stopped in stage {self.context.stage.id} while reading its corpora")
+                    raise Interrupted(
+                        f"stopped in stage {self.context.stage.id} while reading its corpora; the same command goes on"
+                    )
                 yield batch
                 batch, size, room = [], 0, min(2 * room, MOST)
         if batch:

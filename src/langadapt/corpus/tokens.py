@@ -25,7 +25,9 @@ def load(reference: str) -> Any:
     model = find_model(reference)
     tokenizer = load_tokenizer(model.path or reference)
     if not tokenizer.is_fast:
-        raise UserError(f"--tokenizer {reference}: it has no tokenizer.json, so places of its tokens are not known")
+        raise UserError(
+            f"--tokenizer {reference}: it has no tokenizer.json, so places of its tokens are not known; name another"
+        )
     return tokenizer
 
 

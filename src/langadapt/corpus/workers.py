@@ -147,7 +147,7 @@ class _Pool:
         if worker is None:
             with self._lock:
                 if self._closed:
-                    raise RunError("the workers are closed")
+                    raise RunError("the workers are closed; the run is being stopped")
                 worker = self._own.worker = _Worker()
                 self._workers.append(worker)
         return worker

@@ -97,7 +97,7 @@ def write_clean(
                 raise UserError(f"corpus {chosen.input.label}: no document is left ({reasons}); nothing is written")
             written.files = keep.files
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{out}: cannot be written: {error.strerror or error}; name another place") from None
     return written
 
 
@@ -132,12 +132,15 @@ def _is_folder(out: Path) -> bool:
 def _refuse(target: Path, chosen: Chosen, force: bool, *, folder_ok: bool) -> None:
     """Raises where a file would be lost, or the corpus would read what is made of it."""
     if _is_folder(target) and (not folder_ok or target.suffix):
-        raise UserError(f"{target}: write to a file that ends in {', '.join(ENDINGS)}{', or a folder' * folder_ok}")
+        raise UserError(
+            f"{target}: no file of this kind is written; name one that ends in {', '.join(ENDINGS)}"
+            f"{', or a folder' * folder_ok}"
+        )
     read = chosen.input.path.resolve() if chosen.input.path else None
     if read and (read == target.resolve() or (read.is_dir() and target.resolve().is_relative_to(read))):
         raise UserError(f"{target}: lies in the corpus that is read; write somewhere else")
     if not target.parent.is_dir():
-        raise UserError(f"{target}: there is no folder {target.parent}")
+        raise UserError(f"{target}: there is no folder {target.parent}; make it first")
     there = any(target.iterdir()) if target.is_dir() else target.exists()
     if there and not force:
         raise UserError(f"{target}: is there already; --force replaces it")

@@ -181,7 +181,7 @@ def _block(decoder: nn.Module, layer: int | None) -> nn.Module:
     """The block after which states are compared; a third of the depth by default."""
     blocks = next(module for module in decoder.modules() if isinstance(module, nn.ModuleList))
     if layer is not None and layer > len(blocks):
-        raise UserError(f"embeddings.layer = {layer}, and the model has {len(blocks)} blocks")
+        raise UserError(f"embeddings.layer = {layer}, and the model has {len(blocks)} blocks; choose one of them")
     return blocks[(layer or max(1, round(len(blocks) / 3))) - 1]
 
 

@@ -160,4 +160,6 @@ def _in_words(task: HarnessTask) -> Iterator[None]:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         said = f"{type(error).__name__}: {first}" if first else type(error).__name__
-        raise RunError(f"{task.named[0]}: lm-evaluation-harness {harness.version()} failed: {said}") from error
+        raise RunError(
+            f"{task.named[0]}: lm-evaluation-harness {harness.version()} failed: {said}; see whether it runs by itself"
+        ) from error

@@ -39,20 +39,20 @@ def problems(config: Mapping[str, Any]) -> Iterable[str]:
     kind = config.get("model_type", "")
     if kind not in ARCHITECTURES:
         yield (
-            f'a model of the architecture "{kind}" is not written as GGUF here ({", ".join(ARCHITECTURES)} are): {CONVERTER}'
+            f'a model of the architecture "{kind}" is not written as GGUF here ({", ".join(ARCHITECTURES)} are); {CONVERTER}'
         )
         return
     if (rope := rope_of(config))["rope_type"] not in ROPES:
-        yield f'GGUF: rope_type "{rope["rope_type"]}" is not written here ({", ".join(ROPES)} are): {CONVERTER}'
+        yield f'GGUF: rope_type "{rope["rope_type"]}" is not written here ({", ".join(ROPES)} are); {CONVERTER}'
     if rope.get("partial_rotary_factor", 1) != 1:
-        yield f"GGUF: a rotation of a part of each head is not written here: {CONVERTER}"
+        yield f"GGUF: a rotation of a part of each head is not written here; {CONVERTER}"
     for key in ("attention_bias", "mlp_bias"):
         if config.get(key):
-            yield f"GGUF: weights with {key} are not written here: {CONVERTER}"
+            yield f"GGUF: weights with {key} are not written here; {CONVERTER}"
     if config.get("hidden_act", "silu") != "silu":
-        yield f'GGUF: hidden_act "{config["hidden_act"]}" is not what llama.cpp computes for {kind}'
+        yield f'GGUF: hidden_act "{config["hidden_act"]}" is not what llama.cpp computes for {kind}; export safetensors'
     if config.get("use_sliding_window"):
-        yield f"GGUF: llama.cpp computes {kind} without its sliding window (use_sliding_window)"
+        yield f"GGUF: llama.cpp computes {kind} without its sliding window (use_sliding_window); export safetensors"
 
 
 def rope_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,9 @@ def _tensors(weights: _Weights, config: Any, architecture: Architecture, wanted:
             continue  # the same matrix once more
         name = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if name is None:
-            raise UserError(f"GGUF: llama.cpp's {architecture.name} has no place for the weight {source}")
+            raise UserError(
+                f"GGUF: llama.cpp's {architecture.name} has no place for the weight {source}; export safetensors"
+            )
         shape = weights.shape(source)
         yield _Tensor(name=name, source=source, shape=shape, type=_type(name, shape, config, wanted))
 
@@ -147,7 +149,9 @@ def _type(name: str, shape: tuple[int, ...], config: Any, wanted: Type) -> Type:
 def _values(weights: _Weights, tensor: _Tensor, config: Any, architecture: Architecture) -> NDArray[Any]:
     values = weights[tensor.source].float().numpy()
     if tensor.type != Type.F32 and (largest := float(np.abs(values).max())) > _F16_MAX:
-        raise UserError(f"GGUF: {tensor.source} has a weight of {largest:g}, which 16 bits cannot hold")
+        raise UserError(
+            f"GGUF: {tensor.source} has a weight of {largest:g}, which 16 bits cannot hold; export safetensors"
+        )
     if architecture.interleaved and ".attn_q." in tensor.name:
         values = _interleaved(values, config.num_attention_heads)
     elif architecture.interleaved and ".attn_k." in tensor.name:

@@ -59,7 +59,9 @@ def check_access(repo_id: str, *, public: bool) -> None:
     from langadapt.models import hub_token
 
     if hub_token() is None:
-        raise UserError(f"{repo_id}: to upload, log in with: hf auth login (or set HF_TOKEN)")
+        raise UserError(
+            f"{repo_id}: without a token nothing can be uploaded; log in with: hf auth login (or set HF_TOKEN)"
+        )
     api = HfApi()
     with hub.in_words(repo_id, upload=True):
         api.whoami()

@@ -107,7 +107,8 @@ def _tokens(vocab: Mapping[str, int], added: Mapping[str, Any], rows: int) -> li
     by_id = {id: token for token, id in vocab.items()} | {token["id"]: content for content, token in added.items()}
     if max(by_id) >= rows:
         raise UserError(
-            f"the tokenizer has a token with the id {max(by_id)} and the model only {rows} rows of embedding"
+            f"the tokenizer has a token with the id {max(by_id)} and the model only {rows} rows of embedding; "
+            "export safetensors"
         )
     return [by_id.get(id, f"[PAD{id}]") for id in range(rows)]
 

@@ -33,7 +33,9 @@ def _one_kernel(function: Function) -> Function:
             except Exception as error:  # whatever it is, the function itself still works
                 works = False
                 logging.getLogger(__name__).warning(
-                    "%s is not compiled, so training is slower: %s", function.__name__, str(error).splitlines()[0]
+                    "%s is not compiled, so training is slower (%s); torch.compile needs a C compiler",
+                    function.__name__,
+                    str(error).splitlines()[0],
                 )
         return function(*args)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from langadapt.errors import UserError, written
 from langadapt.models import ModelShape
 from langadapt.records import PeftStrategy
 
@@ -36,8 +37,6 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
     """
     from peft import LoraConfig, get_peft_model
 
-    from langadapt.errors import UserError
-
     targets = options.get("target_modules")
     matrices = {"embed_tokens", "lm_head"} & set(targets if isinstance(targets, list) else ())
     if matrices and model.config.tie_word_embeddings:
@@ -56,10 +55,10 @@ def prepare(model: Any, options: Mapping[str, Any]) -> Any:
     except ValueError as error:
         if "target modules" in str(error).lower() or "target_modules" in str(error):
             raise UserError(
-                f"peft.target_modules = {options.get('target_modules')!r} matches no layer of the model; "
+                f"peft.target_modules = {written(options.get('target_modules'))} matches no layer of the model; "
                 'use "all-linear" or names such as "q_proj"'
             ) from None
-        raise UserError(f"peft refuses the options of [stage.peft]: {error}") from None
+        raise UserError(f"peft refuses the options of [stage.peft] ({error}); change them") from None
     if str(options.get("init_lora_weights")).startswith(MOVING):
         _keep_start(adapted)
     return adapted
@@ -180,7 +179,7 @@ def misfits(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
     adapted = _adapted(shape, targets)
     if not adapted:
         yield (
-            f'peft.target_modules = {targets!r} matches no layer of the model; use "all-linear", or names out of '
+            f'peft.target_modules = {written(targets)} matches no layer of the model; use "all-linear", or names out of '
             f"{', '.join(shape.linears)}"
         )
     elif rank > (most := max(min(size) for size in adapted.values())):

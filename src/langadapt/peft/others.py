@@ -43,7 +43,7 @@ def prepare(name: str, model: Any, options: Mapping[str, Any]) -> Any:
     try:
         return get_peft_model(model, kind(task_type="CAUSAL_LM", **options))
     except (ValueError, TypeError) as error:
-        raise UserError(f"peft refuses the options of [stage.peft] for {name}: {error}") from None
+        raise UserError(f"peft refuses the options of [stage.peft] for {name} ({error}); change them") from None
 
 
 def _installed() -> list[str]:

@@ -34,7 +34,9 @@ def learn(model: Any, learns: Learns) -> Any:
         parameter.requires_grad_(learns(name))
         parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data.to(frozen)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("the options of [stage.peft] leave no weight of the model to train")
+        raise UserError(
+            "the options of [stage.peft] leave no weight of the model to train; raise first and last, or freeze less"
+        )
     return model
 
 
@@ -58,7 +60,7 @@ def _too_many(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
     """More blocks at the ends than there are."""
     first, last, blocks = options["first"], options["last"], shape.num_hidden_layers
     if min(first, last) < 0:
-        yield f"peft.first = {first} and peft.last = {last} must be 0 or more"
+        yield f"peft.first = {first} and peft.last = {last} cannot be below 0; say how many blocks learn"
     elif first + last > blocks:
         yield f"peft.first + peft.last = {first + last}, and the model has {blocks} blocks; lower them, or use full"
 

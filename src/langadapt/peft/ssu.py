@@ -76,7 +76,7 @@ def _input_norms(
             model.get_decoder()(input_ids=row, use_cache=False)
             tokens += row.numel()
     if not tokens:
-        raise UserError('peft.method = "ssu": the corpus to calibrate on holds no text')
+        raise UserError('peft.method = "ssu": the corpus to calibrate on holds no text; name another with calibration')
     return [total.sqrt() for total in squares]
 
 
@@ -93,10 +93,10 @@ def finish(model: Any, options: Mapping[str, Any]) -> Any:
 def misfits(shape: ModelShape, options: Mapping[str, Any]) -> Iterator[str]:
     """A share that is none, and nothing to calibrate on."""
     if not 0 < options["freeze_ratio"] < 1:
-        yield f"peft.freeze_ratio = {options['freeze_ratio']} is not above 0 and below 1"
+        yield f"peft.freeze_ratio = {options['freeze_ratio']} is not above 0 and below 1; 0.5 freezes half"
     for key in ("num_calibration_samples", "calibration_max_length"):
         if options[key] < 1:
-            yield f"peft.{key} = {options[key]} is not at least 1"
+            yield f"peft.{key} = {options[key]} is not at least 1; leave it out for the default"
 
 
 def _frozen(inputs: int, options: Mapping[str, Any]) -> int:

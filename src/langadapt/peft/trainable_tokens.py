@@ -11,7 +11,7 @@ from langadapt.records import PeftStrategy
 
 DEFAULTS: dict[str, Any] = {"new_tokens": True}
 _NONE = (
-    "there is no new token that could learn: let it start from a tokenizer stage that adds some, or say token_indices"
+    "there is no new token that could learn; let it start from a tokenizer stage that adds some, or say token_indices"
 )
 
 

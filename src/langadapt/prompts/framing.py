@@ -46,7 +46,9 @@ def framing(named: NamedModel, tokenizer: Any, known: Registry, *, prompt: str =
         UserError: no plugin offers the format, or the tokenizer has no template.
     """
     if prompt == TEMPLATE and not tokenizer.chat_template:
-        raise UserError(f"{named.name}: its tokenizer has no chat template")
+        raise UserError(
+            f"{named.name}: its tokenizer has no chat template; name another format with --prompt, or plain"
+        )
     chosen = prompt or named.prompt or (TEMPLATE if tokenizer.chat_template else PLAIN)
     if chosen == TEMPLATE:
         return Framing(name=TEMPLATE, why="its tokenizer's chat template", encode=_by_template(named.name, tokenizer))
@@ -121,7 +123,9 @@ def _by_template(name: str, tokenizer: Any) -> Callable[[Sequence[Message], str]
         try:
             text = tokenizer.apply_chat_template([*before, *turns], tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
-            raise UserError(f"{name}: its chat template refuses the conversation: {error}") from None
+            raise UserError(
+                f"{name}: its chat template refuses the conversation ({error}); name another format with --prompt"
+            ) from None
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
 
     return encoded

@@ -120,7 +120,9 @@ def chat_template(format: PromptFormat, tokenizer: Any, system_prompt: str = "")
         for prompt in list(_dialogues(_RAGGED, system))[::2]:
             ids = encode(format, _apart(prompt)[1], tokenizer, system or system_prompt).ids.tolist()
             if not frame or ids != _tokens(template, prompt, tokenizer):
-                raise UserError(f"the prompt format {format.name} cannot be written as a chat template")
+                raise UserError(
+                    f'the prompt format "{format.name}" cannot be written as a chat template; name another with --prompt'
+                )
     return template
 
 

@@ -37,7 +37,7 @@ class ExportOptions(StageOptions):
             if name not in FORMATS:
                 yield ("formats", place), f'there is no format "{name}"', nearest(name, FORMATS)
             elif name in self.formats[:place]:
-                yield ("formats", place), f'"{name}" stands there twice', ""
+                yield ("formats", place), f'"{name}" stands there twice', "leave one out"
 
 
 def plan(stage: PlannedStage, planner: Planner) -> None:

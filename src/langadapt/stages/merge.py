@@ -81,7 +81,8 @@ def run(context: StageContext) -> StageResult:
     if not metrics["kl_sixteen_bit"] <= options.max_kl:
         raise RunError(
             f"stage {context.stage.id}: the merged model is not the adapted one: mean KL divergence "
-            f"{metrics['kl_sixteen_bit']:.4f} nats is above max_kl = {options.max_kl}"
+            f"{metrics['kl_sixteen_bit']:.4f} nats is "
+            f"above max_kl = {options.max_kl}; look at what the adapter was trained on, and at tied embeddings"
         )
     context.log.info(
         f"certificate: KL {metrics['kl_sixteen_bit']:.2e} nats from the adapter on 16-bit weights, "

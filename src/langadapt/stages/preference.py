@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from langadapt.errors import nearest
+from langadapt.errors import nearest, written
 from langadapt.plugins import Registry
 from langadapt.recipe import Corpora, Rehearsal, StageOptions
 from langadapt.records import Document, StageKind
@@ -245,19 +245,27 @@ def _loss_problems(way: Method, training: Mapping[str, Any]) -> Iterable[tuple[s
         yield "loss_type", "at least one loss is needed", nearest("", way.losses)
     for name in losses:
         if name in ("aot", "aot_unpaired"):
-            yield "loss_type", f'"{name}" sorts a batch, so it depends on how a step is cut into batches', ""
+            yield (
+                "loss_type",
+                f'"{name}" sorts a batch, so it depends on how a step is cut into batches',
+                "choose another loss",
+            )
         elif name not in way.losses:
             yield "loss_type", f'there is no loss "{name}"', _elsewhere(name) or nearest(name, way.losses)
     weights = training.get("loss_weights")
     if isinstance(weights, list) and len(weights) != len(losses):
-        yield "loss_weights", f"{len(weights)} weights for {len(losses)} losses", ""
+        yield "loss_weights", f"{len(weights)} weights for {len(losses)} losses", "give one for each"
     if "exo_pair" in losses and not training.get("label_smoothing"):
         yield "label_smoothing", "the loss exo_pair needs it above 0", "its paper takes 1e-3"
     divergence = training.get("f_divergence_type", "reverse_kl")
     if divergence not in DIVERGENCES:
-        yield "f_divergence_type", f"{divergence!r} is not one of its values", nearest(str(divergence), DIVERGENCES)
+        yield (
+            "f_divergence_type",
+            f"{written(divergence)} is not one of its values",
+            nearest(str(divergence), DIVERGENCES),
+        )
     elif divergence != "reverse_kl" and (others := [name for name in losses if name not in DIFFERENCES]):
-        yield "f_divergence_type", f"the loss {others[0]} knows reverse_kl alone", ""
+        yield "f_divergence_type", f"the loss {others[0]} knows reverse_kl alone", "leave it out"
 
 
 def _elsewhere(loss: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from langadapt import compute, estimates, trackers
-from langadapt.errors import UserError, nearest
+from langadapt.errors import UserError, nearest, written
 from langadapt.machine import Machine, optimizer
 from langadapt.models import FUSED, ModelShape
 from langadapt.plugins import Registry, registry
@@ -203,7 +203,11 @@ class TrainedOptions(ReadingOptions):
             options = {k: v for k, v in self.peft.items() if k != "method"}
             for key, words in strategy.choices.items():
                 if isinstance(options[key], str) and options[key] not in words:
-                    yield ("peft", key), f"{options[key]!r} is not one of its values", nearest(str(options[key]), words)
+                    yield (
+                        ("peft", key),
+                        f"{written(options[key])} is not one of its values",
+                        nearest(str(options[key]), words),
+                    )
             yield from check_fields(strategy.upstream, options, ("peft",), strategy.defaults, strategy.owns)
             yield from self._calibration_problems(known, strategy)
         yield from check_fields(self.upstream, self.training, ("training",), self.beside, self.owned)
@@ -249,7 +253,11 @@ class TrainedOptions(ReadingOptions):
             yield "eval_steps", 'eval_strategy = "steps" needs it', "a number of steps"
         elif training.get("load_best_model_at_end") and steps and training["save_steps"] % steps:
             message = f"save_steps = {training['save_steps']} is no multiple of eval_steps = {steps}"
-            yield "save_steps", f"{message}, so the best model may not be among those that are saved", ""
+            yield (
+                "save_steps",
+                f"{message}, so the best model may not be among those that are saved",
+                "make it a multiple",
+            )
 
     def _calibration_problems(
         self, known: Registry, strategy: PeftStrategy
@@ -341,9 +349,13 @@ def _pattern_problems(training: Mapping[str, Any]) -> Iterable[tuple[tuple[str, 
         table = training.get(key)
         for pattern, value in table.items() if isinstance(table, dict) else ():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                yield (key, pattern), f"{value!r} is not {wanted}", ""
+                yield (key, pattern), f"{written(value)} is not {wanted}", ""
             elif key == "unfreeze" and 1 <= training["max_steps"] <= value:
-                yield (key, pattern), f"its weights would not learn in {training['max_steps']} steps", ""
+                yield (
+                    (key, pattern),
+                    f"its weights would not learn in {training['max_steps']} steps",
+                    "lower it, or raise max_steps",
+                )
     decay = training.get("ema_decay")
     if isinstance(decay, (int, float)) and not 0 < decay < 1:
         yield ("ema_decay",), f"{decay} is not above 0 and below 1", "0.999 averages over the last thousand steps"
@@ -359,7 +371,7 @@ def _schedule_problems(training: Mapping[str, Any]) -> Iterable[tuple[tuple[str,
         hint = 'use "constant_with_warmup"' if name == "constant" else "leave it out"
         yield ("warmup_steps",), f"the schedule {name} ignores it", hint
     if not isinstance(given, dict):
-        yield ("lr_scheduler_kwargs",), f"{given!r} is no table", "lr_scheduler_kwargs = { min_lr_rate = 0.1 }"
+        yield ("lr_scheduler_kwargs",), f"{written(given)} is no table", "lr_scheduler_kwargs = { min_lr_rate = 0.1 }"
         return
     for key, value in given.items() if not found.open else ():
         place = ("lr_scheduler_kwargs", key)
@@ -370,7 +382,7 @@ def _schedule_problems(training: Mapping[str, Any]) -> Iterable[tuple[tuple[str,
         elif problem := found.fields[key].problem(value):
             yield place, problem, ""
         elif key in ("warmup_type", "decay_type") and value not in WSD_CURVES:
-            yield place, f"{value!r} is not one of its values", nearest(str(value), WSD_CURVES)
+            yield place, f"{written(value)} is not one of its values", nearest(str(value), WSD_CURVES)
     for key in found.required:
         if key not in given:
             yield (

@@ -48,7 +48,7 @@ def find(target: str | Path, *, options: Mapping[str, Mapping[str, Any]] | None 
     if not entries:
         known = [name for e in metadata.entry_points(group=GROUP) for name in (e.name, e.value)]
         raise UserError(
-            f"there is no plugin {target}: no entry point, distribution, module or folder is called so; "
+            f'there is no plugin "{target}": no entry point, distribution, module or folder is called so; '
             f"{nearest(str(target), known)}"
         )
     return [_subject(entry, declared, options or {}) for entry in entries]
@@ -73,7 +73,7 @@ def _put_on_path(folder: Path) -> list[metadata.EntryPoint]:
     """The entry points of a folder's `pyproject.toml`."""
     file = folder / "pyproject.toml"
     if not file.is_file():
-        raise UserError(f"{folder} is no plugin's folder: it has no pyproject.toml")
+        raise UserError(f"{folder} is no plugin's folder: it has no pyproject.toml; name the folder that has one")
     try:
         about = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -49,7 +49,9 @@ class NamedTokenizer:
             return _alone(self.place / "tokenizer.json")
         tokenizer = load_tokenizer(self.place)
         if not tokenizer.is_fast:
-            raise UserError(f"{self.name}: it has no tokenizer.json, so places of its tokens are not known")
+            raise UserError(
+                f"{self.name}: it has no tokenizer.json, so places of its tokens are not known; name another tokenizer"
+            )
         return tokenizer
 
 
@@ -102,4 +104,6 @@ def _alone(file: Path) -> Tokenizer:
     try:
         return PreTrainedTokenizerFast(tokenizer_object=Backend.from_file(str(file)))
     except Exception as error:  # the library raises this class itself
-        raise UserError(f"{file}: it cannot be read as a tokenizer ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{file}: it cannot be read as a tokenizer ({str(error).splitlines()[0]}); name another"
+        ) from None

@@ -228,7 +228,8 @@ def split(texts: Iterable[str], *, held_out: float = HELD_OUT, most: int = LEARN
             size += len(text.encode("utf-8"))
     if not (learnt and out):
         raise UserError(
-            f"{len(learnt) + len(out)} documents are too few to learn an extension from some and to count it on others"
+            f"{len(learnt) + len(out)} documents are too few to learn an extension from some and to count it "
+            "on others; take more text"
         )
     return learnt, out
 

@@ -66,7 +66,7 @@ def _taken(base: Tokenizer, reference: str) -> Tokenizer:
         load_tokenizer(find_model(reference).path or reference), "backend_tokenizer", None
     )
     if tokenizer is None:
-        raise UserError(f"from = {reference}: its tokenizer is none of the library tokenizers")
+        raise UserError(f"from = {reference}: its tokenizer is none of the library tokenizers; name another model")
     known = read(tokenizer).added
     for token in base.get_added_tokens_decoder().values():
         if token.content not in known:

@@ -92,7 +92,7 @@ def domain(text: str, *, tag: str, known: Registry, sample: int, most: int = 0, 
     taken = Sample(chosen.input.source().read(), sample)
     texts = tuple(found for document in taken if (found := _encodable(document.content)).strip())
     if not texts:
-        raise UserError(f"{text}: there is no text in it to measure")
+        raise UserError(f"{text}: there is no text in it to measure; name another")
     spoken = known.languages.get(tag)
     return Domain(
         name=chosen.input.record.name if chosen.input.record else Path(text).name,

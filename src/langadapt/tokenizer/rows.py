@@ -103,7 +103,9 @@ def read_rows(place: Path) -> Rows | None:
         return None
     given = next((matrix for name, matrix in found.items() if name.endswith(_INPUT)), None)
     if given is None:
-        raise UserError(f"{place}: none of its weights is called as embeddings are ({', '.join(_INPUT)})")
+        raise UserError(
+            f"{place}: none of its weights is called as embeddings are ({', '.join(_INPUT)}); name another model"
+        )
     config = artifacts.read_json(place / "config.json") or {}
     head = next((matrix for name, matrix in found.items() if name in _OUTPUT), None)
     return Rows(input=given, output=None if config.get("tie_word_embeddings") else head)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langadapt.artifacts import read_json, write_json
 from langadapt.corpus.encoding import batches
-from langadapt.errors import RunError
+from langadapt.errors import RunError, written
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,7 +82,7 @@ def _compare(adapted: Tokenizer, folder: Path, probe: Iterable[str]) -> None:
 def _differs(way: str, text: str, right: list[int], ids: list[int]) -> RunError:
     place = next((i for i, (a, b) in enumerate(zip(right, ids, strict=False)) if a != b), min(len(right), len(ids)))
     return RunError(
-        f"the adapted tokenizer was not saved: loaded by {way}, it cuts {text[:60]!r} otherwise from token {place} on "
-        f"({right[place : place + 4]} before, {ids[place : place + 4]} after); this is a fault of langadapt or of a "
-        "library, please report it with the name of the base model"
+        f"the adapted tokenizer was not saved: loaded by {way}, it cuts {written(text[:60])} otherwise from token "
+        f"{place} on ({right[place : place + 4]} before, {ids[place : place + 4]} after), which is a fault of "
+        "langadapt or of a library; report it with the name of the base model"
     )

@@ -93,7 +93,10 @@ class Engine:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise RunError(f"translator {self.name}, {self.source} to {self.target}, failed: {what}") from error
+            raise RunError(
+                f"translator {self.name}, {self.source} to {self.target}, failed: {what}; "
+                "the same command goes on from there"
+            ) from error
         self.seconds += time.monotonic() - started
         if len(made) != len(texts) or not all(isinstance(text, str) for text in made):
             raise RunError(

@@ -84,7 +84,7 @@ class Subject:
             Interrupted: the run is to end.
         """
         if self.stop.is_set():
-            raise Interrupted(f"stopped while measuring {measure.task}")
+            raise Interrupted(f"stopped while measuring {measure.task}; the same command goes on")
 
     def skip(self, measure: Measure, reason: str, count: int = 1) -> None:
         """Counts what is left out."""

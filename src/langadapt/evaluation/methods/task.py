@@ -92,7 +92,7 @@ def known(name: str) -> Evaluation:
     """
     known = registry().evaluations
     if name not in known:
-        raise UserError(f"no plugin that is installed here scores {name}")
+        raise UserError(f'no plugin that is installed here scores "{name}"; install the one that offers it')
     found: Evaluation = known[name]
     return found
 

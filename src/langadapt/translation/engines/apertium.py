@@ -65,7 +65,7 @@ def problem(options: Options, source: str, target: str) -> str:
     if options.mode and options.mode not in modes:
         return f'apertium has no mode "{options.mode}" here; {nearest(options.mode, modes)}'
     if options.mode and not _leads(options.mode, source, target):
-        return f'mode = "{options.mode}" does not translate from {source} to {target}'
+        return f'mode = "{options.mode}" does not translate from {source} to {target}; leave it out, or name another'
     if chain(options, source, target, modes):
         return ""
     packages = " ".join(_packages(way))

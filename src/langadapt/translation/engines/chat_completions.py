@@ -67,7 +67,9 @@ def _accepted(answer: Any, text: str) -> str:
         choice = answer["choices"][0]
         content = (choice["message"]["content"] or "").strip()
     except (LookupError, TypeError, AttributeError):
-        raise RunError(f"the server's answer is no chat completion: {json.dumps(answer)[:200]}") from None
+        raise RunError(
+            f"the server's answer is no chat completion ({json.dumps(answer)[:200]}); see translator.base_url and its log"
+        ) from None
     cut_off = choice.get("finish_reason") not in ("stop", None)
     added_lines = "\n" in content and "\n" not in text.strip()
     return "" if cut_off or added_lines else content
@@ -112,7 +114,9 @@ def _post(options: Options, body: Mapping[str, Any]) -> Any:
     try:
         return json.loads(content)
     except ValueError:
-        raise RunError(f"{url} answers with something that is no JSON: {content[:80]!r}; is base_url right?") from None
+        raise RunError(
+            f"{url} answers with something that is no JSON ({content[:80]}); see translator.base_url"
+        ) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -19,11 +19,11 @@ _WEIGHTS = ("*.safetensors", "model.bin")
 def problem(reference: str) -> str:
     """What is wrong with a reference, or "". A repository that must be fetched first is no problem."""
     if not reference:
-        return "give a folder or the name of a hub repository in model"
+        return "it names no model; give a folder or the name of a hub repository in model"
     path = Path(reference).expanduser()
     if path.exists() or re.fullmatch(r"\w[\w.-]*/[\w.-]+", reference):
         return ""
-    return f"{reference}: there is no such file or folder, and a hub repository is written owner/name"
+    return f"{reference}: there is no such file or folder; a hub repository is written owner/name"
 
 
 def at_hand(reference: str, revision: str) -> Path | None:

@@ -136,7 +136,7 @@ class _Files:
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise UserError(f"{self.path}: {name} is no JSON ({error})") from None
+            raise UserError(f"{self.path}: {name} is no JSON ({error}); convert the model again") from None
 
 
 def _files(path: Path) -> _Files:
@@ -147,7 +147,9 @@ def _files(path: Path) -> _Files:
             with zipfile.ZipFile(path) as archive:
                 found = [name for name in archive.namelist() if not name.endswith("/")]
         except (OSError, zipfile.BadZipFile):
-            raise UserError(f"{path}: neither a folder nor an .argosmodel file, which is a zip archive") from None
+            raise UserError(
+                f"{path}: neither a folder nor an .argosmodel file, which is a zip archive; fetch it again"
+            ) from None
     top = [name for name in found if name == "metadata.json" or name.endswith("/metadata.json")]
     root = min(top, key=len).removesuffix("metadata.json") if top else ""
     return _Files(path=path, root=root, names=frozenset(n.removeprefix(root) for n in found if n.startswith(root)))
@@ -220,7 +222,7 @@ def _argos(files: _Files, place: _Layout, source: str, target: str) -> _Layout:
         if about.get(key) and not codes.spellings(tag) & codes.spellings(about[key]):
             raise UserError(
                 f"{files.path} translates from {about.get('from_code')} to {about.get('to_code')}, not from {source} "
-                f"to {target}"
+                f"to {target}; name another model"
             )
     prefix = about.get("target_prefix", "")
     return replace(place, target=(prefix,) if prefix else ())
@@ -267,7 +269,9 @@ def _load(files: _Files, layout: _Layout, options: Options) -> Any:
             files=in_memory,
         )
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{files.path}: CTranslate2 cannot load the model ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{files.path}: CTranslate2 cannot load the model ({str(error).splitlines()[0]}); convert it again"
+        ) from None
 
 
 def _pieces(files: _Files, name: str) -> Any:
@@ -276,7 +280,9 @@ def _pieces(files: _Files, name: str) -> Any:
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=files.read(name))
     except RuntimeError as error:
-        raise UserError(f"{files.path}: {name} is no SentencePiece model ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{files.path}: {name} is no SentencePiece model ({str(error).splitlines()[0]}); copy it from the original again"
+        ) from None
 
 
 def _translated(
@@ -295,7 +301,9 @@ def _translated(
             return_end_token=True,
         )
     except (ValueError, RuntimeError) as error:
-        raise RunError(f"CTranslate2 failed: {str(error).splitlines()[0]}") from None
+        raise RunError(
+            f"CTranslate2 failed ({str(error).splitlines()[0]}); run again, or use a smaller batch"
+        ) from None
     found = [result.hypotheses[0] for result in results]
     return [_without_marks(pieces, layout) if pieces and pieces[-1] == _END else [] for pieces in found]
 

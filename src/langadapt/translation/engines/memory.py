@@ -38,7 +38,7 @@ def problem(options: Options, source: str, target: str) -> str:
     if path is None:
         return f'no plugin brings sample translations for "{target}"; give a file of your own in path'
     if not path.is_file():
-        return f"{path}: there is no such file"
+        return f"{path}: there is no such file; the path is taken from the current folder"
     try:
         next(pairs(path, source, target), None)
     except UserError as error:
@@ -108,7 +108,8 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             else:
                 yield from ((number, _object(line)) for number, line in enumerate(stream, 1) if line.strip())
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as {'TSV' if path.suffix == '.tsv' else 'JSONL'} ({error})") from None
+        kind = "TSV" if path.suffix == ".tsv" else "JSONL"
+        raise UserError(f"{path}: cannot be read as {kind} ({error}); mend it, or name another file") from None
 
 
 def _object(line: str) -> dict[str, Any]:

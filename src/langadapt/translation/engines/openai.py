@@ -54,12 +54,12 @@ class Options(Table):
 def problem(options: Options, source: str, target: str) -> str:
     """What the table lacks. Whether the server answers shows in the run."""
     if not options.base_url or not options.model:
-        return "give the server in base_url and the model in model"
+        return "it says not whom to ask; give the server in base_url and the model in model"
     if urlsplit(options.base_url).scheme not in ("http", "https") or not urlsplit(options.base_url).hostname:
         return f'base_url = "{options.base_url}" is no address; write it as "http://localhost:8000/v1"'
     name = options.api_key_env
     if name and not name.isidentifier():  # most likely the key itself, so it is not repeated
-        return 'api_key_env is the name of an environment variable, such as "OPENAI_API_KEY", and never the key'
+        return 'api_key_env is the name of an environment variable, and never the key; write api_key_env = "OPENAI_API_KEY"'
     if name and not os.environ.get(name):
         return f"the environment variable {name} is not set; run: export {name}=…"
     return ""

@@ -56,9 +56,11 @@ def problem(options: Options, source: str, target: str) -> str:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return f"{path} holds no config.json that can be read, so it is no transformers model ({error})"
+        return f"{path} holds no config.json that can be read, so it is no transformers model ({error}); name another"
     if not config.get("is_encoder_decoder"):
-        return f"{path} is no sequence-to-sequence model (model_type {config.get('model_type', 'unknown')})"
+        return (
+            f"{path} is no sequence-to-sequence model (model_type {config.get('model_type', 'unknown')}); name another"
+        )
     if not any(path.glob("*.safetensors")):
         return f"{path} holds no safetensors; other formats may hold code and are not loaded"
     if config.get("model_type") in _NEEDS_SENTENCEPIECE and importlib.util.find_spec("sentencepiece") is None:
@@ -149,7 +151,9 @@ def _load(folder: Path, options: Options) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         model = AutoModelForSeq2SeqLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise UserError(f"{folder}: no translation model can be loaded ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{folder}: no translation model can be loaded ({str(error).splitlines()[0]}); fetch it again, or name another"
+        ) from None
     return tokenizer, model.to(device()).eval()
 
 
