@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from langadapt.corpus import packing
 from langadapt.corpus.packing import IGNORE, PackedRows, Sequence_, Writer, best_fit, fit, wrap
 
-PAD = 2**32 - 1  # no document here has it
+PAD, START = 2**32 - 1, 2**32 - 2  # no document here has them
 
 
 def numbered(lengths: Sequence[int], learn: Sequence[Sequence[bool]] | None = None) -> list[Sequence_]:
@@ -29,15 +29,15 @@ def numbered(lengths: Sequence[int], learn: Sequence[Sequence[bool]] | None = No
     ]
 
 
-def packed(pack, sequences: list[Sequence_], length: int) -> list[dict[str, list[int]]]:
+def packed(pack, sequences: list[Sequence_], length: int, *, start: int | None = None) -> list[dict[str, list[int]]]:
     """All rows, and what `tokens_in` says of them, checked against a count by hand."""
     with TemporaryDirectory() as folder:
-        writer = Writer(Path(folder), length, pad=PAD)
+        writer = Writer(Path(folder), length, pad=PAD, start=start)
         pack(sequences, writer)
         rows = writer.close()
         found = [{k: v.tolist() for k, v in rows[i].items()} for i in range(len(rows))]
         for chosen in (range(len(rows)), range(0, len(rows), 2)):
-            real = sum(t != PAD for i in chosen for t in found[i]["input_ids"])
+            real = sum(t not in (PAD, START) for i in chosen for t in found[i]["input_ids"])
             learnt = sum(label != IGNORE for i in chosen for label in found[i]["labels"])
             assert rows.tokens_in(chosen) == (real, learnt)
         del rows
@@ -66,7 +66,7 @@ def check_targets(rows: list[dict[str, list[int]]], sequences: list[Sequence_]) 
     for row in rows:
         for token, label in zip(row["input_ids"], row["labels"], strict=True):
             if label != IGNORE:
-                assert token != PAD and label != PAD, "padding never bears loss"
+                assert not {token, label} & {PAD, START}, "nothing but documents bears loss"
                 assert token not in predicted
                 predicted[token] = label
     assert predicted == expected_labels(sequences)
@@ -104,6 +104,28 @@ def test_wrapped_tokens_are_each_predicted_once_also_across_row_ends(sequences, 
 @given(sequences=documents(), length=st.integers(1, 12))
 def test_wrapped_positions_restart_with_every_document_and_every_row(sequences, length):
     check_positions(packed(wrap, sequences, length), sequences)
+
+
+@given(sequences=documents(), length=st.integers(2, 12))
+def test_a_row_in_which_a_document_goes_on_begins_with_the_token_for_that_and_no_other_does(sequences, length):
+    rows = packed(wrap, sequences, length, start=START)
+    firsts = {s.ids[0] for s in sequences}
+    for first, second, *others in (row["input_ids"] for row in rows):
+        assert first in firsts or (first == START and second not in firsts)
+        assert START not in (second, *others)
+    assert [t for t in flat(rows, "input_ids") if t not in (PAD, START)] == [t for s in sequences for t in s.ids]
+
+
+@given(sequences=documents(), length=st.integers(2, 12))
+def test_what_goes_on_is_predicted_once_and_from_the_row_before(sequences, length):
+    check_targets(packed(wrap, sequences, length, start=START), sequences)
+
+
+def test_a_document_over_three_rows_goes_on_behind_a_token_for_that():
+    rows = packed(wrap, numbered([10]), 4, start=START)
+    assert [row["input_ids"] for row in rows] == [[0, 1, 2, 3], [START, 4, 5, 6], [START, 7, 8, 9]]
+    assert [row["labels"] for row in rows] == [[1, 2, 3, 4], [IGNORE, 5, 6, 7], [IGNORE, 8, 9, IGNORE]]
+    assert [row["position_ids"] for row in rows] == [[0, 1, 2, 3]] * 3
 
 
 def test_a_document_over_three_rows_is_predicted_at_each_seam():

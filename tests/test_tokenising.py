@@ -80,6 +80,7 @@ def packed(
     stop: threading.Event | None = None,
     pool: int = 0,
     most: int | None = None,
+    bos: int | None = None,
     **mixed: Any,
 ):
     weights = [corpus.source().weight for corpus in corpora][: -1 if "replay" in mixed else None]
@@ -92,8 +93,9 @@ def packed(
         log=SimpleNamespace(info=lambda text: None),
     )
     options = SimpleNamespace(training={"max_length": length}, max_steps=steps, max_bytes=most, rows_per_step=rows)
+    tokenizer = Letters(bos)
     with patch.object(tokenising, "POOL", pool):
-        return pack(context, options, Letters(), Encoder(Letters()), encode=spelt, split=split, whole=whole)
+        return pack(context, options, tokenizer, Encoder(tokenizer), encode=spelt, split=split, whole=whole)
 
 
 def letters(found: Any) -> str:
@@ -164,6 +166,12 @@ def test_what_is_chosen_from_keeps_to_the_shares_and_has_nothing_twice(tmp_path)
 def test_a_corpus_that_ends_before_the_steps_do_is_read_whole(tmp_path):
     corpus = Counted(["uno", "due", "tre"])
     assert len(packed(tmp_path, corpus, length=4, steps=100, rows=4).rows) == 3 and corpus.read == 3
+
+
+def test_a_row_in_which_a_text_goes_on_begins_with_the_token_that_texts_begin_with(tmp_path):
+    found = packed(tmp_path, Counted(["abcdefghijk"]), length=4, bos=ord("^"))
+    assert letters(found) == "abcd" "^efg" "^hij" "^k"
+    assert found.accounting.tokens.trained == found.accounting.tokens.read == 11
 
 
 def test_corpora_are_mixed_by_their_share_of_tokens_to_one_document(tmp_path):

@@ -5,6 +5,10 @@ padding; and whether a document begins here). A row is a slice of them, and the 
 where they begin. Running text is wrapped: a document that does not fit goes on in the next row, and because targets are
 looked up in the flat stream, the token after a row's end is still predicted. Dialogues stay whole: they are put into
 rows by best fit, and the rest of a row is padding.
+
+A row in which a document goes on begins with BOS, too. The first token of what a model sees is the one that its attention
+rests on where there is nothing to look at (Xiao et al. 2024, arXiv 2309.17453). If most rows began with any other token, a
+training could move the model away from the one that every prompt and every document begins with.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ IGNORE = -100  # the label that torch's cross-entropy skips
 GIVEN, LEARNT, PADDING = 0, 1, 2
 BEGINS = 4  # added to the role of a document's first token
 REJECTED = 8  # and this, where it is an answer that was not liked
-VERSION = 1  # raised when rows would come out otherwise, so that caches notice
+CONTINUES = 16  # the role of a token that stands before what goes on from the row before
+VERSION = 2  # raised when rows would come out otherwise, so that caches notice
 TOO_LONG, NOTHING = "longer than max_length", "nothing to learn"  # reasons that documents are dropped for
 _BUFFER = 4096  # dialogues that are fitted into rows together; bounds memory
 _CHUNK = 2**24  # tokens that are counted at a time; bounds memory
@@ -103,11 +108,18 @@ class Judged(Pair):
 
 
 class Writer:
-    """Appends rows to the two files of a folder."""
+    """Appends rows to the two files of a folder.
 
-    def __init__(self, folder: Path, length: int, pad: int):
+    Args:
+        folder: is made.
+        length: of a row, in tokens.
+        pad: the token that rows are filled up with.
+        start: the token that a row begins with in which a document goes on; None for none.
+    """
+
+    def __init__(self, folder: Path, length: int, *, pad: int, start: int | None = None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.length, self.pad = folder, length, pad
+        self.folder, self.length, self.pad, self.start = folder, length, pad, start
         self._tokens, self._roles = ((folder / f"{name}.bin").open("wb", 2**20) for name in ("tokens", "roles"))
         self.size = 0
 
@@ -115,9 +127,13 @@ class Writer:
         """Appends one document, with a mark at its first token."""
         if not sequence.size:
             return
-        roles = sequence.learn.astype(np.uint8)  # LEARNT is 1 and GIVEN is 0
+        ids, roles = sequence.ids, sequence.learn.astype(np.uint8)  # LEARNT is 1 and GIVEN is 0
         roles[0] |= BEGINS | mark
-        self._append(sequence.ids, roles)
+        room = self.length - self.size % self.length
+        if self.start is not None and len(ids) > room:
+            further = np.arange(room, len(ids), self.length - 1)  # where it goes on in a row
+            ids, roles = np.insert(ids, further, self.start), np.insert(roles, further, CONTINUES)
+        self._append(ids, roles)
 
     def fill_row(self) -> None:
         """Pads up to the end of the row. Every pad is a document of its own, so nothing attends to it."""
@@ -217,13 +233,11 @@ class PackedRows:
             across the row's end, or -100 where nothing is to be learnt.
         """
         start, end = row * self.length, (row + 1) * self.length
-        after = slice(start + 1, end + 1)
         places = np.arange(self.length)
         begins = (self._roles[start:end] & BEGINS) != 0
         positions = places - np.maximum.accumulate(np.where(begins, places, 0))
-        labels = np.full(self.length, IGNORE, np.int64)
-        learnt = np.flatnonzero(self._roles[after] == LEARNT)  # what begins a document is predicted by nothing
-        labels[learnt] = self._tokens[after][learnt]
+        after, roles = (self._after(stream, row, row + 1) for stream in (self._tokens, self._roles))
+        labels = np.where(roles == LEARNT, after.astype(np.int64), IGNORE)
         return {"input_ids": self._tokens[start:end].astype(np.int64), "position_ids": positions, "labels": labels}
 
     def is_rejected(self, row: int) -> bool:
@@ -238,13 +252,26 @@ class PackedRows:
         step = max(1, _CHUNK // self.length)
         for first in range(0, self._rows, step):
             some = chosen[first : first + step]
-            start, end = first * self.length, (first + len(some)) * self.length
-            roles = self._roles[start : end + 1]
-            after = np.zeros(end - start, np.uint8)
-            after[: len(roles) - 1] = roles[1:]
-            real += int(((roles[: end - start] & PADDING) == 0).reshape(len(some), -1)[some].sum())
-            learnt += int((after == LEARNT).reshape(len(some), -1)[some].sum())
+            roles = self._roles[first * self.length : (first + len(some)) * self.length].reshape(len(some), -1)
+            after = self._after(self._roles, first, first + len(some)).reshape(len(some), -1)
+            real += int(((roles[some] & (PADDING | CONTINUES)) == 0).sum())
+            learnt += int((after[some] == LEARNT).sum())
         return real, learnt
+
+    def _after(self, stream: NDArray[Any], first: int, last: int) -> NDArray[Any]:
+        """What comes in a document after each place of some rows, of one of the two streams; 0, which is nothing to learn,
+        after the end of all and after the token that stands before what goes on: the row before predicts that.
+        """
+        start, end = first * self.length, last * self.length
+        after = np.zeros(end - start, stream.dtype)
+        behind = stream[start + 1 : end + 1]
+        after[: len(behind)] = behind
+        rows = np.arange(start, min(end + 1, len(self._roles)), self.length)
+        further = rows[(self._roles[rows] & CONTINUES) != 0]
+        after[further[further < end] - start] = 0
+        passed_over = further[further > start]
+        after[passed_over - start - 1] = stream[passed_over + 1]
+        return after
 
 
 class PairedRows:

@@ -163,7 +163,7 @@ def _packed(
         if found := place.read():
             rows, reading.accounting, reading.given, contamination = found
         else:
-            writer = Writer(place.folder, length, pad=tokenizer.pad_token_id)
+            writer = Writer(place.folder, length, pad=tokenizer.pad_token_id, start=tokenizer.bos_token_id)
             write(reading.sequences(), writer)
             rows = writer.close()
             _some(context, reading, rows)

@@ -71,7 +71,7 @@ def text_sequences(documents: list[Document], tokenizer: Any, encoder: Encoder) 
 STAGE = StageKind(
     name="cpt",
     description="Continual pretraining on running text.",
-    version=1,
+    version=2,
     options=CptOptions,
     makes="model",
     plan=plan,
