@@ -170,7 +170,7 @@ def test_a_corpus_that_ends_before_the_steps_do_is_read_whole(tmp_path):
 
 def test_a_row_in_which_a_text_goes_on_begins_with_the_token_that_texts_begin_with(tmp_path):
     found = packed(tmp_path, Counted(["abcdefghijk"]), length=4, bos=ord("^"))
-    assert letters(found) == "abcd" "^efg" "^hij" "^k"
+    assert letters(found) == "abcd^efg^hij^k"
     assert found.accounting.tokens.trained == found.accounting.tokens.read == 11
 
 
