@@ -62,7 +62,7 @@ def _look(use: str, path: Path) -> Place:
 
 def mount(folder: Path, mounts: Path) -> tuple[str, tuple[str, ...]]:
     """Type and options of the filesystem that a folder is on, by the kernel's list; empty where there is none."""
-    found = ("", ())
+    found: tuple[str, tuple[str, ...]] = ("", ())
     try:
         lines = mounts.read_text().splitlines()
     except OSError:

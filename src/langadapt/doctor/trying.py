@@ -33,7 +33,7 @@ def cuda() -> dict[str, Any]:
     """Multiplies on every GPU; torch says by an exception why it can't."""
     import torch
 
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     for index in range(torch.cuda.device_count()):
         ones = torch.ones(16, 16, device=torch.device("cuda", index), dtype=torch.bfloat16)
         assert float((ones @ ones).sum()) == 16**3
