@@ -265,7 +265,10 @@ GROUPS: Sequence[Group] = (
     Group(
         title="Commands and what they are given",
         about="Before anything is read or written.",
-        files=("commands/", "new_plugin", "plugin_samples", "corpus/choosing", "corpus/curves", "corpus/differences", "corpus/writing"),
+        files=(
+            *("commands/", "new_plugin", "plugin_samples"),
+            *("corpus/choosing", "corpus/curves", "corpus/differences", "corpus/writing"),
+        ),
     ),
     Group(
         title="Plugins",
