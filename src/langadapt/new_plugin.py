@@ -117,7 +117,7 @@ def _refuse(wish: Wish, folder: Path) -> None:
     known = registry()
     if wish.language in known.languages:
         owner = known.languages.owner(wish.language)
-        raise UserError(f"{owner} offers the language {wish.language} already; add to that plugin, or uninstall it")
+        raise UserError(f'{owner} offers the language "{wish.language}" already; add to that plugin, or uninstall it')
     for plugin in known.plugins:
         if wish.plugin == plugin.name or wish.distribution == canonicalize_name(plugin.distribution):
             raise UserError(f"there is a plugin {plugin} already; give yours another name, or uninstall that one")

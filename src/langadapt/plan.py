@@ -277,6 +277,9 @@ class Planner:
     def measured_on(self, evaluation: Evaluation) -> Input:
         """The data that an evaluation reads.
 
+        Args:
+            evaluation: one that a plugin offers.
+
         Raises:
             UserError: no plugin offers the corpus that it names.
         """
