@@ -181,7 +181,7 @@ def test_blocks_go_on_where_those_before_them_stopped(reader: Session) -> None:
 
 def test_a_module_that_the_page_writes_again_is_read_again(reader: Session) -> None:
     reader.go_through(block("langadapt new-plugin basque --language eu\npip install -e langadapt-basque\n", "bash"))
-    reader.go_through(block("from langadapt_basque.language import BASQUE\nassert BASQUE.tag == 'eu'\n", "python"))
+    reader.go_through(block("from langadapt_basque.language import LANGUAGE\nassert LANGUAGE.tag == 'eu'\n", "python"))
     reader.go_through(block("$ python -c 'import langadapt_basque'\n", "console"))
     reader.go_through(block("sed -i s/autonym=/autonim=/ langadapt-basque/src/langadapt_basque/language.py\n", "bash"))
     reader.go_through(block("$ langadapt plugins\n…\n  could not be loaded: …\n…\n", "console"))
