@@ -231,7 +231,7 @@ def test_what_cannot_fit_is_refused_unless_it_is_tried_anyway(
     ("override", "said"),
     [
         ('peft.target_modules=["c_attn"]', "['c_attn'] matches no layer of the model; use \"all-linear\""),
-        ("peft.target_modules=.*attention.*", "'.*attention.*' matches no layer"),
+        ("peft.target_modules=.*attention.*", '".*attention.*" matches no layer'),
         ("peft.r=4096", "peft.r = 4096 is more than the rank of any layer that it adapts; 96 is the most"),
         ('peft={ method = "layers", first = 3, last = 2 }', "peft.first + peft.last = 5, and the model has 4 blocks"),
         (

@@ -276,7 +276,7 @@ def test_a_plugin_that_takes_the_name_of_a_part_of_the_core_is_broken_and_the_co
 
 def test_a_plugin_that_gives_a_name_twice_is_broken(install):
     install("mine", corpora_of(f"name='x', {REST}") + f"    yield Corpus(name='y', aliases=('x',), {REST})\n")
-    assert plugin(Registry(), "mine").error == 'it offers the corpus "x" twice'
+    assert plugin(Registry(), "mine").error == 'it offers the corpus "x" twice; leave one out'
 
 
 def test_two_plugins_that_clash_harm_no_listing_and_no_other_recipe(install, tmp_path, write):
