@@ -194,8 +194,8 @@ def test_the_command_prepares_all_or_a_part_and_says_what_it_made(recipe, expect
     ("words", "said"),
     [
         (["--task", "2", "--tasks", "2"], "0 to N - 1"),
-        (["--task", "0"], "go together"),
-        (["--tasks", "3"], "go together"),
+        (["--task", "0"], "give both"),
+        (["--tasks", "3"], "give both"),
     ],
 )
 def test_wrong_parts_are_refused(recipe, words, said):
