@@ -128,7 +128,7 @@ def test_an_adapter_that_has_left_its_run_is_put_on_its_base_or_the_one_that_is_
     assert named.model.adapters[2] == adapter
     stage = tmp_path / "tuned"
     shutil.copytree(place / "run/stages/tuned", stage)
-    with pytest.raises(UserError, match="the stage adapt of its run"):  # whose adapter it needs
+    with pytest.raises(UserError, match="what stage adapt of its run has left"):  # whose adapter it needs
         find(str(stage))
     assert find(str(stage), base=f"{place / 'run'}:adapt").prompt == "alpaca-it"
 

@@ -197,7 +197,7 @@ def finished(out: Path, stage: str, recipe: Path) -> None:
 def test_jobs_of_another_version_of_the_recipe_must_leave_the_queue_first(recipe, fake_slurm):
     out = recipe.parent / "run"
     submit.submit(Recipe.load(recipe).plan(out))
-    with pytest.raises(UserError, match=r"another version .*: further, evaluate-further; .*`scancel 105 106`"):
+    with pytest.raises(UserError, match=r"another version .*: further, evaluate-further; .*\(scancel 105 106\)"):
         submit.submit(Recipe.load(recipe, ["further.training.max_steps=3"]).plan(out))
     assert len(lines(fake_slurm / "submitted")) == 6
 
