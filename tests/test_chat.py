@@ -107,6 +107,8 @@ def test_names_that_stand_for_nothing_are_refused_in_words(place: Path, tmp_path
         str(tmp_path): "is no run, stage, adapter or model",
         "package:nothing-of-this-name/x.gguf": "is not installed",
         str(tmp_path / "lost.gguf"): "there is no such file",
+        str(place / "rum"): f'there is no such run; did you mean "{place / "run"}"',
+        f"{place / 'rum'}:tuned": f'there is no such run; did you mean "{place / "run"}"',
     }
     for name, message in wrong.items():
         with pytest.raises(UserError, match="(?s)^(?!base_model).*" + message.replace("?", r"\?")):

@@ -313,6 +313,29 @@ def test_a_languages_own_thresholds_are_part_of_the_digest():
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"thresholds": {"fineweb2": dict(registry().languages["it"].thresholds["fineweb2"]) | {"top_2": 0.5}}},
+        {"words": str.split},
+        {"lower": str.casefold},
+        {"function_words": ("il",)},
+        {"boilerplate": ("cookie",)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_language_that_its_author_changes_is_noticed_before_it_has_another_version(monkeypatch, change):
+    def reader() -> str:
+        ref = CorpusRef(name="clean-mc4-it", filters=["fineweb2"])  # type: ignore[list-item]
+        return find_input(ref, registry(), language="it", data={}, rehearsal=True, pinned={}).reader
+
+    before = reader()
+    assert reader() == before
+    changed = dataclasses.replace(registry().languages["it"], **change)
+    monkeypatch.setitem(registry().languages._records, "it", changed)
+    assert reader() != before
+
+
+@pytest.mark.parametrize(
     ("language", "said"),
     [(None, "no plugin offers the language"), (dataclasses.replace(TOY, thresholds={}), "Toy has none")],
 )

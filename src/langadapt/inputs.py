@@ -25,6 +25,8 @@ from langadapt.records import Corpus, Document, Evaluation, Rejected
 if TYPE_CHECKING:
     from langadapt.decontamination import Screen
 
+# On which words and small letters show how they are made: what is elided, joined, counted, and scripts of several kinds.
+PROBE = "L'eau d’aujourd'hui, rock'n'roll; co-op 3,14 (1.000) İI ß ΣΑΣ нет не́т हिन्दी ไทย 日本語 ¿Qué? user@example.org"
 SMALL = 1 << 20  # bytes; of less than this, preparing is quicker than looking up what was kept
 
 Where = Literal["sample", "local", "hub", "stage", "missing"]
@@ -284,7 +286,7 @@ def prepare(made: Input, known: Registry, language: str) -> None:
     made.preparation = Preparation(columns=dict(ref.columns), good=good, language=language, steps=steps, near=ref.near)
     made.steps = made.preparation.make_steps(known)
     readers = [_version(known.corpora.owner(record.name))] if record else []
-    spoken = f"{language} of {_version(known.languages.owner(language))}" if language in known.languages else language
+    spoken = _spoken(language, known)
     made.cleaners = {
         **({"reader": readers[0]} if record and record.read else {}),
         "language": spoken,
@@ -297,6 +299,18 @@ def prepare(made: Input, known: Registry, language: str) -> None:
     files = [f"{option} {digest[:12]}" for option, digest in made.cleaners.items() if len(digest) == 64]
     near = [f"near duplicates {ref.near.version}"] if ref.near else []
     made.reader = ", ".join([*readers, *named, *([spoken] if steps else []), *files, *near])
+
+
+def _spoken(language: str, known: Registry) -> str:
+    """A language with its plugin, and a digest of what cleaning asks of it, words by what they are in a text: a change counts
+    at once while somebody works on it, and not only with the plugin's next version.
+    """
+    if language not in known.languages:
+        return language
+    spoken = known.languages[language]
+    probe = " ".join((PROBE, *spoken.function_words, *spoken.boilerplate))
+    asked = [spoken.thresholds, spoken.function_words, spoken.boilerplate, spoken.words(probe), spoken.lower(probe)]
+    return f"{language} of {_version(known.languages.owner(language))}, as of {artifacts.digest(asked)[:12]}"
 
 
 def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry, language: str) -> dict[str, str]:

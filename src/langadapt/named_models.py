@@ -228,12 +228,25 @@ def _tuned(named: NamedModel, road: list[Mapping[str, Any]]) -> NamedModel:
 
 def _elsewhere(reference: str, base: str, revision: str) -> NamedModel:
     """A model of the hub or in a GGUF file; what the hub has may be an adapter."""
+    _refuse_lost_run(reference)
     source = _local(reference, revision)
     if (Path(source) / ADAPTER).is_file():
         return _adapter(Path(source), base, name=reference)
     return NamedModel(
         name=reference, model=ModelRef(weights=source), tokenizer=source, base=reference, revision=revision
     )
+
+
+def _refuse_lost_run(reference: str) -> None:
+    """
+    Raises:
+        UserError: it stands beside runs and is none, so it is no name of the hub either.
+    """
+    run, colon, _ = reference.rpartition(":")
+    folder = Path(run if colon else reference).expanduser()
+    beside = [str(file.parent) for file in folder.parent.glob(f"*/{FILE}")] if folder.parent.name else []
+    if beside and not folder.exists():
+        raise UserError(f"{folder}: there is no such run; {nearest(str(folder), beside)}")
 
 
 def _in_folder(folder: Path, base: str, *, name: str) -> NamedModel:

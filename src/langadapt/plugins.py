@@ -138,9 +138,14 @@ class Offers(Mapping[str, Record]):
                 said = f'the {self._word} "{name}" is offered by {others} too'
                 yield f"{said}, so nobody can ask for it; uninstall one of them"
 
-    def missing(self, name: str) -> str:
-        """Why `name` is not there and what to do, as the second half of a message."""
-        hint = nearest(name, [*self._records, *self._aliases])
+    def missing(self, name: str, *others: str) -> str:
+        """Why `name` is not there and what to do, as the second half of a message.
+
+        Args:
+            name: what was asked for.
+            others: names that could have been meant too, beside those that are offered.
+        """
+        hint = nearest(name, [*self._records, *self._aliases, *others])
         broken = "; ".join(f"plugin {plugin} failed: {plugin.error}" for plugin in self._failed)
         return "; ".join(part for part in (hint, broken) if part) or "langadapt plugins lists what there is"
 

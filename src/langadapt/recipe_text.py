@@ -141,7 +141,7 @@ def find(source: str | Path, word: Literal["recipe", "experiment"] = "recipe") -
         UserError: there is no such file and no plugin ships one of that name.
     """
     path = Path(source)
-    known = {"recipe": registry().recipes, "experiment": registry().experiments}[word]
+    known = registry().recipes if word == "recipe" else registry().experiments
     try:
         if path.is_file():
             return path
@@ -152,7 +152,7 @@ def find(source: str | Path, word: Literal["recipe", "experiment"] = "recipe") -
     if path.is_dir():
         raise UserError(f"{source} is a folder; give the path of a file: the {word} itself")
     beside = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-    raise UserError(f'there is no {word} "{source}"; {nearest(str(source), [*known, *beside])}')
+    raise UserError(f'there is no {word} "{source}"; {known.missing(str(source), *beside)}')
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def referred(own: RecipeText, key: str, reference: str) -> Path:
     if reference in known:
         return Path(known[reference].path)
     files = [p.name for p in own.path.parent.glob("*.toml") if p != own.path]
-    raise _problem(own, key, f'there is no recipe "{reference}"', nearest(reference, [*known, *files]))
+    raise _problem(own, key, f'there is no recipe "{reference}"', known.missing(reference, *files))
 
 
 def _merged(under: RecipeText, own: RecipeText, chosen: list[str] | None) -> RecipeText:
