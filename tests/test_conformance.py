@@ -452,7 +452,7 @@ def test_the_command_tells_every_fault_and_ends_with_one(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stdout.startswith("contract, ") and "the module has no LANGADAPT_CONTRACT" in done.stdout
     assert "not checked: requires-langadapt: --skip" in done.stdout
-    assert done.stdout.endswith("checks, 1 faults\n")
+    assert done.stdout.endswith("checks, 1 fault\n")
 
 
 @pytest.mark.parametrize("arguments", [("no-such-plugin",), ("italian", "--skip", "filter-pur")])

@@ -302,8 +302,8 @@ def prepare(made: Input, known: Registry, language: str) -> None:
 
 
 def _spoken(language: str, known: Registry) -> str:
-    """A language with its plugin, and a digest of what cleaning asks of it, words by what they are in a text: a change counts
-    at once while somebody works on it, and not only with the plugin's next version.
+    """A language with its plugin, and a digest of what cleaning asks of it, words by what they are in a text: a change
+    counts at once while somebody works on it, and not only with the plugin's next version.
     """
     if language not in known.languages:
         return language

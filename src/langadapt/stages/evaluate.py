@@ -131,9 +131,8 @@ def _rehearsed(measures: list[Measure], stage: PlannedStage, planner: Planner) -
 
     kept = [m for m in measures if asked(m)]
     if len(kept) < len(measures):
-        stage.notes.append(
-            f"a rehearsal asks only the base model the {len(measures) - len(kept)} tasks not learnt here"
-        )
+        left = len(measures) - len(kept)
+        stage.notes.append(f"a rehearsal asks the base model alone what is not learnt here: {left} of the tasks")
     return kept
 
 
