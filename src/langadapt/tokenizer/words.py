@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langadapt.tokenizer.tokens import Bpe
 
 # Distinct pieces remembered; beyond, the rare half is forgotten (lossy counting, Manku and Motwani 2002).
-LIMIT = 1 << 20
+LIMIT = 1 << 18
 SAMPLE = 1 << 16  # characters that are cut in both ways, to see whether it makes a difference
 SAME = 0.99  # share of words that must then be the same
 WINDOW = 1 << 20  # characters of a text that are cut at a time
