@@ -252,7 +252,9 @@ def test_stopped_it_leaves_a_checkpoint_and_nothing_running(place):
 def test_what_a_process_refuses_is_told_as_it_is_in_one(place):
     file = recipe(place, "refused", DDP)
     file.write_text(file.read_text().replace("logging_steps = 1", "torch_empty_cache_steps = 0"))
-    with pytest.raises(UserError, match=r"stage adapt: transformers refuses .stage.training. .*torch_empty_cache_steps"):
+    with pytest.raises(
+        UserError, match=r"stage adapt: transformers refuses .stage.training. .*torch_empty_cache_steps"
+    ):
         Recipe.load(file).execute(place / "refused")
 
 
