@@ -55,6 +55,7 @@ SHAPES = {
     },
 }  # fmt: skip
 OF_KIND = {"speed": list(SIDES), "quality": ["trl", "LLaMA-Factory"]}  # beside langadapt
+SCORES = ("as_trained", "without_bos", "merged")  # of `score_adapter.py`
 CALIBRATION = 90.0  # seconds in which a side shows how long its steps are
 
 Figures = dict[str, Any]
@@ -459,7 +460,7 @@ def digested(seen: Figures, since: float, until: float) -> Figures:
         "step_seconds": (steps[-1][0] - steps[0][0]) / (len(steps) - 1),
         "trained": steps[-1][0] - seen["began"],
         "seconds": seen["seconds"],
-        **{name: seen[name] for name in ("as_trained", "merged") if name in seen},
+        **{name: seen[name] for name in SCORES if name in seen},
     }
 
 
@@ -470,7 +471,7 @@ def in_words(figures: Figures) -> str:
         *([f"{figures['gpu']:6.0f} MB of GPU"] if figures["gpu"] else []),
         f"first step after {figures['first']:5.1f} s",
         f"{figures['steps']} steps in {figures['trained']:.0f} s of {figures['seconds']:.0f} s",
-        *(f"{figures[name]:.4f} bits/byte {name}" for name in ("as_trained", "merged") if name in figures),
+        *(f"{figures[name]:.4f} bits/byte {name}" for name in SCORES if name in figures),
     ]
     return ", ".join(words)
 
@@ -524,17 +525,22 @@ def quality(bench: Bench, method: str) -> None:
     print(
         f"\n{method}: bits per byte of held-out text after {options.minutes:g} minutes of training, {options.seeds} seeds, "
         f"steps of {options.batch} × {options.length} tokens in {bench.dtype}; {before:.4f} before\n"
-        "as trained (beside NF4 weights under QLoRA), and merged into weights that are not quantised; means"
+        "as trained (beside NF4 weights under QLoRA), the same without BOS before a document, and merged into weights that are "
+        "not quantised; means"
     )
-    rows = [["side", "rate", "steps", "s trained", "s in all", "as trained", "each", "merged", "langadapt is lower by"]]
+    heads = ["side", "rate", "steps", "s trained", "s in all", "as trained", "each", "without BOS", "merged"]
+    rows = [[*heads, "langadapt is lower by"]]
     for side in bench.sides:
         mine = [turn[side] for turn in turns if side in turn]
         each = " ".join(f"{figures['as_trained']:.4f}" for figures in mine)
-        names = {"steps": ".0f", "trained": ".0f", "seconds": ".0f", "as_trained": ".4f"}
-        means = [f"{statistics.mean(figures[name] for figures in mine):{form}}" for name, form in names.items() if mine]
-        merged = f"{statistics.mean(figures['merged'] for figures in mine):.4f}" if mine and "merged" in mine[0] else ""
-        rows.append([side, f"{rates[side]:g}", *means, each, merged, lowered(turns, side)])
+        times = [mean(mine, name, ".0f") for name in ("steps", "trained", "seconds")]
+        as_trained, *others = (mean(mine, name, ".4f") for name in SCORES)
+        rows.append([side, f"{rates[side]:g}", *times, as_trained, each, *others, lowered(turns, side)])
     print_table(rows)
+
+
+def mean(turns: list[Figures], name: str, form: str) -> str:
+    return f"{statistics.mean(figures[name] for figures in turns):{form}}" if turns and name in turns[0] else ""
 
 
 def calibrated(bench: Bench, method: str) -> dict[str, int]:
@@ -555,16 +561,21 @@ def swept(bench: Bench, method: str, steps: dict[str, int]) -> dict[str, float]:
     found: dict[str, dict[float, float]] = {}
     for job, figures in zip(jobs, bench.measure_all(jobs, {"sweep": True}), strict=True):
         if figures:
-            found.setdefault(job.side, {})[job.task.learning_rate] = figures["as_trained"]
+            found.setdefault(job.side, {})[job.task.learning_rate] = best(figures)
     for side, scores in found.items():
         print(f"{side} {method}: " + ", ".join(f"{bits:.4f} at {rate:g}" for rate, bits in scores.items()), flush=True)
     return {side: min(scores, key=lambda rate: scores[rate]) for side, scores in found.items()}
 
 
+def best(figures: Figures) -> float:
+    """Bits per byte as trained, with BOS or without it: a side is not to lose for what it never saw."""
+    return min(figures["as_trained"], figures["without_bos"])
+
+
 def lowered(turns: list[Turn], side: str) -> str:
-    """By how much langadapt's bits per byte are lower than a side's in one turn: the mean and the least."""
+    """By how much langadapt's bits per byte are lower than a side's in one turn, each in its better way: the mean, the least."""
     both = [turn for turn in turns if side in turn and "langadapt" in turn and side != "langadapt"]
-    gains = [turn[side]["as_trained"] - turn["langadapt"]["as_trained"] for turn in both]
+    gains = [best(turn[side]) - best(turn["langadapt"]) for turn in both]
     return f"{statistics.mean(gains):.4f} (least {min(gains):.4f})" if gains else ""
 
 

@@ -86,8 +86,7 @@ def train(context: StageContext, packed: Packed, options: PreferenceOptions) -> 
         train_dataset=Shared(packed.rows),
     )
     examples = len(packed.rows)
-    tokens = packed.accounting.tokens.trained / examples
-    progress = Progress(context, trainer, tokens_per_step=round(rows_per_step(arguments) * tokens))
+    progress = Progress(context, trainer, packed)
     with ExitStack() as forwards:
         for model in filter(None, (prepared.plain, reference)):
             forwards.enter_context(answer_log_probs(model))

@@ -93,7 +93,7 @@ def train(
     )
     if patience := options.training.get("early_stopping_patience"):
         trainer.add_callback(Patience(patience, options.training.get("early_stopping_threshold", 0.0)))
-    progress = Progress(context, trainer, tokens_per_step=rows_per_step(arguments) * rows.length)
+    progress = Progress(context, trainer, packed)
     with fused_loss(prepared.plain), _kernels(context, prepared.plain, options):
         run_trainer(context, trainer, progress)
     save(prepared, context, trainer)
@@ -569,11 +569,13 @@ def _gather(model: Any, *, keep: bool) -> None:
 class Progress(TrainerCallback):  # type: ignore[misc]
     """Sends every logged step to the run's log, and stops the training when the user asks to.
 
-    Figures of a trainer's own, which it logs by names with a slash (`rewards/margins`), go there too.
+    Figures of a trainer's own, which it logs by names with a slash (`rewards/margins`), go there too. Tokens are those of
+    documents, without padding; a step has as many as rows have in the mean.
     """
 
-    def __init__(self, context: StageContext, trainer: Trainer, tokens_per_step: int):
-        self.context, self.trainer, self.tokens_per_step = context, trainer, tokens_per_step
+    def __init__(self, context: StageContext, trainer: Trainer, packed: Packed):
+        self.context, self.trainer = context, trainer
+        self.tokens_per_step = rows_per_step(trainer.args) * packed.accounting.tokens.trained / len(packed.rows)
         self.logged: dict[str, list[float]] = {"loss": []}
         self.started = time.monotonic()
         self.first_step = 0
@@ -621,7 +623,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             loss=loss,
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
-            tokens=state.global_step * self.tokens_per_step,
+            tokens=round(state.global_step * self.tokens_per_step),
             **figures,
         )
         if not np.isfinite(loss):

@@ -46,12 +46,13 @@ def changes(key: Key, before: Runs, after: Runs) -> dict[str, Change]:
 def changed(row: Row, change: Change, *, against: str) -> dict[str, Any]:
     """What `report.json` says of a row's change; `adjust` adds how sure it is among others."""
     chance = row.get("chance", CHANCE.get(row["metric"]))
+    several = row["n"] > 1
     gain = {} if chance is None else {"normalised_gain": change.value / (1 - chance)}
     return {
         "baseline": against,
         "change": change.value,
-        "change_ci_low": change.low,
-        "change_ci_high": change.high,
+        "change_ci_low": change.low if several else None,
+        "change_ci_high": change.high if several else None,
         "change_is_relative": row["metric"].endswith("bits_per_byte"),
         "p_value": change.p_value,
         "effect_size": change.effect_size,

@@ -51,12 +51,12 @@ STYLE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A model's value with its interval, and what stands beside it in words."""
+    """A model's value with its interval, where it has one, and what stands beside it in words."""
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     note: str = ""
     baseline: bool = False
 
@@ -88,7 +88,8 @@ def _point(axes: Any, row: int, point: Point) -> None:
     colour = QUIET if point.baseline else ACCENT
     if point.baseline:
         axes.axvline(point.value, color=LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.plot([point.low, point.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+    if point.low is not None and point.high is not None:
+        axes.plot([point.low, point.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
     axes.plot([point.value], [row], "o", color=colour, markersize=6.5, markeredgecolor=PAPER, markeredgewidth=1.2)
     axes.text(1.03, row, point.note, transform=axes.get_yaxis_transform(), va="center", fontsize=10)
 

@@ -153,13 +153,14 @@ def rows(measure: Measure, made: Items) -> list[dict[str, Any]]:
     how = method(measure.method)
     metrics, columns = how.figures.metrics(made.items, measure.task), how.columns(made.items)
     beside = how.beside(made.items, measure.task)
+    several = len(made.items) > 1  # resampling one item says nothing of how sure a figure is
     return [
         {
             "metric": metric,
             "value": found.value,
             "n": len(made.items),
-            "ci_low": found.low,
-            "ci_high": found.high,
+            "ci_low": found.low if several else None,
+            "ci_high": found.high if several else None,
             "higher_is_better": metrics[metric][0],
             "unit": metrics[metric][1],
             **columns,
