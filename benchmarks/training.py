@@ -525,8 +525,8 @@ def quality(bench: Bench, method: str) -> None:
     print(
         f"\n{method}: bits per byte of held-out text after {options.minutes:g} minutes of training, {options.seeds} seeds, "
         f"steps of {options.batch} × {options.length} tokens in {bench.dtype}; {before:.4f} before\n"
-        "as trained (beside NF4 weights under QLoRA), the same without BOS before a document, and merged into weights that are "
-        "not quantised; means"
+        "as trained (beside NF4 weights under QLoRA), the same without BOS before a document, and merged into weights that "
+        "are not quantised; means"
     )
     heads = ["side", "rate", "steps", "s trained", "s in all", "as trained", "each", "without BOS", "merged"]
     rows = [[*heads, "langadapt is lower by"]]
@@ -573,7 +573,7 @@ def best(figures: Figures) -> float:
 
 
 def lowered(turns: list[Turn], side: str) -> str:
-    """By how much langadapt's bits per byte are lower than a side's in one turn, each in its better way: the mean, the least."""
+    """By how much langadapt's bits per byte are lower than a side's in one turn, in the better way of each: mean, least."""
     both = [turn for turn in turns if side in turn and "langadapt" in turn and side != "langadapt"]
     gains = [best(turn[side]) - best(turn["langadapt"]) for turn in both]
     return f"{statistics.mean(gains):.4f} (least {min(gains):.4f})" if gains else ""

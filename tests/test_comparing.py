@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from langadapt import Recipe, UserError, compare
 from langadapt.cli import cli, main
 from langadapt.evaluation import pairing
+from langadapt.evaluation.methods import Items, Measure, rows
 from langadapt.testing import tiny_model
 
 SAMPLES = Path(__file__).parents[1] / "plugins" / "italian" / "src" / "langadapt_italian" / "samples"
@@ -133,12 +135,27 @@ def test_a_gain_is_a_share_of_what_chance_leaves_where_chance_is_known(run) -> N
         for right in (5, 9)
     ]
     changes = pairing.changes(("suite", "task", "preferences"), [pairs[0]], [pairs[1]])
-    row = {"metric": "preference_accuracy"}
+    row = {"metric": "preference_accuracy", "n": 10}
     found = pairing.changed(row, changes["preference_accuracy"], against="base")
     assert found["change"] == pytest.approx(0.4) and found["normalised_gain"] == pytest.approx(0.8)
     assert "normalised_gain" not in pairing.changed(
-        {"metric": "preference_margin"}, changes["preference_margin"], against=""
+        {"metric": "preference_margin", "n": 10}, changes["preference_margin"], against=""
     )
+
+
+def test_one_item_has_no_interval(run) -> None:
+    """Drawn again and again it is the same one: an interval of no width would look like certainty."""
+    measure = cast(Measure, SimpleNamespace(suite="suite", task="task", method="preferences"))
+    items = [
+        {"id": str(i), "chosen": 2.0, "rejected": 1.0 + i, "chosen_bytes": 9, "rejected_bytes": 8} for i in range(3)
+    ]
+    (one, *_), (some, *_) = (rows(measure, Items(found, limited=False)) for found in (items[:1], items))
+    assert (one["n"], one["ci_low"], one["ci_high"]) == (1, None, None)
+    assert some["ci_low"] <= some["value"] <= some["ci_high"]
+    for n, found in ((1, items[:1]), (3, items)):
+        changes = pairing.changes(("suite", "task", "preferences"), [found], [found])
+        told = pairing.changed({"metric": one["metric"], "n": n}, changes[one["metric"]], against="base")
+        assert (told["change_ci_low"] is None) == (n == 1) and told["change"] == 0
 
 
 @pytest.mark.parametrize(
