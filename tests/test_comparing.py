@@ -149,7 +149,7 @@ def test_one_item_has_no_interval(run) -> None:
     items = [
         {"id": str(i), "chosen": 2.0, "rejected": 1.0 + i, "chosen_bytes": 9, "rejected_bytes": 8} for i in range(3)
     ]
-    (one, *_), (some, *_) = (rows(measure, Items(found, limited=False)) for found in (items[:1], items))
+    (one, *_), (some, *_) = (rows(measure, Items(items=found, limited=False)) for found in (items[:1], items))
     assert (one["n"], one["ci_low"], one["ci_high"]) == (1, None, None)
     assert some["ci_low"] <= some["value"] <= some["ci_high"]
     for n, found in ((1, items[:1]), (3, items)):
