@@ -607,7 +607,7 @@ def test_a_corpus_measured_in_two_ways_is_compared_way_by_way(tmp_path: Path) ->
         folder = tmp_path / "stages" / f"evaluate-{model}"
         folder.mkdir(parents=True)
         (folder / "items.jsonl").write_text(items(shift))
-        row = {"stage": model, "suite": "held-out", "task": "pairs"}
+        row = {"stage": model, "suite": "held-out", "task": "pairs", "n": 8}
         rows = [row | {"metric": m} for m in ("answer_bits_per_byte", "preference_margin")]
         (folder / "stage.json").write_text(json.dumps({"rows": rows}))
         stages.append(SimpleNamespace(id=f"evaluate-{model}", kind="evaluate", parent=model))

@@ -470,7 +470,8 @@ def test_no_worker_outlives_the_run(corpus, plugin, tmp_path, number):
     log = tmp_path / "log"
     run = script(
         f"""
-        import time
+        import signal, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
         for item in prepared(source_of(Path({str(corpus)!r}), filters=[{{"name": "shouting", "log": {str(log)!r}}}]), 2):
             if len(set(Path({str(log)!r}).read_text().split())) == 3:
                 print("working", flush=True)
