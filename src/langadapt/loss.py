@@ -64,6 +64,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             norm = mass.sum(dim=-1, keepdim=True)
             total += (norm.squeeze(1).log() - right).double().sum()
             if grad_hidden is None and grad_learnt is None:
+                del logits, mass  # else they would still be there while those of the next chunk are made
                 continue
             mass.div_(norm)
             mass[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
@@ -73,6 +74,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad_learnt is not None:
                 of_rows = gradient if head.ids is None else gradient[:, head.ids]
                 grad_learnt += (of_rows.T @ rows).float()
+                del of_rows
+            del logits, mass, gradient
         ctx.save_for_backward(grad_hidden, grad_learnt)
         ctx.learnt_dtype = learnt.dtype
         return total.float()
