@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from langadapt.loss import fused_loss, linear_cross_entropy, token_losses
+from langadapt.machine import peak_memory, reset_peak_memory
 from langadapt.testing import tiny_model
 
 
@@ -112,3 +113,13 @@ def test_packed_documents_do_not_see_each_other(folder: Path, training: bool) ->
         ]
     assert together.item() == pytest.approx(alone.item(), abs=1e-6)
     assert abs(leaking.item() - alone.item()) > 1e-4, "the test can tell a leak"
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a peak of memory anew")
+def test_the_logits_of_one_chunk_exist_at_a_time() -> None:
+    head, hidden = torch.randn(49_152, 64), torch.randn(768, 64, requires_grad=True)
+    targets = torch.randint(0, 49_152, (768,))
+    reset_peak_memory()
+    before = peak_memory()
+    linear_cross_entropy(hidden, head, targets, chunk=256).backward()
+    assert peak_memory() - before < 1.7 * 256 * 49_152 * 4, "those of the chunk before were still there"
