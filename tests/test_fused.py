@@ -16,8 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from langadapt import Recipe
 from langadapt.fused import fused_blocks
 from langadapt.fused.attention import document_spans
+from langadapt.fused.dora import dora_forward
 from langadapt.fused.linears import gated_mlp_forward, project
 from langadapt.loss import fused_loss
+from langadapt.machine import this_machine
 from langadapt.peft import qlora
 from langadapt.testing import tiny_model
 
@@ -31,7 +33,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 POSITIONS = torch.tensor([[*range(9), *range(15)], [*range(4), 0, *range(13), *[0] * 6]])
 
 
-def model_of(family: str, *, targets: Any = "all-linear", bits: int = 32) -> Any:
+def model_of(family: str, *, targets: Any = "all-linear", bits: int = 32, **options: Any) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         family.partition("-")[0],
@@ -51,10 +53,12 @@ def model_of(family: str, *, targets: Any = "all-linear", bits: int = 32) -> Any
     if bits == 4:
         qlora.quantise(plain, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     if targets:
-        get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=4, target_modules=targets))
+        get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=4, target_modules=targets, **options))
         for name, parameter in plain.named_parameters():
             if "lora_B" in name:  # zero at the start, so that A would have no gradient
                 parameter.data.normal_()
+            if "magnitude" in name:  # the weights' own lengths at the start, so that nothing would be turned
+                parameter.data *= 1 + torch.rand(len(parameter))
     return (plain.double() if bits == 32 else plain).train()
 
 
@@ -79,15 +83,18 @@ def learn(plain: Any) -> tuple[float, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("bits", [32, 4])
-@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], None], ids=["all", "some", "no-lora"])
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], None], ids=["all", "some", "none"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_are_those_of_the_library(family: str, targets: Any, bits: int) -> None:
-    if bits == 4 and targets is None:
-        pytest.skip("4-bit weights do not learn")
-    plain = model_of(family, targets=targets, bits=bits)
+def test_loss_and_gradients_are_those_of_the_library(family: str, targets: Any, dora: bool, bits: int) -> None:
+    if targets is None and (bits == 4 or dora):
+        pytest.skip("nothing would learn" if bits == 4 else "without targets, DoRA is nowhere")
+    plain = model_of(family, targets=targets, bits=bits, use_dora=dora)
     loss, gradients = learn(plain)
     with fused_blocks(plain) as count:
         assert count or family == "gemma"
+        adapted = [m for m in plain.modules() if getattr(m, "lora_magnitude_vector", None)]
+        assert all("forward" in vars(module) for module in adapted)
         ours, found = learn(plain)
     assert ours == pytest.approx(loss, rel=1e-5)
     assert found.keys() == gradients.keys()
@@ -162,15 +169,39 @@ def test_what_the_libraries_do_in_another_way_is_left_to_them() -> None:
 
 
 def test_an_adapter_that_is_no_plain_lora_is_left_to_peft() -> None:
-    plain = model_of("llama", targets=None)
-    get_peft_model(plain, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", use_dora=True))
-    plain.train()
-    torch.manual_seed(3)
+    plain = model_of("llama", lora_bias=True)
     loss, _ = learn(plain)
     with fused_blocks(plain):
         assert not any("forward" in vars(block.mlp) for block in plain.model.layers)
-        torch.manual_seed(3)
+        assert not any("forward" in vars(block.mlp.up_proj) for block in plain.model.layers)
         assert learn(plain)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_dora_learns_with_lengths_held_still_and_what_dropout_left() -> None:
+    """Against the formula of its paper, with the mask that was drawn."""
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(12, 20))
+    options = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.3, target_modules=["0"], use_dora=True)
+    adapted: Any = get_peft_model(layer, options).base_model.model[0].double().train()
+    a, b = adapted.lora_A["default"].weight, adapted.lora_B["default"].weight
+    lengths = adapted.lora_magnitude_vector["default"].weight
+    b.data.normal_()
+    states = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
+    outer = torch.randn(2, 5, 20, dtype=torch.float64)
+    torch.manual_seed(1)
+    ours = dora_forward(adapted.forward)(adapted, states)
+    found = torch.autograd.grad(ours, [states, a, b, lengths], outer)
+
+    torch.manual_seed(1)
+    mask = torch.empty(10, 12, dtype=torch.bool).bernoulli_(0.7).view(2, 5, 12)
+    seen = states * mask / 0.7
+    weight, bias = adapted.base_layer.weight, adapted.base_layer.bias
+    turned = weight + 5 / 3 * b @ a
+    factors = lengths / turned.norm(dim=1).detach()
+    wanted = (states - seen) @ weight.T + bias + factors * (seen @ turned.T)
+    assert torch.allclose(ours, wanted)
+    for one, other in zip(found, torch.autograd.grad(wanted, [states, a, b, lengths], outer), strict=True):
+        assert torch.allclose(one, other)
 
 
 class _Mlp(torch.nn.Module):
@@ -302,9 +333,10 @@ def test_a_training_has_the_same_losses_either_way(tmp_path: Path, method: str) 
         measured[kernels] = run.state["stages"][0]["metrics"]["held_out_bits_per_byte"]
         assert any("modules of the model are fused" in str(event) for event in events) == (kernels == "fused")
     assert len(losses["plain"]) == 6
-    assert losses["fused"] == pytest.approx(losses["plain"], rel=1e-4)
+    rounding = 1e-3 if this_machine().bf16 else 1e-4  # six steps on, where products have 8 bits and where they have 24
+    assert losses["fused"] == pytest.approx(losses["plain"], rel=rounding)
     for ours, theirs in zip(measured["fused"], measured["plain"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert ours == pytest.approx(theirs, rel=rounding)
 
 
 # --- documents of a row ----------------------------------------------------------------------------------------------

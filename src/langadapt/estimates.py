@@ -25,7 +25,7 @@ FP32 = 4  # bytes
 # What a process holds before there is a model: on a CPU the interpreter and the imported libraries (torch,
 # transformers, peft, trl, bitsandbytes); on a GPU the CUDA context, and what torch had allocated beside all terms below
 # whatever was trained, probably workspaces of matrix products (about 700 and 200 MiB on one H100 with CUDA 13).
-LIBRARIES_CPU = 560 * 2**20
+LIBRARIES_CPU = 720 * 2**20
 CONTEXT_CUDA = 700 * 2**20
 LIBRARIES_CUDA = CONTEXT_CUDA + 200 * 2**20
 OPTIMIZER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0}  # a weight, by a part of the name; AdamW keeps 8
@@ -79,8 +79,8 @@ class Training:
 
     @property
     def fused_adapters(self) -> bool:
-        """Whether linear layers with adapters are fused too, which plain LoRA's alone are."""
-        return self.fused and self.rank > 0 and not (self.trains_base or self.dora)
+        """Whether linear layers with adapters are fused too."""
+        return self.fused and self.rank > 0 and not self.trains_base
 
     @property
     def tokens(self) -> int:
@@ -123,9 +123,11 @@ def training(stage: Training) -> Parts:
     """Bytes by part at the peak of a training."""
     number = FP32 if stage.weight_bits == 32 else stage.number
     reading = _reading(stage.shape, stage.cuda, number)
-    if stage.cuda and stage.weight_bits < 16:  # quantised on the way to it, layer by layer
+    if stage.weight_bits < 16 and stage.cuda:  # quantised on the way to it, layer by layer
         reading["weights"] = _weights(stage)
-    return _largest(reading, _loss(stage), _backward(stage), _step(stage))
+    elif stage.weight_bits < 16 and "files" not in reading:  # beside the mapped file
+        reading["weights"] += _weights(stage)
+    return _largest(reading, _forward(stage), _loss(stage), _backward(stage), _step(stage))
 
 
 def _largest(*moments: Parts) -> Parts:
@@ -175,15 +177,24 @@ def _optimizer_bytes(optim: str) -> int:
 
 
 def _reading(shape: ModelShape, cuda: bool, number: int) -> Parts:
-    """While the weights are read: the whole model, before anything is quantised, and the 16-bit files that it comes
-    from, which are mapped into the process and count as far as they were read.
+    """While the weights are read: the whole model, before anything is quantised.
+
+    On a CPU, the files that it comes from are mapped into the process, and count as far as they were read. Weights that
+    are stored as they are computed with stay where they are mapped; others exist beside.
     """
-    files = 0 if cuda else 2 * shape.parameters
-    return {"libraries": libraries(cuda), "weights": number * shape.parameters, "files": files}
+    reading = {"libraries": libraries(cuda), "weights": number * shape.parameters}
+    if not cuda and shape.dtype != ("float32" if number == FP32 else "bfloat16"):
+        reading["files"] = (FP32 if shape.dtype == "float32" else 2) * shape.parameters
+    return reading
+
+
+def _forward(stage: Training) -> Parts:
+    """At the end of the forward pass through the blocks."""
+    return _kept(stage) | {"activations": activations(stage) + _holes(stage)}
 
 
 def _loss(stage: Training) -> Parts:
-    """When all activations are kept and the logits of a chunk exist.
+    """When all activations are kept and the logits of a chunk exist; before them, holes are given back.
 
     Logits of one chunk in fp32, and in 16 bits also as the head makes them. Pairs of answers need the log-probabilities
     and their gradient beside, since autograd differentiates them.
@@ -276,7 +287,6 @@ def saved(stage: Training, block: int) -> Parts:
         "gate, its activation, up": (2 if _fused_mlp(stage, block) else 3) * tokens * inner * number,
         "inputs of linear layers": _inputs(stage, block),
         "adapters": sum(_beside(stage, name) for name in _adapted(stage, block)),
-        "holes": sum(_holes(stage, name) for name in _adapted(stage, block)),
     }
 
 
@@ -286,7 +296,8 @@ def _flash(stage: Training) -> bool:
 
 
 def _fused_mlp(stage: Training, block: int) -> bool:
-    return stage.fused_adapters and {"gate_proj", "up_proj", "down_proj"} <= set(_linears(stage, block))
+    layers = set(_linears(stage, block))
+    return stage.fused_adapters and not stage.dora and {"gate_proj", "up_proj", "down_proj"} <= layers
 
 
 def _normalised(stage: Training, block: int) -> int:
@@ -325,7 +336,9 @@ def _inputs(stage: Training, block: int) -> int:
 
 
 def _fused_linear(stage: Training, block: int, name: str) -> bool:
-    """Whether a layer is fused: only with all those that read the same, and in the MLP with all of it."""
+    """Whether a layer is fused: only with all those that read the same, and in the MLP with all of it; under DoRA alone."""
+    if stage.dora:
+        return stage.fused_adapters
     if SOURCES[name] in ("mlp", "down"):
         return _fused_mlp(stage, block)
     alike = {other for other, source in SOURCES.items() if source == SOURCES[name]}
@@ -333,24 +346,22 @@ def _fused_linear(stage: Training, block: int, name: str) -> bool:
 
 
 def _beside(stage: Training, name: str) -> int:
-    """What the adapter of a linear layer keeps beside the input: what lies between its matrices, and under DoRA both
-    outputs that it scales, and the identity matrix that it multiplies its matrices by.
+    """What the adapter of a linear layer keeps beside the input: what lies between its matrices, and under DoRA the
+    output that it scales, which the library keeps in two parts.
     """
-    inputs, outputs = stage.shape.linears[name]
-    between = stage.tokens * stage.rank * stage.number
-    if not stage.dora:
-        return between
-    return between + 2 * stage.tokens * outputs * stage.number + inputs * (inputs + stage.rank) * stage.number
+    scaled = stage.dora * (1 if stage.fused_adapters else 2)
+    return stage.tokens * (stage.rank + scaled * stage.shape.linears[name][1]) * stage.number
 
 
-def _holes(stage: Training, name: str) -> int:
-    """What an adapted layer leaves unusable on a CPU: its base's output and its adapter's are freed once they are added
-    up, and the C library puts small tensors that are kept into their places, so that no other output fits there. A GPU
-    has a pool of its own for small tensors.
+def _holes(stage: Training) -> int:
+    """What adapted layers leave unusable on a CPU: a base's output and its adapter's are freed once they are added up,
+    and the C library puts small tensors that are kept into their places, so that no other output fits there. A GPU has a
+    pool of its own for small tensors.
     """
-    if stage.cuda or stage.fused_adapters:  # where the adapter's part is added into the base's
+    if stage.cuda or stage.fused_adapters or stage.checkpointing:  # fused, an adapter's part is added into the base's
         return 0
-    return 2 * stage.tokens * stage.shape.linears[name][1] * stage.number
+    outputs = (stage.shape.linears[name][1] for block in stage.linears for name in _adapted(stage, block))
+    return 2 * stage.tokens * sum(outputs) * stage.number
 
 
 def _adapted(stage: Training, block: int) -> list[str]:

@@ -41,6 +41,7 @@ class ModelShape:
         tie_word_embeddings: whether one matrix serves as embedding and as head.
         max_position_embeddings: tokens that the model takes at most; None where nobody says.
         model_type: what `config.json` calls the architecture; "" where nobody says.
+        dtype: of the stored weights, such as "bfloat16"; "" where nobody says.
         new_tokens: how many of `vocab_size` came with a changed vocabulary.
     """
 
@@ -53,6 +54,7 @@ class ModelShape:
     tie_word_embeddings: bool
     max_position_embeddings: int | None = field(default=None, compare=False)
     model_type: str = field(default="", compare=False)
+    dtype: str = field(default="", compare=False)
     new_tokens: int = field(default=0, compare=False)
 
     @classmethod
@@ -76,6 +78,7 @@ class ModelShape:
             tie_word_embeddings=config.get("tie_word_embeddings", False),
             max_position_embeddings=config.get("max_position_embeddings"),
             model_type=config.get("model_type", ""),
+            dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
         )
 
     @property

@@ -4,6 +4,7 @@ What the libraries do in steps is done at once, with gradients by hand:
 
 - linear layers with LoRA that read the same input share the product with their matrices A, and add their low-rank part
   into the product with the base weight instead of beside it; base weights in 4 bits are unpacked one layer at a time;
+- with DoRA, such a layer's lengths are taken from one product of A and B, and one output is kept;
 - of the gated MLP, only what its gate and its up projection give is kept for the backward pass; the rest is made again;
 - the norm keeps one number a token;
 - attention goes document by document, so that packed documents cost what they would cost alone, and need no mask.
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from langadapt.fused.attention import Documents, attention_forward
+from langadapt.fused.dora import dora_forward, has_dora
 from langadapt.fused.linears import fits, gated_mlp_forward
 from langadapt.fused.norm import norm_forward
 
@@ -73,6 +75,8 @@ def _forward_of(module: Any, documents: Documents) -> Forward | None:
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
         linear = all(map(fits, (module.gate_proj, module.up_proj, module.down_proj)))
         return gated_mlp_forward(module.forward) if linear and "silu" in type(module.act_fn).__name__.lower() else None
+    if has_dora(module):
+        return dora_forward(module.forward)
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return norm_forward
     return None
