@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from langadapt import Recipe
 from langadapt.fused import fused_blocks
 from langadapt.fused.attention import document_spans
-from langadapt.fused.dora import dora_forward
+from langadapt.fused.dora import Scratch, dora_forward
 from langadapt.fused.linears import gated_mlp_forward, project
 from langadapt.loss import fused_loss
 from langadapt.machine import this_machine
@@ -189,7 +189,7 @@ def test_dora_learns_with_lengths_held_still_and_what_dropout_left() -> None:
     states = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
     outer = torch.randn(2, 5, 20, dtype=torch.float64)
     torch.manual_seed(1)
-    ours = dora_forward(adapted.forward)(adapted, states)
+    ours = dora_forward(adapted.forward, Scratch())(adapted, states)
     found = torch.autograd.grad(ours, [states, a, b, lengths], outer)
 
     torch.manual_seed(1)

@@ -354,14 +354,21 @@ def _beside(stage: Training, name: str) -> int:
 
 
 def _holes(stage: Training) -> int:
-    """What adapted layers leave unusable on a CPU: a base's output and its adapter's are freed once they are added up,
-    and the C library puts small tensors that are kept into their places, so that no other output fits there. A GPU has a
-    pool of its own for small tensors.
+    """What adapted layers leave unusable on a CPU: outputs that are freed before the block ends, into whose places the C
+    library puts small tensors that are kept, so that no other output fits there. A GPU has a pool of its own for small
+    tensors.
     """
-    if stage.cuda or stage.fused_adapters or stage.checkpointing:  # fused, an adapter's part is added into the base's
+    if stage.cuda or stage.checkpointing:
         return 0
-    outputs = (stage.shape.linears[name][1] for block in stage.linears for name in _adapted(stage, block))
-    return 2 * stage.tokens * sum(outputs) * stage.number
+    wide = 0
+    for block in stage.linears:
+        if _fused_mlp(stage, block):  # what the down projection reads
+            wide += stage.shape.intermediate_size
+        elif not stage.fused_adapters:  # a base's output and its adapter's, once they are added up
+            wide += 2 * sum(stage.shape.linears[name][1] for name in _adapted(stage, block))
+        elif stage.dora and stage.dropout:  # inputs of which some are dropped
+            wide += sum(stage.shape.linears[name][0] for name in _adapted(stage, block))
+    return stage.tokens * wide * stage.number
 
 
 def _adapted(stage: Training, block: int) -> list[str]:

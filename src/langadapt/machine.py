@@ -6,11 +6,15 @@ import ctypes
 import os
 import platform
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+# Parameters of glibc's mallopt(3). Left alone, it raises the first by itself to at most 32 MiB, the second to twice that.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+SMALL_PIECE, LARGEST_POOLED = 1 << 18, 1 << 25  # bytes
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the kernel's words for bfloat16 products, on x86 and on Arm
 
 
@@ -101,6 +105,28 @@ def release_memory() -> None:
     """Gives what this process has freed back to the system, where its C library can (glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def unpooled_memory() -> Iterator[None]:
+    """While open, what is freed goes back to the system piece by piece, where the C library can do that (glibc).
+
+    It is for work with many large and short-lived tensors between which small ones stay, such as quantising: else the
+    memory of the large ones comes from a common pool and cannot be given back, because it has small ones in it. Each piece
+    costs a call of the system, so trainings do not run inside.
+    """
+    _pool_below(SMALL_PIECE)
+    try:
+        yield
+    finally:
+        _pool_below(LARGEST_POOLED)
+
+
+def _pool_below(size: int) -> None:
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, size)
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * size)
 
 
 def reset_peak_memory() -> None:

@@ -30,7 +30,7 @@ from langadapt.corpus.preparing import Accounting, clean
 from langadapt.errors import Interrupted, RunError, UserError
 from langadapt.fused import fused_blocks
 from langadapt.loss import fused_loss
-from langadapt.machine import optimizer, peak_memory, release_memory, this_machine
+from langadapt.machine import optimizer, peak_memory, release_memory, this_machine, unpooled_memory
 from langadapt.rounding import round_model
 from langadapt.run import StageContext, StageResult
 from langadapt.upstream import SHARES
@@ -171,8 +171,9 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
     bits = strategy.weight_bits(options)
     # What is to be quantised need not fit on a GPU before it is.
     place = torch.device("cpu") if bits < 16 else None
-    plain = loading.load_model(context.model, torch.float32 if bits == 32 else None, to=place)
-    model = strategy.prepare(plain, options).to(loading.device())
+    with unpooled_memory():
+        plain = loading.load_model(context.model, torch.float32 if bits == 32 else None, to=place)
+        model = strategy.prepare(plain, options).to(loading.device())
     if strategy.calibrate:
         model = strategy.calibrate(model, options, _source_texts(context))
     if not strategy.trains_base:  # a checkpoint would take all rows along where the vocabulary has changed

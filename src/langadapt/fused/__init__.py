@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from langadapt.fused.attention import Documents, attention_forward
-from langadapt.fused.dora import dora_forward, has_dora
+from langadapt.fused.dora import Scratch, dora_forward, has_dora
 from langadapt.fused.linears import fits, gated_mlp_forward
 from langadapt.fused.norm import norm_forward
 
@@ -51,12 +51,12 @@ def fused_blocks(model: Any) -> Iterator[int]:
     Yields:
         How many modules are replaced.
     """
-    documents = Documents()
+    documents, scratch = Documents(), Scratch()
     alike: dict[Any, bool] = {}  # one trial speaks for all modules of the same class and shape
     with ExitStack() as replaced:
         count = 0
         for module in model.modules():
-            forward = _forward_of(module, documents)
+            forward = _forward_of(module, documents, scratch)
             if forward is None:
                 continue
             shape = (type(module), *((type(inner), *map(tuple, _shapes(inner))) for inner in module.modules()))
@@ -68,7 +68,7 @@ def fused_blocks(model: Any) -> Iterator[int]:
         yield count
 
 
-def _forward_of(module: Any, documents: Documents) -> Forward | None:
+def _forward_of(module: Any, documents: Documents, scratch: Scratch) -> Forward | None:
     """What computes a module instead of its own method; None for modules of another shape."""
     if type(module).__name__ in ATTENTIONS and not module.attention_dropout:
         return attention_forward(module.forward, documents)
@@ -76,7 +76,7 @@ def _forward_of(module: Any, documents: Documents) -> Forward | None:
         linear = all(map(fits, (module.gate_proj, module.up_proj, module.down_proj)))
         return gated_mlp_forward(module.forward) if linear and "silu" in type(module.act_fn).__name__.lower() else None
     if has_dora(module):
-        return dora_forward(module.forward)
+        return dora_forward(module.forward, scratch)
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return norm_forward
     return None

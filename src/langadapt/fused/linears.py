@@ -90,16 +90,21 @@ def compute_dtype(states: Tensor) -> torch.dtype:
 # --- a layer's two halves: x A', with dropout, and x W' + s (x A') B' -------------------------------------------------
 
 
-def reduce(x: Tensor, sides: Sequence[Side], matrices: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def _reduce(x: Tensor, sides: Sequence[Side], matrices: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """dropout_i(x) A_i' of each layer, and what each kept of x, where anything is dropped; one product for all where
     nothing is.
     """
     if not any(side.dropout for side in sides):
         all_reduced = x @ torch.cat(list(matrices)).to(x.dtype).T
         return list(torch.split(all_reduced, [len(a) for a in matrices], -1)), []
-    kept = [torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - side.dropout) for side in sides]
+    kept = [drawn(x, side) for side in sides]
     each = zip(sides, kept, matrices, strict=True)
     return [dropped(x, mask, 1 / (1 - side.dropout)) @ a.to(x.dtype).T for side, mask, a in each], kept
+
+
+def drawn(x: Tensor, side: Side) -> Tensor:
+    """Which numbers of a layer's input are not dropped."""
+    return torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - side.dropout)
 
 
 def reduce_back(
@@ -110,7 +115,7 @@ def reduce_back(
     outers: Sequence[Tensor],
     inner: Tensor | None,
 ) -> list[Tensor]:
-    """Gradients of each A; that of x is added into `inner` where there is one. For the gradients of `reduce`'s outcomes."""
+    """Gradients of each A; that of x is added into `inner` where there is one. For the gradients of `_reduce`'s outcomes."""
     if not kept:
         back = torch.cat(list(outers), -1)
         gradients = list(torch.split(back.T @ x, [len(a) for a in matrices]))
@@ -154,7 +159,7 @@ class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, sides: list[Side], *matrices: Tensor) -> Any:
         x = states.reshape(-1, states.shape[-1]).to(compute_dtype(states))
-        reduced, kept = reduce(x, sides, matrices[::2])
+        reduced, kept = _reduce(x, sides, matrices[::2])
         outs = [_expand(x, *each) for each in zip(sides, reduced, matrices[1::2], strict=True)]
         ctx.save_for_backward(x, *matrices, *reduced, *kept)
         ctx.sides, ctx.shape, ctx.dtype = sides, states.shape, states.dtype
@@ -198,11 +203,11 @@ class _GatedMlp(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, sides: list[Side], *matrices: Tensor) -> Tensor:
         x = states.reshape(-1, states.shape[-1]).to(compute_dtype(states))
         a_gate, b_gate, a_up, b_up, a_down, b_down = matrices
-        (for_gate, for_up), kept = reduce(x, sides[:2], (a_gate, a_up))
+        (for_gate, for_up), kept = _reduce(x, sides[:2], (a_gate, a_up))
         gate = _expand(x, sides[0], for_gate, b_gate)
         up = _expand(x, sides[1], for_up, b_up)
         hidden = gated(gate, up)
-        (for_down,), kept_down = reduce(hidden, sides[2:], (a_down,))
+        (for_down,), kept_down = _reduce(hidden, sides[2:], (a_down,))
         out = _expand(hidden, sides[2], for_down, b_down)
         ctx.save_for_backward(x, gate, up, *matrices, for_gate, for_up, for_down, *kept, *kept_down)
         ctx.sides, ctx.shape, ctx.dtype = sides, states.shape, states.dtype
