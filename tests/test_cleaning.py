@@ -305,6 +305,22 @@ def test_a_languages_own_thresholds_stand_in_for_the_defaults_of_any_step_and_th
     assert BY_NAME["gopher-quality"].values(None) == gopher.OPTIONS
 
 
+def test_a_languages_own_end_marks_stand_in_for_the_defaults():
+    greek = dataclasses.replace(TOY, thresholds={"c4-quality": {"end_marks": ".;!", "min_sentences": 1}})
+    known: Any = SimpleNamespace(languages={"it": greek}, filters=registry().filters)
+    (step,) = steps_of(Preparation(language="it", steps=(("c4-quality", {}),)), known)
+    asked = Document(id="x", text="Τι ώρα φεύγει το καράβι από το λιμάνι;")
+    assert step.options["end_marks"] == ".;!" and step.run(asked) == asked.text
+    assert BY_NAME["c4-quality"].make(BY_NAME["c4-quality"].values(None, {"min_sentences": 1}), None)(asked) != asked
+
+
+@pytest.mark.parametrize(("option", "value", "kind"), [("end_marks", 3, "text"), ("min_words", "viele", "number")])
+def test_a_threshold_of_the_wrong_kind_is_the_plugins_to_mend(option: str, value: Any, kind: str):
+    language = dataclasses.replace(TOY, thresholds={"c4-quality": {option: value}})
+    with pytest.raises(UserError, match=f"filter c4-quality: {option} = {value!r} .* is no {kind}; its plugin has to"):
+        BY_NAME["c4-quality"].values(language)
+
+
 def test_a_languages_own_thresholds_are_part_of_the_digest():
     ref = CorpusRef(name="clean-mc4-it", filters=["fineweb2"])  # type: ignore[list-item]
     said = find_input(ref, registry(), language="it", data={}, rehearsal=True, pinned={}).cleaners

@@ -526,7 +526,6 @@ def test_a_corpus_cut_short_in_its_middle_fails_the_stage_where_it_is_to_and_lea
             ("longer than max_length", "training.max_length"),
             id="all too long",
         ),
-        pytest.param(SFT, PROSE, ("nothing to learn",), id="texts where dialogues are needed"),
     ],
 )
 def test_a_corpus_of_which_nothing_is_left_fails_the_stage_with_the_reasons(
@@ -536,6 +535,16 @@ def test_a_corpus_of_which_nothing_is_left_fails_the_stage_with_the_reasons(
     assert_refused(outcome, "no document is left to train on", *words)
     assert_no_stage(Path("out"))
     assert read(Path("out/run.json"))["status"] == "failed"
+
+
+def test_running_text_where_dialogues_are_needed_is_refused_before_anything_is_written(
+    langadapt: Command, recipe: Any
+) -> None:
+    outcome = langadapt("run", recipe(SFT, content=PROSE), "--out", "out")
+    assert_refused(
+        outcome, "prose.jsonl:1 is running text, and this stage learns from answers", "instruction and output"
+    )
+    assert not Path("out").exists()
 
 
 # --- the folder of the run --------------------------------------------------------------------------------------------

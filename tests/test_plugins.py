@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from conftest import HEAD, STAGE
 
 import langadapt
 from langadapt import hookspecs, records
+from langadapt.corpus.reading import read_documents
 from langadapt.errors import UserError
-from langadapt.plugins import HOOKS, Registry
+from langadapt.plugins import HOOKS, Registry, fault_of_plugin
 
 START = "from langadapt import Corpus, Filter, PromptFormat, Translator, hookimpl\n"
 GOOD = (
@@ -220,6 +222,68 @@ def test_a_recipe_that_needs_nothing_of_a_broken_plugin_goes_on(install, tmp_pat
     install("broken", "raise ValueError('no GPU')")
     done = run_cli(tmp_path, "check", str(write("recipe.toml", HEAD + STAGE)))
     assert done.returncode == 0, done.stderr
+
+
+# --- what goes wrong in a plugin's own code ---
+
+FAULTY = """
+def make(options, language):
+    {prepare}
+
+    def step(document):
+        return {judge}
+
+    return step
+
+@hookimpl
+def langadapt_filters():
+    yield Filter(name="of-theirs", description="", make=make)
+"""
+
+
+@pytest.mark.parametrize(
+    ("prepare", "judge", "said"),
+    [
+        ("options['shore']", "document", "KeyError: 'shore', in make of "),
+        ("", "document.text.splitt()", "AttributeError: 'str' object has no attribute 'splitt', in step of "),
+        ("", "__import__('json').loads(document.text) and document", "JSONDecodeError"),
+    ],
+    ids=["preparing", "judging", "in a library"],
+)
+def test_an_error_in_a_plugins_own_code_names_the_plugin_and_the_line(install, tmp_path, prepare, judge, said):
+    module = install("theirs", FAULTY.format(prepare=prepare or "pass", judge=judge))
+    (tmp_path / "text.jsonl").write_text('{"text": "La barca torna al porto."}\n')
+    done = run_cli(
+        tmp_path, "corpus", "stats", str(tmp_path / "text.jsonl"), "--language", "it", "--filter", "of-theirs"
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("langadapt: plugin theirs (langadapt-theirs 1.0): ") and said in line
+    assert f" of {module}:" in line and "langadapt check-plugin theirs" in line
+
+
+def test_an_error_elsewhere_is_no_fault_of_a_plugin(install):
+    install("theirs", "def raises(): raise ValueError\n\ndef calls(other): other()\n")
+    assert fault_of_plugin(ValueError("of ours")) is None
+    try:
+        langadapt.Recipe.load(3)  # type: ignore[arg-type]
+    except Exception as error:
+        assert fault_of_plugin(error) is None
+
+
+def test_an_error_in_another_process_names_the_plugin_too(install, monkeypatch):
+    module = install("theirs", FAULTY.format(prepare="options['shore']", judge="document"))
+    known = Registry()
+    monkeypatch.setattr("langadapt.plugins.registry", lambda: known)
+    with ProcessPoolExecutor(1) as pool, pytest.raises(KeyError) as caught:
+        pool.submit(known.filters["of-theirs"].make, {}, None).result()
+    assert f"KeyError: 'shore', in make of {module}:4" in str(fault_of_plugin(caught.value))
+
+
+def test_a_layout_that_does_not_exist_is_told_where_it_is_read(tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": "x"}\n')
+    with pytest.raises(UserError, match='there is no layout "alpacca"; did you mean "alpaca"'):
+        list(read_documents(str(tmp_path / "text.jsonl"), layout="alpacca"))
 
 
 # --- clashes ---

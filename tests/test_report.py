@@ -315,7 +315,7 @@ def test_data_flows_add_up_or_the_page_says_that_they_do_not(read, state):
 def test_certificate_stands_in_words(read):
     text = read().text
     assert "mean KL divergence of 0.001 nats, where 0.01 is allowed" in text
-    assert "They take 2.500 bits per byte" in text and "2.250, and the model as it was trained 2.750" in text
+    assert "they take 2.500 bits per byte" in text and "2.250, and the model as it was trained 2.750" in text
 
 
 # --- harmless and whole -----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from langadapt import Recipe, RunError
+from langadapt.artifacts import changes
 from langadapt.testing import tiny_model
 
 RECIPE = """
@@ -231,6 +232,20 @@ def processor_seconds() -> float:
     """Of all processes that this one has started and waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_of_a_list_that_changed_only_what_changed_is_told() -> None:
+    before = {"reader": "greek 0.1.0, fineweb2 1 of langadapt, el of greek 0.1.0 (as of 7da)", "seed": 1, "a": "x"}
+    after = {
+        "reader": "greek 0.1.0, letters 1 of greek, fineweb2 1 of langadapt, el of greek 0.1.0 (as of 321)",
+        "seed": 2,
+    }
+    assert changes(before, after) == [
+        "reader: el of greek 0.1.0 (as of 7da) → letters 1 of greek, el of greek 0.1.0 (as of 321)",
+        "seed: 1 → 2",
+        "a: gone",
+    ]
+    assert changes({"order": "a, b"}, {"order": "b, a"}) == ["order: a, b → b, a"]
 
 
 def test_a_changed_value_reruns_what_depends_on_it_and_says_why(done: Path, tmp_path: Path) -> None:

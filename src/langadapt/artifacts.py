@@ -165,10 +165,19 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         if before.get(key) == after.get(key):
             continue
         if key in before and key in after and not _is_digest(before[key]):
-            said.append(f"{key}: {before[key]} → {after[key]}")
+            said.append(f"{key}: {_moved(str(before[key]), str(after[key]))}")
         else:
             said.append(f"{key}: {'changed' if key in before and key in after else 'new' if key in after else 'gone'}")
     return said
+
+
+def _moved(before: str, after: str) -> str:
+    """Of two lists, only what is in one of them."""
+    old, new = before.split(", "), after.split(", ")
+    gone, come = ([part for part in one if part not in other] for one, other in ((old, new), (new, old)))
+    if len(old) == len(new) == 1 or not (gone or come):
+        return f"{before} → {after}"
+    return f"{', '.join(gone) or 'nothing'} → {', '.join(come) or 'nothing'}"
 
 
 def _is_digest(value: Any) -> bool:

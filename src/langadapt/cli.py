@@ -248,10 +248,12 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         from langadapt.errors import LangadaptError
+        from langadapt.plugins import fault_of_plugin
 
-        if not isinstance(error, LangadaptError):
+        told = error if isinstance(error, LangadaptError) else fault_of_plugin(error)
+        if told is None:
             raise
-        _fail(str(error), error.exit_code)
+        _fail(str(told), told.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langadapt import artifacts
 from langadapt.corpus import portions
 from langadapt.corpus.cache import cache_folder, entry
-from langadapt.corpus.files import files_of, placed
+from langadapt.corpus.files import files_of, from_here, placed
 from langadapt.corpus.portions import Portion
 from langadapt.corpus.preparing import Preparation, Shared, Source, Step, code
 from langadapt.corpus.reading import SIZE, blocks_of
@@ -52,6 +52,7 @@ class Input:
         reader: what reads and cleans it, by versions; an ingredient of digests.
         cleaners: what cleans it, in words: an ingredient of what is kept of it.
         screen: the evaluations that are looked for in it; None where nobody looks.
+        first: the first document of a sample or copy; None where nobody has looked yet.
     """
 
     label: str
@@ -68,6 +69,7 @@ class Input:
     reader: str = ""
     cleaners: Mapping[str, str] = field(default_factory=dict, repr=False)
     screen: Screen | None = field(default=None, repr=False)
+    first: Document | None = field(default=None, repr=False)
 
     @property
     def bytes(self) -> int | None:
@@ -131,9 +133,10 @@ class Input:
                 found = True
                 yield item
         if not found:
+            why = "the stage made none" if self.where == "stage" else "it holds no record"
             raise UserError(
-                f"corpus {self.label}: there is no document in {self.path or self.label}; "
-                "langadapt corpus preview says why"
+                f"corpus {self.label}: there is no document in {self.path or self.label}: {why}; "
+                "put some in, or leave it out"
             )
 
     def portions(self, size: int = SIZE) -> Iterator[Portion]:
@@ -310,7 +313,7 @@ def _spoken(language: str, known: Registry) -> str:
     spoken = known.languages[language]
     probe = " ".join((PROBE, *spoken.function_words, *spoken.boilerplate))
     asked = [spoken.thresholds, spoken.function_words, spoken.boilerplate, spoken.words(probe), spoken.lower(probe)]
-    return f"{language} of {_version(known.languages.owner(language))}, as of {artifacts.digest(asked)[:12]}"
+    return f"{language} of {_version(known.languages.owner(language))} (as of {artifacts.digest(asked)[:12]})"
 
 
 def _cleaners(steps: Iterable[tuple[str, Mapping[str, Any]]], known: Registry, language: str) -> dict[str, str]:
@@ -348,18 +351,18 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
     try:
         files = _all_files(made.path) if made.record and made.record.read else files_of(path)
         if not files:
-            raise UserError(
-                f"corpus {made.label}: there is no such file or folder: {path}; the path is taken from the current folder"
-            )
+            raise UserError(f"corpus {made.label}: there is no such file or folder: {path}{from_here(path)}")
         made.fingerprint = _digest(files)
-        _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
+        made.first = _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:
-        made.problem = str(error)
+        made.problem = (
+            f"{error}; it is the plugin's sample: install the plugin anew" if where == "sample" else str(error)
+        )
     return made
 
 
-def _look_into(made: Input) -> None:
-    """Reads as far as the first document.
+def _look_into(made: Input) -> Document:
+    """The first document.
 
     Raises:
         UserError: there is none, or nothing that can be read.
@@ -367,7 +370,7 @@ def _look_into(made: Input) -> None:
     refused: Counter[str] = Counter()
     for document in made.documents():
         if not isinstance(document, Rejected):
-            return
+            return document
         refused[document.reason] += 1
     reasons = ", ".join(f"{n} {reason}" for reason, n in refused.most_common())
     raise UserError(

@@ -18,6 +18,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pluggy
@@ -26,6 +27,7 @@ from langadapt import hookspecs, records
 from langadapt.errors import LangadaptError, UserError, nearest
 
 GROUP = "langadapt"
+OURS = Path(__file__).parent
 DECLARED = "LANGADAPT_CONTRACT"  # the name under which a plugin's module says which contract it was written for
 
 # What takes a tenth of a second and more to import. Every command loads all plugins, so none of them may need these at once.
@@ -146,7 +148,10 @@ class Offers(Mapping[str, Record]):
             others: names that could have been meant too, beside those that are offered.
         """
         hint = nearest(name, [*self._records, *self._aliases, *others])
-        broken = "; ".join(f"plugin {plugin} failed: {plugin.error}" for plugin in self._failed)
+        broken = "; ".join(
+            f"plugin {plugin} failed: {plugin.error} (langadapt check-plugin {plugin.name} says where)"
+            for plugin in self._failed
+        )
         return "; ".join(part for part in (hint, broken) if part) or "langadapt plugins lists what there is"
 
     def _key(self, name: str) -> str:
@@ -298,6 +303,38 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, LangadaptError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def fault_of_plugin(error: BaseException) -> UserError | None:
+    """An error that rose in a plugin's own code, or in a library that it called, as its user is told of it; None for one
+    that rose elsewhere.
+    """
+    for file, line, function in reversed(_frames(error)):
+        if Path(file).is_relative_to(OURS):
+            return None
+        owner = next((p for p in registry().plugins if p.file and Path(file).is_relative_to(_package(p.file))), None)
+        if owner:
+            return UserError(
+                f"plugin {owner}: {in_words(error)}, in {function} of {file}:{line}; "
+                f"langadapt check-plugin {owner.name} says more, and its authors can mend it"
+            )
+    return None
+
+
+def _frames(error: BaseException) -> list[tuple[str, int, str]]:
+    """Where an error came through, file, line and function; from another process it brings only its printed traceback."""
+    printed = str(error.__cause__) if type(error.__cause__).__name__ == "_RemoteTraceback" else ""
+    if found := re.findall(r'File "(.+)", line (\d+), in (.+)', printed):
+        return [(file, int(line), function) for file, line, function in found]
+    return [(f.filename, f.lineno or 0, f.name) for f in traceback.extract_tb(error.__traceback__)]
+
+
+def _package(file: str) -> Path:
+    """The folder of the package that a module is in; the module itself where it is in none."""
+    path = Path(file)
+    while (path.parent / "__init__.py").exists():
+        path = path.parent
+    return path
 
 
 def declared_contract(module: str) -> int | None:

@@ -113,7 +113,8 @@ class Language:
             Turkish has `ısı`.
         prompts: default prompt format per stage kind, `{"sft": "alpaca-it"}`; tasks are asked in that of `sft`.
         suites: evaluation suites that a recipe gets when it names none.
-        thresholds: by the name of a cleaning step, values of its options in place of the defaults, bound to `words`.
+        thresholds: by the name of a cleaning step, values of its options in place of the defaults: numbers, bound to
+            `words`, and texts such as `end_marks` of `c4-quality`.
         function_words: its most frequent words, in lower case: what running text cannot do without.
         boilerplate: phrases of the notices and links around texts of the web ("all rights reserved"), in lower case; the
             step `boilerplate` reads them.
@@ -138,7 +139,7 @@ class Language:
     lower: Callable[[str], str] = str.lower
     prompts: Mapping[str, str] = field(default_factory=dict)
     suites: tuple[str, ...] = ()
-    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    thresholds: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
     function_words: tuple[str, ...] = ()
     boilerplate: tuple[str, ...] = ()
     tell_apart: Callable[[str], str] | None = None
@@ -240,11 +241,28 @@ class Filter:
         Args:
             language: whose `thresholds` are asked; None when no plugin offers it.
             given: what a recipe says, by option.
+
+        Raises:
+            UserError: a threshold is a text where the option is a number, or the other way round.
         """
         known = language.thresholds.get(self.name, {}) if language else {}
-        kinds = {key: int if isinstance(value, int) else float for key, value in self.options.items()}
-        own = {key: kinds[key](value) for key, value in known.items() if key in kinds}
+        own = {key: self._like_default(key, value) for key, value in known.items() if key in self.options}
         return {**self.options, **own, **(given or {})}
+
+    def _like_default(self, option: str, value: float | str) -> float | str:
+        """A language's threshold in the type of the option's default; a default of None leaves it to the step."""
+        default = self.options[option]
+        if default is None or (isinstance(default, str) and isinstance(value, str)):
+            return value
+        if isinstance(default, str) or isinstance(value, str):
+            from langadapt.errors import UserError
+
+            kind = "text" if isinstance(default, str) else "number"
+            raise UserError(
+                f"filter {self.name}: {option} = {value!r} in the language's thresholds is no {kind}; "
+                "its plugin has to mend it"
+            )
+        return int(value) if isinstance(default, int) else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -201,7 +201,8 @@ def _standing(run: Run) -> Table:
         table.add_column(name, overflow="fold")
     for stage in run.state["stages"]:
         job = jobs[stage["id"]].job if stage["id"] in jobs else ""
-        table.add_row(stage["id"], stage["status"], job, _time(stage["seconds"]), Text(stage["reason"]))
+        why = "" if stage["status"] == "done" else stage["reason"]
+        table.add_row(stage["id"], stage["status"], job, _time(stage["seconds"]), Text(why))
     return table
 
 

@@ -24,6 +24,22 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
+def tag_problem(tag: str) -> str:
+    """What is wrong with the tag of a language: its form, a code that is not registered (IANA's registry, as langcodes has
+    it), or one that is written otherwise; "" for nothing.
+
+    Codes for private use (`qaa` to `qtz`) pass.
+    """
+    if not is_tag(tag):
+        return f'"{tag}" is no BCP-47 tag'
+    from langcodes import standardize_tag, tag_is_valid
+
+    if not tag_is_valid(tag):
+        return f'"{tag}" has a code that is not registered'
+    usual = standardize_tag(base(tag))
+    return f'"{tag}" is written "{usual}{tag.removeprefix(base(tag))}"' if usual != base(tag) else ""
+
+
 def is_script(text: str) -> bool:
     """Whether it has the form of an ISO 15924 code: `Latn`."""
     return _SCRIPT.fullmatch(text) is not None

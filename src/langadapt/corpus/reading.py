@@ -19,7 +19,7 @@ from langadapt.corpus.blocks import Block
 from langadapt.corpus.cutting import CUTTERS
 from langadapt.corpus.files import ending, placed
 from langadapt.corpus.layouts import LAYOUTS, BadRow, Row, lacking, recognise
-from langadapt.errors import UserError
+from langadapt.errors import UserError, nearest
 from langadapt.records import Document, Rejected
 
 SIZE = 4 << 20  # bytes of a block
@@ -121,6 +121,8 @@ def _checked_layout(file: Path, layout: str, row: Row, columns: Mapping[str, str
         raise UserError(
             f'corpus {file}: no known layout has its columns ({have}); name the text with columns = {{ text = "…" }}'
         )
+    if found not in LAYOUTS:
+        raise UserError(f'corpus {file}: there is no layout "{found}"; {nearest(found, LAYOUTS)}')
     missing = lacking(found, names)
     if missing:
         raise UserError(

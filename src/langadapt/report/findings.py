@@ -480,17 +480,25 @@ def _certificate(plan: Plan, id: str, metrics: Mapping[str, Any]) -> Iterable[st
     limit = getattr(plan.stage(id).options, "max_kl", None)
     bound = f", where {limit:g} is allowed" if limit is not None else ""
     yield from _distance(id, metrics, "sixteen_bit", "the adapter beside 16-bit weights", bound)
-    yield from _distance(
-        id, metrics, "as_trained", "the model as it was trained, its base still quantised as then,", ""
+    trained = "the model as it was trained" + (
+        ", its base still quantised as then," if _was_quantised(plan, id) else ""
     )
+    yield from _distance(id, metrics, "as_trained", trained, "")
     if "bits_per_byte_merged" in metrics:
         merged, beside, trained = (
             number(metrics[f"bits_per_byte_{name}"]) for name in ("merged", "sixteen_bit", "as_trained")
         )
         yield (
-            f"{id}: what is shipped are the merged weights. They take {merged} bits per byte of the text that the models "
-            f"are compared on, the adapter beside 16-bit weights {beside}, and the model as it was trained {trained}."
+            f"{id}: what is shipped are the merged weights. Of the few held-out documents that this certificate is taken "
+            f"on, they take {merged} bits per byte, the adapter beside 16-bit weights {beside}, and the model as it was "
+            f"trained {trained}."
         )
+
+
+def _was_quantised(plan: Plan, id: str) -> bool:
+    """Whether the adapter that a stage merges was trained beside quantised weights."""
+    peft = plan.stage(id).work
+    return bool(peft) and registry().peft_strategies[peft["method"]].weight_bits(peft) < 16
 
 
 def _distance(id: str, metrics: Mapping[str, Any], key: str, other: str, bound: str) -> Iterable[str]:

@@ -87,8 +87,8 @@ def run(context: StageContext) -> StageResult:
     context.log.info(
         f"certificate: KL {metrics['kl_sixteen_bit']:.2e} nats from the adapter on 16-bit weights, "
         f"{metrics['kl_as_trained']:.2e} from the model as it was trained; bits per byte: "
-        f"{metrics['bits_per_byte_merged']:.4f} of what is shipped, {metrics['bits_per_byte_sixteen_bit']:.4f}, "
-        f"{metrics['bits_per_byte_as_trained']:.4f}"
+        f"{metrics['bits_per_byte_merged']:.4f} of what is shipped, {metrics['bits_per_byte_sixteen_bit']:.4f} of the "
+        f"adapter, {metrics['bits_per_byte_as_trained']:.4f} as it was trained"
     )
     return StageResult(metrics=metrics, rows=_rows(context, metrics, sum(len(t) - 1 for t in texts)))
 

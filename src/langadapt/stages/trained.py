@@ -402,6 +402,8 @@ def plan_training(stage: PlannedStage, planner: Planner, options: TrainedOptions
     shared = compute.processes(planner.recipe.table.compute, planner.machine)
     stage.inputs = [planner.input(ref) for ref in options.corpus]
     _plan_mix(stage, planner, options)
+    if options.measured != "text":
+        stage.problems += [_no_dialogue(found) for found in stage.inputs if found.first and not found.first.messages]
     strategy = planner.registry.peft_strategies[options.peft["method"]]
     if strategy.calibrate:
         _plan_calibration(stage, planner, options)
@@ -664,6 +666,14 @@ def memory(options: TrainedOptions, shape: ModelShape, machine: Machine) -> esti
             rows_apart=_rows_apart(options, shape),
             optim=optimizer(str(training["optim"]), cuda=machine.cuda)[0],
         )
+    )
+
+
+def _no_dialogue(found: Input) -> str:
+    assert found.first is not None
+    return (
+        f"corpus {found.label}: {found.first.id} is running text, and this stage learns from answers; its rows need "
+        "messages, instruction and output, or another layout of dialogues"
     )
 
 

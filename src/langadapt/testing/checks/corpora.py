@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from langadapt.corpus.layouts import LAYOUTS
 from langadapt.errors import nearest
 from langadapt.records import Corpus, Document, Language, Rejected
-from langadapt.tags import IN_SCRIPT, NO_LANGUAGE, base, is_tag, share_in_script
+from langadapt.tags import IN_SCRIPT, NO_LANGUAGE, base, share_in_script, tag_problem
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import quoted, sample
 
@@ -19,8 +19,8 @@ ENOUGH = 100  # characters that a language can be told by
 def corpus_language(corpus: Corpus, subject: Subject) -> Iterator[str]:
     """Its language, and that of its sample, is a BCP-47 tag."""
     for tag in filter(None, (corpus.language, corpus.sample_language)):
-        if not is_tag(tag):
-            yield f'"{tag}" is no BCP-47 tag'
+        if problem := tag_problem(tag):
+            yield problem
 
 
 @check(Corpus, right='licence="CC-BY-SA-4.0", and sample_licence where a sample is bundled')

@@ -12,7 +12,7 @@ from typing import Any
 
 from langadapt.likelihood import METRICS, score_choices, score_parity, score_stereotypes
 from langadapt.records import Answer, Document, Evaluation, Item
-from langadapt.tags import is_tag
+from langadapt.tags import tag_problem
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import HARD, quoted, sample
 
@@ -25,8 +25,8 @@ _BY_ITSELF = (score_parity, score_stereotypes)  # which know no right answer
 @check(Evaluation, right='a BCP-47 tag: language="eu"')
 def evaluation_language(evaluation: Evaluation, subject: Subject) -> Iterator[str]:
     """Its language is a BCP-47 tag."""
-    if not is_tag(evaluation.language):
-        yield f'"{evaluation.language}" is no BCP-47 tag'
+    if problem := tag_problem(evaluation.language):
+        yield problem
 
 
 @check(Evaluation, right='corpus="eu-quiz", which a plugin offers')

@@ -6,13 +6,14 @@ import json
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from langadapt.errors import UserError, nearest
 from langadapt.recipe import suite_names
 from langadapt.records import Language
-from langadapt.tags import is_script, is_tag
+from langadapt.tags import is_script, is_tag, tag_problem
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import HARD, quoted, texts
 
@@ -26,8 +27,8 @@ ADDRESSES = ("familiar", "polite", "mixed", "")
 def language_tag(language: Language, subject: Subject) -> Iterator[str]:
     """Tag and source language are BCP-47 tags, and not the same."""
     for tag in (language.tag, language.source_language):
-        if not is_tag(tag):
-            yield f'"{tag}" is no BCP-47 tag'
+        if problem := tag_problem(tag):
+            yield problem
     if language.tag == language.source_language:
         yield f"its source language is {language.tag} itself"
 
@@ -149,27 +150,34 @@ def language_suites(language: Language, subject: Subject) -> Iterator[str]:
 
 @check(
     Language,
-    right='thresholds={"fineweb2": {"top_2": 0.19, …}}: a filter, and numbers for what it takes from languages',
+    right='thresholds={"fineweb2": {"top_2": 0.19, …}}: a filter, its options, a number or a text as each is',
 )
 def language_thresholds(language: Language, subject: Subject) -> Iterator[str]:
-    """Its thresholds are numbers, of filters that exist, and as many as those need."""
+    """Its thresholds are of filters that exist, of options of theirs, as these are, and as many as those need."""
     for name, values in language.thresholds.items():
         if name not in subject.known.filters:
             yield f'there is no filter "{name}"; {subject.known.filters.missing(name)}'
             continue
-        wrong = [
-            f"{key} = {value!r}"
-            for key, value in values.items()
-            if isinstance(value, bool) or not isinstance(value, (int, float))
-        ]
-        if wrong:
-            yield f"{', '.join(wrong)} of {name} is no number"
-            continue
         step = subject.known.filters[name]
+        wrong = list(_misfits(step.options, values))
+        if wrong:
+            yield from (f"{name}: {said}" for said in wrong)
+            continue
         try:
             step.make(dict(step.options), language)
         except UserError as error:
             yield str(error)
+
+
+def _misfits(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
+    """What of a filter's thresholds is no option of it, or neither a number nor a text as the option is."""
+    for key, value in values.items():
+        if key not in options:
+            yield f"it has no option {key}; {nearest(key, options)}"
+        elif isinstance(options[key], str) and not isinstance(value, str):
+            yield f"{key} = {value!r} is no text"
+        elif not isinstance(options[key], str) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            yield f"{key} = {value!r} is no number"
 
 
 @check(Language, right='lower case, as they are written, each once: function_words=("eta", "da", "ez")')
