@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from langadapt import loss as loss_module
 from langadapt.loss import fused_loss, linear_cross_entropy, token_losses
 from langadapt.machine import peak_memory, reset_peak_memory
 from langadapt.testing import tiny_model
@@ -123,3 +124,19 @@ def test_the_logits_of_one_chunk_exist_at_a_time() -> None:
     before = peak_memory()
     linear_cross_entropy(hidden, head, targets, chunk=256).backward()
     assert peak_memory() - before < 1.7 * 256 * 49_152 * 4, "those of the chunk before were still there"
+
+
+def test_what_blocks_left_in_pieces_is_given_back_before_logits_are_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(folder)
+    order: list[str] = []
+    monkeypatch.setattr(loss_module, "release_memory", lambda: order.append("given back"))
+    monkeypatch.setattr(
+        loss_module, "linear_cross_entropy", lambda *_: order.append("logits") or torch.zeros((), requires_grad=True)
+    )
+    model.model.register_forward_hook(lambda *_: order.append("blocks"))
+    ids = torch.randint(3, 90, (1, 12))
+    with fused_loss(model):
+        model(input_ids=ids, shift_labels=ids)
+    assert order == ["blocks", "given back", "logits"]

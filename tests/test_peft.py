@@ -298,6 +298,17 @@ def test_qlora_still_learns_after_an_evaluation(folder: Path) -> None:
     assert learnt and all(g is not None and g.abs().sum() > 0 for g in learnt.values())
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+@pytest.mark.parametrize("options", [{}, {"load_in_8bit": True}], ids=["4 bits", "8 bits"])
+def test_a_quantised_model_lets_go_of_the_file_that_it_was_read_from(folder: Path, options: dict) -> None:
+    plain = loading.load_weights(folder, torch.bfloat16)  # as it is stored, so that it lies where the file is mapped
+    mapped = str(folder.resolve())
+    assert mapped in Path("/proc/self/maps").read_text()
+    model = qlora.prepare(plain, {**qlora.STRATEGY.defaults, **options})
+    assert mapped not in Path("/proc/self/maps").read_text()
+    assert model.get_input_embeddings().weight.dtype is torch.bfloat16
+
+
 def test_only_the_blocks_are_quantised(folder: Path) -> None:
     model = load(folder, torch.bfloat16)
     qlora.quantise(model, **qlora.FOUR_BITS)
