@@ -266,7 +266,7 @@ GROUPS: Sequence[Group] = (
         title="Commands and what they are given",
         about="Before anything is read or written.",
         files=(
-            *("commands/", "new_plugin", "plugin_samples", "tags"),
+            *("commands/", "new_plugin", "plugin_samples"),
             *("corpus/choosing", "corpus/curves", "corpus/differences", "corpus/writing"),
         ),
     ),

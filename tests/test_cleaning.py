@@ -317,7 +317,7 @@ def test_a_languages_own_end_marks_stand_in_for_the_defaults():
 @pytest.mark.parametrize(("option", "value", "kind"), [("end_marks", 3, "text"), ("min_words", "viele", "number")])
 def test_a_threshold_of_the_wrong_kind_is_the_plugins_to_mend(option: str, value: Any, kind: str):
     language = dataclasses.replace(TOY, thresholds={"c4-quality": {option: value}})
-    with pytest.raises(UserError, match=f"filter c4-quality: {option} = {value!r} .* is no {kind}; its plugin has to"):
+    with pytest.raises(UserError, match=f"filter c4-quality: {option} = .* is no {kind}; its plugin has to"):
         BY_NAME["c4-quality"].values(language)
 
 

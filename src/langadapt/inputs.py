@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langadapt import artifacts
 from langadapt.corpus import portions
 from langadapt.corpus.cache import cache_folder, entry
-from langadapt.corpus.files import files_of, from_here, placed
+from langadapt.corpus.files import files_of, in_here, placed
 from langadapt.corpus.portions import Portion
 from langadapt.corpus.preparing import Preparation, Shared, Source, Step, code
 from langadapt.corpus.reading import SIZE, blocks_of
@@ -351,7 +351,9 @@ def _local(made: Input, path: str, where: Where = "local") -> Input:
     try:
         files = _all_files(made.path) if made.record and made.record.read else files_of(path)
         if not files:
-            raise UserError(f"corpus {made.label}: there is no such file or folder: {path}{from_here(path)}")
+            raise UserError(
+                f"corpus {made.label}: there is no such file or folder{in_here(path)}: {path}; name one that is there"
+            )
         made.fingerprint = _digest(files)
         made.first = _look_into(made)  # an empty corpus or a missing column is found now and not after an hour
     except (UserError, OSError) as error:

@@ -21,7 +21,7 @@ from langadapt.errors import UserError
 from langadapt.hookspecs import CONTRACT
 from langadapt.plugin_samples import DOCUMENT, Sample, Writing, sample_of
 from langadapt.plugins import registry
-from langadapt.tags import NO_LANGUAGE, base, is_script, tag_problem
+from langadapt.tags import NO_LANGUAGE, base, is_script, tag_fault
 
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 ENDING = ".jinja"
@@ -108,7 +108,7 @@ def _refuse(wish: Wish, folder: Path) -> None:
                 f"{json.dumps(name, ensure_ascii=False)} cannot be the name of a language; write it as Basque"
             )
     for tag in (wish.language, wish.source_language):
-        if problem := tag_problem(tag):
+        if problem := tag_fault(tag):
             raise UserError(f"{problem}; take one such as eu, sr-Cyrl or pt-BR")
     if wish.language == wish.source_language:
         raise UserError(f"the language and the source language are both {wish.language}; base models come with another")

@@ -255,11 +255,11 @@ class Filter:
         if default is None or (isinstance(default, str) and isinstance(value, str)):
             return value
         if isinstance(default, str) or isinstance(value, str):
-            from langadapt.errors import UserError
+            from langadapt.errors import UserError, written
 
             kind = "text" if isinstance(default, str) else "number"
             raise UserError(
-                f"filter {self.name}: {option} = {value!r} in the language's thresholds is no {kind}; "
+                f"filter {self.name}: {option} = {written(value)} in the language's thresholds is no {kind}; "
                 "its plugin has to mend it"
             )
         return int(value) if isinstance(default, int) else float(value)

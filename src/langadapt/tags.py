@@ -24,7 +24,7 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
-def tag_problem(tag: str) -> str:
+def tag_fault(tag: str) -> str:
     """What is wrong with the tag of a language: its form, a code that is not registered (IANA's registry, as langcodes has
     it), or one that is written otherwise; "" for nothing.
 

@@ -41,16 +41,16 @@ def files_of(path: str) -> list[Path]:
     else:
         found = sorted(Path(p) for p in glob.glob(str(expanded), recursive=True) if Path(p).is_file())
     if not found:
-        raise UserError(f"corpus {path}: there is no such file, folder or match{from_here(path)}")
+        raise UserError(f"corpus {path}: there is no such file, folder or match{in_here(path)}; name one that is there")
     for file in found:
         if ending(file) not in ENDINGS:
             raise UserError(f"corpus {file}: files of this kind are not read; known: {kinds}")
     return found
 
 
-def from_here(path: str) -> str:
-    """Where a path that is not found is taken from, as the end of a message."""
-    return "" if Path(path).expanduser().is_absolute() else "; the path is taken from the current folder"
+def in_here(path: str) -> str:
+    """Where a path that is not found was looked for, in a message."""
+    return "" if Path(path).expanduser().is_absolute() else " in the current folder"
 
 
 def placed(path: str) -> list[tuple[str, Path]]:

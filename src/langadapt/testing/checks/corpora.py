@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from langadapt.corpus.layouts import LAYOUTS
 from langadapt.errors import nearest
 from langadapt.records import Corpus, Document, Language, Rejected
-from langadapt.tags import IN_SCRIPT, NO_LANGUAGE, base, share_in_script, tag_problem
+from langadapt.tags import IN_SCRIPT, NO_LANGUAGE, base, share_in_script, tag_fault
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import quoted, sample
 
@@ -19,7 +19,7 @@ ENOUGH = 100  # characters that a language can be told by
 def corpus_language(corpus: Corpus, subject: Subject) -> Iterator[str]:
     """Its language, and that of its sample, is a BCP-47 tag."""
     for tag in filter(None, (corpus.language, corpus.sample_language)):
-        if problem := tag_problem(tag):
+        if problem := tag_fault(tag):
             yield problem
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from langadapt.likelihood import METRICS, score_choices, score_parity, score_stereotypes
 from langadapt.records import Answer, Document, Evaluation, Item
-from langadapt.tags import tag_problem
+from langadapt.tags import tag_fault
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import HARD, quoted, sample
 
@@ -25,7 +25,7 @@ _BY_ITSELF = (score_parity, score_stereotypes)  # which know no right answer
 @check(Evaluation, right='a BCP-47 tag: language="eu"')
 def evaluation_language(evaluation: Evaluation, subject: Subject) -> Iterator[str]:
     """Its language is a BCP-47 tag."""
-    if problem := tag_problem(evaluation.language):
+    if problem := tag_fault(evaluation.language):
         yield problem
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from langadapt.errors import UserError, nearest
 from langadapt.recipe import suite_names
 from langadapt.records import Language
-from langadapt.tags import is_script, is_tag, tag_problem
+from langadapt.tags import is_script, is_tag, tag_fault
 from langadapt.testing.conformance import NotChecked, Subject, check
 from langadapt.testing.texts import HARD, quoted, texts
 
@@ -27,7 +27,7 @@ ADDRESSES = ("familiar", "polite", "mixed", "")
 def language_tag(language: Language, subject: Subject) -> Iterator[str]:
     """Tag and source language are BCP-47 tags, and not the same."""
     for tag in (language.tag, language.source_language):
-        if problem := tag_problem(tag):
+        if problem := tag_fault(tag):
             yield problem
     if language.tag == language.source_language:
         yield f"its source language is {language.tag} itself"
