@@ -248,6 +248,68 @@ def test_a_fault_says_where_it_is_what_a_right_one_looks_like_and_where_that_is_
     ]
 
 
+MADE = {
+    "agreement.py": """\
+from langadapt import Corpus, Evaluation
+
+PAIRS = Corpus(
+    name="qaa-pairs",
+    language="qaa",
+    licence="",
+    description="Pairs.",
+    complete=True,
+)
+AGREEMENT = Evaluation(
+    name="qaa-pairs",
+    language="qaa",
+    description="Pairs",
+    corpus="qaa-pairs",
+    method="bits_per_byte",
+)
+def measured(name):
+    return Evaluation(name=name, language="qaa", description="", corpus="qaa-pairs", method="bits_per_byte")
+ANSWERS = measured(
+    "qaa-answers",
+)
+""",
+    "__init__.py": """\
+from langadapt import hookimpl
+from langadapt_made import agreement
+
+LANGADAPT_CONTRACT = 1
+CORPORA = {"qaa-answers": agreement.PAIRS}
+
+
+@hookimpl
+def langadapt_corpora():
+    return [agreement.PAIRS]
+
+
+@hookimpl
+def langadapt_evaluations():
+    return [agreement.AGREEMENT, agreement.ANSWERS]
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "line"),
+    [
+        ('corpus-licence of the corpus "qaa-pairs"', 4),
+        ('evaluation-description of the evaluation "qaa-pairs"', 11),
+        ('evaluation-description of the evaluation "qaa-answers"', 20),
+    ],
+)
+def test_a_record_is_found_by_its_kind_where_others_have_its_name(check: str, line: int, tmp_path: Path) -> None:
+    (tmp_path / "langadapt_made").mkdir()
+    for name, source in MADE.items():
+        (tmp_path / "langadapt_made" / name).write_text(source)
+    with own_path(tmp_path):
+        (subject,) = find("langadapt_made")
+        said = "\n".join(map(str, conform(subject).faults))
+    assert f"{check}, {tmp_path}/langadapt_made/agreement.py:{line}\n" in said
+
+
 def test_what_a_plugins_function_raises_is_told_with_the_line_that_raised_it() -> None:
     said = found("faulty_plugin", "corpus-sample-is-read", "reader-fails")
     line = next(

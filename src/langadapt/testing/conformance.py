@@ -7,6 +7,7 @@ for each kind of record.
 
 from __future__ import annotations
 
+import ast
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,13 +80,25 @@ class Subject:
 
     def place(self, record: Any) -> str:
         """File and line that a record's name is given in; the plugin's file where it is not written out."""
-        name = re.escape(name_of(record)) if record is not None else ""
-        for pattern in (rf"\b(?:name|tag)\s*=\s*[\"']{name}[\"']", rf"[\"']{name}[\"']") if name else ():
-            for file in self.files:
-                for number, line in enumerate(_lines(file), start=1):
-                    if re.search(pattern, line):
-                        return f"{shown(file)}:{number}"
+        name = name_of(record) if record is not None else ""
+        for file, number in self._named(name, type(record).__name__) if name else ():
+            return f"{shown(file)}:{number}"
         return shown(Path(self.plugin.file)) if self.plugin.file else self.entry
+
+    def _named(self, name: str, kind: str) -> Iterator[tuple[Path, int]]:
+        """Where a record of that kind may be named, the surest first: others may have the same name."""
+        called = [(file, *call) for file in self.files for call in _calls(self.tree(file), name)]
+        yield from ((file, line) for file, callee, line in called if callee == kind)
+        others = {record.__name__ for record, _ in HOOKS.values()}  # what is left makes records, as `free_text` does
+        yield from ((file, line) for file, callee, line in called if callee not in others)
+        for pattern in (rf"\b(?:name|tag)\s*=\s*[\"']{re.escape(name)}[\"']", rf"[\"']{re.escape(name)}[\"']"):
+            for file in self.files:
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+                yield from ((file, number) for number, line in enumerate(lines, start=1) if re.search(pattern, line))
+
+    def tree(self, file: Path) -> ast.Module:
+        """A source file as Python reads it; an empty one where it cannot, which the check of the import says."""
+        return self.once(("tree", file), lambda: _parsed(file.read_text(encoding="utf-8", errors="replace")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +321,18 @@ def shown(file: Path) -> str:
     return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
-@cache
-def _lines(file: Path) -> tuple[str, ...]:
-    return tuple(file.read_text(encoding="utf-8", errors="replace").splitlines())
+def _calls(tree: ast.Module, name: str) -> Iterator[tuple[str, int]]:
+    """What is called with that name, by keyword or first of all, and the line on which the name stands."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call):
+            callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            for value in (*(given.value for given in call.keywords if given.arg in ("name", "tag")), *call.args[:1]):
+                if isinstance(value, ast.Constant) and value.value == name:
+                    yield callee, value.lineno
+
+
+def _parsed(source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):  # ValueError: a NUL character
+        return ast.Module(body=[], type_ignores=[])

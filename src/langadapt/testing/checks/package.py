@@ -79,7 +79,7 @@ def imports_nothing_heavy(_: None, subject: Subject) -> Iterator[str]:
 def _importer(package: str, subject: Subject) -> str:
     """The file and line that imports a package, as far as a file of the plugin does so at its top level."""
     for file in subject.files:
-        for node in _tree(file.read_text(encoding="utf-8", errors="replace")).body:
+        for node in subject.tree(file).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == package for name in names):
@@ -194,16 +194,9 @@ def _twice(hook: str, answer: HookAnswer) -> Iterator[str]:
 def public_names_alone(_: None, subject: Subject) -> Iterator[str]:
     """The plugin imports from `langadapt` and `langadapt.testing`, and from no module below them."""
     for file in subject.files:
-        for node in ast.walk(_tree(file.read_text(encoding="utf-8", errors="replace"))):
+        for node in ast.walk(subject.tree(file)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in names:
                 if name.split(".")[0] == "langadapt" and name not in PUBLIC:
                     yield f"{shown(file)}:{getattr(node, 'lineno', 0)} imports {name}, which may change without notice"
-
-
-def _tree(source: str) -> ast.Module:
-    try:
-        return ast.parse(source)
-    except SyntaxError:  # the check of the import says so
-        return ast.Module(body=[], type_ignores=[])
