@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -517,6 +518,25 @@ def test_the_command_tells_every_fault_and_ends_with_one(tmp_path: Path) -> None
     assert done.stdout.startswith("contract, ") and "the module has no LANGADAPT_CONTRACT" in done.stdout
     assert "not checked: requires-langadapt: --skip" in done.stdout
     assert done.stdout.endswith("checks, 1 fault\n")
+
+
+def test_faults_of_a_check_that_are_not_told_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "lines.jsonl").write_bytes(b'{"text": "caf\xe9"}\n' * 23)
+    (tmp_path / "many.py").write_text(
+        "from pathlib import Path\nfrom langadapt import Corpus, hookimpl\nLANGADAPT_CONTRACT = 1\n"
+        "LINES = Path(__file__).parent / 'lines.jsonl'\n"
+        "@hookimpl\ndef langadapt_corpora():\n    yield Corpus(name='latin-1', language='fr', licence='CC0-1.0', "
+        "description='Lines.', sample=LINES, complete=True)\n"
+    )
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "many"\ndependencies = ["langadapt>=0.1"]\n[project.entry-points.langadapt]\nmany = "many"\n'
+    )
+    done = check_plugin(str(tmp_path), "--skip", "corpus-sample-has-no-duplicates")
+    told = re.findall(r"(?:wrong: lines.jsonl:(\d)|and (\d+) more)", done.stdout)
+    assert told == [("1", ""), ("2", ""), ("3", ""), ("", "20")], done.stdout
+    assert done.stdout.endswith("checks, 23 faults\n")
+    (found,) = json.loads(check_plugin(str(tmp_path), "--json").stdout)
+    assert [fault["more"] for fault in found["faults"]] == [0, 0, 20]
 
 
 @pytest.mark.parametrize("arguments", [("no-such-plugin",), ("italian", "--skip", "filter-pur")])

@@ -55,5 +55,5 @@ def _show(result: Result) -> None:
         reasons.setdefault(reason, []).append(case)
     for reason, cases in reasons.items():
         click.echo(f"not checked: {', '.join(cases)}: {reason}")
-    wrong = "nothing wrong" if not result.faults else f"{len(result.faults)} fault{'s' * (len(result.faults) > 1)}"
+    wrong = "nothing wrong" if not result.faults else f"{result.wrong:,} fault{'s' * (result.wrong > 1)}"
     click.echo(f"{result.plugin}: {result.checked} checks, {wrong}")

@@ -11,9 +11,8 @@ import ast
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,7 +20,7 @@ from langadapt.plugins import HOOKS, Plugin, Registry, in_words, name_of
 from langadapt.records import Corpus, Language
 from langadapt.testing.probing import Probe
 
-MOST = 3  # faults of one check in one record that are told; the others are mostly the same again
+MOST = 3  # faults of one check in one record that are told; the others are mostly the same again, and are counted
 PAGE = "docs/plugins.md"
 
 T = TypeVar("T")
@@ -124,7 +123,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something that does not hold: which check, in which record of which file, and what to do."""
+    """Something that does not hold: which check, in which record of which file, and what to do.
+
+    `more` are others that the check found in the record, and that are not told.
+    """
 
     check: str
     record: str
@@ -132,10 +134,13 @@ class Fault:
     wrong: str
     right: str
     docs: str
+    more: int = 0
 
     def __str__(self) -> str:
         about = f" of the {self.record}" if self.record else ""
-        return f"{self.check}{about}, {self.where}\n  wrong: {self.wrong}\n  right: {self.right}\n  docs:  {self.docs}"
+        lines = [f"{self.check}{about}, {self.where}", f"  wrong: {self.wrong}"]
+        lines += [f"         and {self.more:,} more"] if self.more else []
+        return "\n".join([*lines, f"  right: {self.right}", f"  docs:  {self.docs}"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +168,14 @@ class Case:
         """
         found: list[Fault] = []
         try:
-            found += map(self._fault, islice(self.check.find(self.record, self.subject), MOST))
+            for wrong in self.check.find(self.record, self.subject):
+                if len(found) < MOST:
+                    found.append(self._fault(wrong))
+                else:
+                    found[-1] = replace(found[-1], more=found[-1].more + 1)
         except NotChecked:
-            raise
+            if not found:
+                raise
         except Exception as error:  # whatever a plugin's function raises is what the check has found
             found.append(self._fault(f"it raises {in_words(error)}", self._raised(error)))
         return found
@@ -196,6 +206,11 @@ class Result:
     checked: int
     faults: tuple[Fault, ...]
     left_out: Mapping[str, str]
+
+    @property
+    def wrong(self) -> int:
+        """How many faults there are, those included that are not told."""
+        return sum(1 + fault.more for fault in self.faults)
 
     def to_json(self) -> dict[str, Any]:
         return {
