@@ -80,6 +80,8 @@ PLANTED = [
     ("other-script", "corpus-sample-script", "0% of the letters of the sample are Grek"),
     ("no-filter", "corpus-filters", 'did you mean "fineweb-quality"?'),
     ("drops-all", "corpus-filters", "6 nothing is good enough"),
+    ("raising-filter", "corpus-filters", "it raises AttributeError: "),
+    ("no-thresholds", "corpus-filters", "wrong: filter fineweb2: no value for "),
     ("gives-none", "filter-outcome", "it gives None on an empty text"),
     ("gives-true", "filter-outcome", "it gives True"),
     ("no-reason", "filter-outcome", "it gives an empty reason"),
@@ -311,6 +313,27 @@ def test_a_record_is_found_by_its_kind_where_others_have_its_name(check: str, li
     assert f"{check}, {tmp_path}/langadapt_made/agreement.py:{line}\n" in said
 
 
+@pytest.mark.parametrize(
+    ("check", "record", "right"),
+    [
+        ("language-phrases", "qap", 'function_words=("eta", "da", "ez")'),
+        ("language-phrases", "qaq", 'boilerplate=("eskubide guztiak erreserbatuta", "irakurri gehiago")'),
+        ("language-words-in-order", "qai", "it takes any text, "),
+        ("corpus-filters", "no-filter", "names that a plugin or the core offers"),
+        ("corpus-filters", "drops-all", "langadapt corpus stats drops-all shows which step drops what"),
+        ("corpus-filters", "raising-filter", "a filter takes any document and raises nothing"),
+        (
+            "corpus-filters",
+            "no-thresholds",
+            "filters whose options have defaults, or values in the language's thresholds",
+        ),
+    ],
+)
+def test_what_is_right_is_about_what_is_wrong(check: str, record: str, right: str) -> None:
+    said = found("faulty_plugin", check, record)
+    assert f"  right: {right}" in said or f": {right}\n" in said, said
+
+
 def test_what_a_plugins_function_raises_is_told_with_the_line_that_raised_it() -> None:
     said = found("faulty_plugin", "corpus-sample-is-read", "reader-fails")
     line = next(
@@ -391,6 +414,9 @@ SOURCES = {
     "loud": LOUD,
     "confused": CONFUSED,
     "unimportable": CONTRACT + "import no_such_module_at_all\n",
+    "unreadable": CONTRACT + "def langadapt_corpora(:\n",
+    "misspelt": CONTRACT + "Corpus(name='eu', language='eu', license='CC0-1.0', description='News.')\n",
+    "incomplete": CONTRACT + HOOK.format(name="langadapt_corpora", body="    yield Corpus(name='eu')"),
     "tomorrow": "LANGADAPT_CONTRACT = 99\nimport no_such_module_at_all\n",
 }
 # By check, the plugin that it finds something in, and what it says.
@@ -419,7 +445,7 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Result]
     """The results of the plugins in `SOURCES`, which lie in a folder on the path, and of a folder with a project."""
     folder = tmp_path_factory.mktemp("plugins")
     for name, source in SOURCES.items():
-        (folder / f"{name}.py").write_text(f"from langadapt import Filter, PromptFormat, hookimpl\n{source}")
+        (folder / f"{name}.py").write_text(f"from langadapt import Corpus, Filter, PromptFormat, hookimpl\n{source}")
     project = folder / "packaged"
     project.mkdir()
     (project / "pyproject.toml").write_text(
@@ -440,6 +466,37 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Result]
 def test_a_fault_of_a_plugin_as_a_whole_is_found_by_name(plugins: Callable[[str], Result], check: str) -> None:
     name, said = OF_PLUGINS[check]
     assert said in "\n".join(str(fault) for fault in plugins(name).faults if fault.check == check)
+
+
+FIELDS = "Corpus(name=…, language=…, licence=…, description=…), by keyword, and more of its fields as you need them"
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "wrong", "right"),
+    [
+        (
+            "unimportable",
+            "imports",
+            "ModuleNotFoundError: ",
+            "python -c 'import unimportable' works in a fresh environment",
+        ),
+        ("unreadable", "imports", "SyntaxError: ", "unreadable.py says nothing"),
+        ("misspelt", "imports", 'TypeError: Corpus has no field "license"; did you mean "licence"? (', FIELDS),
+        ("incomplete", "hooks-answer", "langadapt_corpora raises TypeError: Corpus.__init__() missing 3 ", FIELDS),
+        ("confused", "names-are-free", 'langadapt_filters gives the filter "double" 2 times', "each record once, and "),
+        (
+            "confused",
+            "names-are-free",
+            'the filter "min-length" is the core\'s',
+            "names that begin or end with your lang",
+        ),
+    ],
+)
+def test_what_is_right_of_a_plugin_is_about_what_is_wrong(
+    plugins: Callable[[str], Result], name: str, check: str, wrong: str, right: str
+) -> None:
+    (fault,) = (fault for fault in plugins(name).faults if fault.check == check and fault.wrong.startswith(wrong))
+    assert right in fault.right
 
 
 def test_a_plugin_that_takes_a_name_of_the_core_is_told_so(plugins: Callable[[str], Result]) -> None:

@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -302,7 +302,18 @@ def in_words(error: BaseException) -> str:
     """An exception as a listing shows it; those that are raised on purpose speak for themselves."""
     if isinstance(error, LangadaptError):
         return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = _misspelt_field(error) or str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _misspelt_field(error: BaseException) -> str:
+    """What a record of ours was given that is no field of it, with the nearest one; "" for any other error."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    record = getattr(records, found[1], None) if found else None
+    if not found or not is_dataclass(record):
+        return ""
+    hint = nearest(found[2], (one.name for one in fields(record)))
+    return "; ".join(filter(None, [f'{found[1]} has no field "{found[2]}"', hint]))
 
 
 def fault_of_plugin(error: BaseException) -> UserError | None:

@@ -47,4 +47,6 @@ CORPORA = (
     faulty("other-script", language="qax"),
     faulty("no-filter", filters=("fineweb-qualiti",)),
     faulty("drops-all", filters=("drops-everything",)),
+    faulty("raising-filter", filters=("fails-on-texts",)),
+    faulty("no-thresholds", filters=("fineweb2",)),
 )

@@ -60,6 +60,7 @@ FILTERS = (
     faulty("gives-true", lambda document: True),
     faulty("no-reason", lambda document: " "),
     faulty("raises", dear),
+    faulty("fails-on-texts", lambda document: document.words),
     faulty("draws", lambda document: random.choice([document, "bad luck"])),
     faulty("remembers", None, make=remembers),
     faulty("exclaims", exclaim),

@@ -1,8 +1,8 @@
 """What a plugin has to keep to, check by check; behind `langadapt check-plugin` and behind a class for pytest.
 
 A check is a function of a record, or of the plugin as a whole, that yields what is wrong. Its name is the function's, its
-docstring says what has to hold, `right` what that looks like. The functions are in `langadapt.testing.checks`, a module
-for each kind of record.
+docstring says what has to hold, `right` what that looks like; a `Wrong` says that for itself. The functions are in
+`langadapt.testing.checks`, a module for each kind of record.
 """
 
 from __future__ import annotations
@@ -101,6 +101,17 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wrong:
+    """What a check finds wrong, where something else than its own `right` shows what a right one looks like."""
+
+    said: str
+    right: str
+
+
+Find = Callable[[Any, Subject], Iterable[str | Wrong]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One thing that has to hold.
 
@@ -109,6 +120,7 @@ class Check:
         record: type of the records that it looks at; None for the plugin as a whole.
         says: what has to hold, a sentence.
         right: what that looks like.
+        raises: what it looks like where a function of the plugin's raises; "" for `right`.
         anchor: heading of `docs/plugins.md` that explains it.
         find: record (or None) and subject in, what is wrong out.
     """
@@ -117,8 +129,9 @@ class Check:
     record: type | None
     says: str
     right: str
+    raises: str
     anchor: str
-    find: Callable[[Any, Subject], Iterable[str]]
+    find: Find
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,25 +183,26 @@ class Case:
         try:
             for wrong in self.check.find(self.record, self.subject):
                 if len(found) < MOST:
-                    found.append(self._fault(wrong))
+                    told = wrong if isinstance(wrong, Wrong) else Wrong(said=wrong, right=self.check.right)
+                    found.append(self._fault(told))
                 else:
                     found[-1] = replace(found[-1], more=found[-1].more + 1)
         except NotChecked:
             if not found:
                 raise
         except Exception as error:  # whatever a plugin's function raises is what the check has found
-            found.append(self._fault(f"it raises {in_words(error)}", self._raised(error)))
+            told = Wrong(said=f"it raises {in_words(error)}", right=self.check.raises or self.check.right)
+            found.append(self._fault(told, self._raised(error)))
         return found
 
-    def _fault(self, wrong: str, where: str = "") -> Fault:
-        check, where = self.check, where or self.subject.place(self.record)
+    def _fault(self, wrong: Wrong, where: str = "") -> Fault:
         return Fault(
-            check=check.name,
+            check=self.check.name,
             record=self.about,
-            where=where,
-            wrong=wrong,
-            right=check.right,
-            docs=f"{PAGE}#{check.anchor}",
+            where=where or self.subject.place(self.record),
+            wrong=wrong.said,
+            right=wrong.right,
+            docs=f"{PAGE}#{self.check.anchor}",
         )
 
     def _raised(self, error: Exception) -> str:
@@ -225,10 +239,10 @@ class Result:
 
 _CHECKS: list[Check] = []
 
-Function = TypeVar("Function", bound=Callable[[Any, Subject], Iterable[str]])
+Function = TypeVar("Function", bound=Find)
 
 
-def check(record: type | None, *, right: str, anchor: str = "") -> Callable[[Function], Function]:
+def check(record: type | None, *, right: str, raises: str = "", anchor: str = "") -> Callable[[Function], Function]:
     """Makes a check of a function; its name and docstring are those of the check."""
     hook = next((hook for hook, (kind, _) in HOOKS.items() if kind is record), "")
 
@@ -238,6 +252,7 @@ def check(record: type | None, *, right: str, anchor: str = "") -> Callable[[Fun
             record=record,
             says=(function.__doc__ or "").strip(),
             right=right,
+            raises=raises,
             anchor=anchor or hook,
             find=function,
         )

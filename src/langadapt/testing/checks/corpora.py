@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from langadapt.corpus.layouts import LAYOUTS
-from langadapt.errors import nearest
+from langadapt.errors import UserError, nearest
 from langadapt.records import Corpus, Document, Language, Rejected
 from langadapt.tags import IN_SCRIPT, NO_LANGUAGE, base, share_in_script, tag_fault
-from langadapt.testing.conformance import NotChecked, Subject, check
+from langadapt.testing.conformance import NotChecked, Subject, Wrong, check
 from langadapt.testing.texts import quoted, sample
 
 ENOUGH = 100  # characters that a language can be told by
@@ -132,8 +132,12 @@ def corpus_sample_script(corpus: Corpus, subject: Subject) -> Iterator[str]:
         yield f"{share:.0%} of the letters of the sample are {language.script}, the script of {language.name}"
 
 
-@check(Corpus, right='filters=("eu-letters",): names that a plugin or the core offers')
-def corpus_filters(corpus: Corpus, subject: Subject) -> Iterator[str]:
+@check(
+    Corpus,
+    right='filters=("eu-letters",): names that a plugin or the core offers',
+    raises="a filter takes any document and raises nothing: the check filter-outcome tries yours on hard texts too",
+)
+def corpus_filters(corpus: Corpus, subject: Subject) -> Iterator[str | Wrong]:
     """The filters that it names exist, and leave something of its sample."""
     unknown = [name for name in corpus.filters if name not in subject.known.filters]
     for name in unknown:
@@ -142,7 +146,13 @@ def corpus_filters(corpus: Corpus, subject: Subject) -> Iterator[str]:
         return
     language = subject.known.languages.get(corpus.language)
     steps = [subject.known.filters[name] for name in corpus.filters]
-    made = [step.make(dict(step.options), language) for step in steps]
+    try:
+        made = [step.make(dict(step.options), language) for step in steps]
+    except UserError as error:  # it says what it needs
+        yield Wrong(
+            said=str(error), right="filters whose options have defaults, or values in the language's thresholds"
+        )
+        return
     dropped: Counter[str] = Counter()
     documents = _documents(corpus, subject)
     for document in documents:
@@ -152,7 +162,11 @@ def corpus_filters(corpus: Corpus, subject: Subject) -> Iterator[str]:
         if isinstance(outcome, str):
             dropped[outcome] += 1
     if documents and sum(dropped.values()) == len(documents):
-        yield f"its filters drop every document of its sample: {', '.join(f'{n} {reason}' for reason, n in dropped.items())}"
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
+        yield Wrong(
+            said=f"its filters drop every document of its sample: {reasons}",
+            right=f"filters that keep good text: langadapt corpus stats {corpus.name} shows which step drops what",
+        )
 
 
 def _documents(corpus: Corpus, subject: Subject) -> list[Document]:

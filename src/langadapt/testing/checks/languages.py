@@ -14,13 +14,19 @@ from langadapt.errors import UserError, nearest
 from langadapt.recipe import suite_names
 from langadapt.records import Language
 from langadapt.tags import is_script, is_tag, tag_fault
-from langadapt.testing.conformance import NotChecked, Subject, check
+from langadapt.testing.conformance import NotChecked, Subject, Wrong, check
 from langadapt.testing.texts import HARD, quoted, texts
 
 COVERED = 0.95  # share of the letters of running text that has to be in words
 BEGINNING = 1000  # characters of a text that are looked at one by one
 OWN = 0.001  # share of the letters of running text from which on one is the language's, and not part of a foreign name
 ADDRESSES = ("familiar", "polite", "mixed", "")
+
+_PHRASES = {
+    "function_words": '("eta", "da", "ez")',
+    "boilerplate": '("eskubide guztiak erreserbatuta", "irakurri gehiago")',
+}
+_NO_RAISING = "it takes any text, also an empty one and one without letters, and raises nothing"
 
 
 @check(Language, right='a BCP-47 tag: tag="eu", tag="sr-Cyrl"')
@@ -48,7 +54,11 @@ def language_names(language: Language, subject: Subject) -> Iterator[str]:
             yield f"{field} is empty"
 
 
-@check(Language, right="words take out of the text what stands there: no lower case, no stems, nothing twice")
+@check(
+    Language,
+    right="words take out of the text what stands there: no lower case, no stems, nothing twice",
+    raises=_NO_RAISING,
+)
 def language_words_in_order(language: Language, subject: Subject) -> Iterator[str]:
     """`words` gives non-empty pieces of the text, in the order in which they stand there."""
     for text in [*texts(subject), *HARD.values()]:
@@ -65,7 +75,9 @@ def language_words_in_order(language: Language, subject: Subject) -> Iterator[st
 
 
 @check(
-    Language, right="every letter is part of a word; marks such as the vowel signs of Indic scripts count as letters"
+    Language,
+    right="every letter is part of a word; marks such as the vowel signs of Indic scripts count as letters",
+    raises=_NO_RAISING,
 )
 def language_words_cover(language: Language, subject: Subject) -> Iterator[str]:
     """`words` leaves out nearly no letter of the language's own text, and cuts it into more than one piece."""
@@ -84,7 +96,11 @@ def _letters(texts: Iterable[str]) -> int:
     return sum(unicodedata.category(character)[0] in "LM" for text in texts for character in text)
 
 
-@check(Language, right='lower=str.lower; in Turkish lambda text: text.replace("İ", "i").replace("I", "ı").lower()')
+@check(
+    Language,
+    right='lower=str.lower; in Turkish lambda text: text.replace("İ", "i").replace("I", "ı").lower()',
+    raises=_NO_RAISING,
+)
 def language_lower(language: Language, subject: Subject) -> Iterator[str]:
     """`lower` makes capitals small and changes nothing else, and each small letter of the language has a capital."""
     own = texts(subject)
@@ -180,19 +196,24 @@ def _misfits(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[
             yield f"{key} = {value!r} is no number"
 
 
-@check(Language, right='lower case, as they are written, each once: function_words=("eta", "da", "ez")')
-def language_phrases(language: Language, subject: Subject) -> Iterator[str]:
+@check(Language, right="lower case, as they are written, without blanks around them, each once", raises=_NO_RAISING)
+def language_phrases(language: Language, subject: Subject) -> Iterator[Wrong]:
     """Function words and phrases of boilerplate are in lower case, without blanks around them, each once."""
-    for field in ("function_words", "boilerplate"):
-        phrases = getattr(language, field)
+    for field, example in _PHRASES.items():
+        phrases, right = getattr(language, field), f"lower case, as they are written, each once: {field}={example}"
         for phrase in phrases:
             if phrase != language.lower(phrase).strip() or not phrase:
-                yield f"{quoted(phrase)} in {field} is not in lower case, or has blanks around it"
+                said = f"{quoted(phrase)} in {field} is not in lower case, or has blanks around it"
+                yield Wrong(said=said, right=right)
         for phrase in dict.fromkeys(p for p in phrases if phrases.count(p) > 1):
-            yield f"{quoted(phrase)} stands in {field} {phrases.count(phrase)} times"
+            yield Wrong(said=f"{quoted(phrase)} stands in {field} {phrases.count(phrase)} times", right=right)
 
 
-@check(Language, right='tell_apart gives a tag or "", address "familiar", "polite", "mixed" or "", of any text')
+@check(
+    Language,
+    right='tell_apart gives a tag or "", address "familiar", "polite", "mixed" or "", of any text',
+    raises=_NO_RAISING,
+)
 def language_judges(language: Language, subject: Subject) -> Iterator[str]:
     """`tell_apart` and `address` take any text and give what they may."""
     for text in [*texts(subject)[:10], *HARD.values()]:

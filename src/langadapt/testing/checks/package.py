@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from langadapt import records
 from langadapt.errors import nearest
 from langadapt.hookspecs import CONTRACT
 from langadapt.plugins import DECLARED, HOOKS, contract_problem
-from langadapt.testing.conformance import Subject, check, shown
+from langadapt.testing.conformance import Subject, Wrong, check, shown
 from langadapt.testing.probing import HookAnswer
 
 SLOW_IMPORT = 300.0  # milliseconds of processor time; every command that loads plugins waits for it
@@ -22,6 +25,11 @@ _STEPS = "a-language-plugin-step-by-step"
 _IMPORTS = "what-must-not-be-imported"
 _NAMES = "names-and-errors"
 _VERSIONS = "versions-of-the-contract"
+
+# What an error of an import says of itself.
+_SYNTAX = re.compile(r"(?:Syntax|Indentation|Tab)Error\b")
+_PLACE = re.compile(r"\(([^()]+):\d+\)$")
+_FIELDS = re.compile(r"TypeError: (\w+)(?:\.__init__\(\)| has no field)")
 
 
 @check(
@@ -36,10 +44,25 @@ def entry_point(_: None, subject: Subject) -> Iterator[str]:
 
 
 @check(None, right="python -c 'import MODULE' works in a fresh environment", anchor=_NAMES)
-def imports(_: None, subject: Subject) -> Iterator[str]:
+def imports(_: None, subject: Subject) -> Iterator[Wrong]:
     """The module can be imported."""
-    if subject.probe.error:
-        yield subject.probe.error
+    if said := subject.probe.error:
+        right = f"python -c 'import {subject.entry.partition(':')[0]}' works in a fresh environment"
+        if (place := _PLACE.search(said)) and _SYNTAX.match(said):
+            right = f"Python can read the file: python -m py_compile {place[1]} says nothing"
+        yield Wrong(said=said, right=_of_fields(said) or right)
+
+
+def _of_fields(error: str) -> str:
+    """What a right record looks like, where an error is that of one with other fields; else ""."""
+    found = _FIELDS.match(error)
+    kind = getattr(records, found[1], None) if found else None
+    if not found or not is_dataclass(kind):
+        return ""
+    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+    return (
+        f"{found[1]}({', '.join(f'{name}=…' for name in needed)}), by keyword, and more of its fields as you need them"
+    )
 
 
 @check(None, right=f"{DECLARED} = {CONTRACT} in the module that the entry point names", anchor=_VERSIONS)
@@ -134,11 +157,12 @@ def hooks_take_nothing(_: None, subject: Subject) -> Iterator[str]:
 @check(
     None, right="it yields or returns records, and opens files only in the functions of the records", anchor="the-hooks"
 )
-def hooks_answer(_: None, subject: Subject) -> Iterator[str]:
+def hooks_answer(_: None, subject: Subject) -> Iterator[str | Wrong]:
     """Every hook can be called and gives an iterable."""
     for name, answer in subject.probe.hooks.items():
-        if answer.error:
-            yield f"{name} raises {answer.error}"
+        if said := answer.error:
+            right = _of_fields(said)
+            yield Wrong(said=f"{name} raises {said}", right=right) if right else f"{name} raises {said}"
 
 
 @check(
@@ -174,7 +198,7 @@ def _names(names: list[str]) -> str:
 
 
 @check(None, right="names that begin or end with your language: eu-wikipedia, alpaca-eu", anchor=_NAMES)
-def names_are_free(_: None, subject: Subject) -> Iterator[str]:
+def names_are_free(_: None, subject: Subject) -> Iterator[str | Wrong]:
     """No name is given twice, and none is that of another plugin or of the core."""
     core = subject.known.plugins[0]
     for hook, answer in subject.probe.hooks.items():
@@ -184,10 +208,13 @@ def names_are_free(_: None, subject: Subject) -> Iterator[str]:
         yield from (f'the {word} "{name}" is the core\'s' for name in answer.names if name in core.offers.get(word, ()))
 
 
-def _twice(hook: str, answer: HookAnswer) -> Iterator[str]:
+def _twice(hook: str, answer: HookAnswer) -> Iterator[Wrong]:
     for name in dict.fromkeys(answer.names):
         if answer.names.count(name) > 1:
-            yield f'{hook} gives the {HOOKS[hook][1]} "{name}" {answer.names.count(name)} times'
+            yield Wrong(
+                said=f'{hook} gives the {HOOKS[hook][1]} "{name}" {answer.names.count(name)} times',
+                right="each record once, and each under a name of its own",
+            )
 
 
 @check(None, right="from langadapt import Corpus, hookimpl, … and from nothing below it", anchor="2-the-hooks")
