@@ -21,7 +21,7 @@ from langadapt.corpus.preparing import Accounting, clean
 from langadapt.corpus.reading import read_documents
 from langadapt.errors import UserError
 from langadapt.new_plugin import Wish, write
-from langadapt.plugin_samples import DOCUMENT, LEAST, MOST, Sample, Writing, _pair, sample_of
+from langadapt.plugin_samples import DOCUMENT, LEAST, MOST, Sample, Writing, _instruction, _pair, sample_of
 from langadapt.testing.conformance import conform
 from langadapt.testing.finding import find
 from langadapt.testing.models import shape_alone
@@ -157,6 +157,31 @@ def test_a_text_is_cut_into_samples_that_have_no_sentence_in_common(german: Path
     assert not set(prose) & set(asked) and not set(prose) & set(right) and not set(asked) & set(right)
     assert all(len(row["text"].split()) >= 30 for row in made.prose)
     assert said == []
+
+
+@pytest.mark.parametrize("border", ["\n\n", "\n"], ids=["blank lines", "lines"])
+def test_an_instruction_and_its_answer_are_of_one_paragraph(border: str, german: Path) -> None:
+    """Paragraphs of three sentences, so that most documents of four reach over a border."""
+    of = {sentence: number // 3 for number, sentence in enumerate(sentences())}
+    parts = [" ".join(sentences()[at : at + 3]) for at in range(0, len(of), 3)]
+    german.write_text(border.join(parts), encoding="utf-8")
+    made, said = sample(german)
+    assert len(made.instructions) > 20 and said == []
+    for row in made.instructions:
+        found = [of[s] for s in split(f"{row['instruction']} {row['output']}")]
+        assert len(found) > 1 and len(set(found)) == 1, row
+
+
+def test_a_sentence_that_is_a_paragraph_is_cut_between_words(german: Path) -> None:
+    german.write_text("\n\n".join(sentences()), encoding="utf-8")
+    made, _ = sample(german)
+    assert all(f"{row['instruction']} {row['output']}" in sentences() for row in made.instructions)
+
+
+def test_an_instruction_of_short_lines_has_an_answer() -> None:
+    lines = ["Ja!", "Nein!", "Doch!", "Nie!"]
+    row = _instruction(lines, {line: number for number, line in enumerate(lines)}, Writing("Latn"))
+    assert (row["instruction"], row["output"]) == ("Ja! Nein!", "Doch! Nie!")
 
 
 def split(text: str) -> list[str]:

@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ IDEOGRAPHIC = frozenset({"Hani", "Hans", "Hant", "Jpan"})  # without any blanks
 PHRASED = frozenset({"Thai", "Laoo", "Khmr", "Mymr", "Tibt"})  # with blanks between phrases alone
 
 DOCUMENT = 40  # words of a document of the sample, at least
+PARAGRAPH = 8  # words of a paragraph, at least: where all are shorter, they are lines of a list or a dialogue
 LETTERS = 3  # of these count as a word where there are no blanks
 PARTS = ("prose", "prose", "prose", "instructions", "pairs")  # what becomes of every five documents in a row
 LEAST = 25  # documents that a sample is made of
@@ -51,6 +53,7 @@ DOTLESS = 0.001  # share of the letters from which on ı is one of the language'
 _CLOSING = "\"'»”’)\\]」』"
 _STOPS = re.compile(rf"([{re.escape(END_MARKS)}…]+[{_CLOSING}]*)\s+")
 _FULL_WIDTH = re.compile(rf"([。！？]+[{_CLOSING}]*)")
+_LINE_END = re.compile(rf"([{re.escape(END_MARKS)}…]+[{_CLOSING}]*)[^\S\n]*\n")
 _LOREM = """\
 lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna
 aliqua enim ad minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat duis aute
@@ -111,11 +114,18 @@ class Writing:
         """A sentence of its units."""
         return (" " if self.spaced else "").join(units)
 
-    def sentences(self, text: str) -> list[str]:
-        """Sentences that have a letter, in order; a line break inside a paragraph is a blank, where there are blanks."""
-        paragraphs = (self.joined.join(part.split()) for part in re.split(r"\n\s*\n", text))
-        cut = (_FULL_WIDTH.sub(r"\1\n", _STOPS.sub(r"\1\n", paragraph)) for paragraph in paragraphs)
-        lines = (line for paragraph in cut for line in (paragraph.split() if self._phrased else paragraph.split("\n")))
+    def paragraphs(self, text: str) -> list[list[str]]:
+        """Sentences that have a letter, by paragraph, in order.
+
+        A blank line ends a paragraph, and so does a line that ends as a sentence does; any other line break is a blank,
+        where there are blanks.
+        """
+        parts = re.split(r"\n\s*\n", _LINE_END.sub(r"\1\n\n", text))
+        return [self._sentences(self.joined.join(part.split())) for part in parts]
+
+    def _sentences(self, paragraph: str) -> list[str]:
+        cut = _FULL_WIDTH.sub(r"\1\n", _STOPS.sub(r"\1\n", paragraph))
+        lines = cut.split() if self._phrased else cut.split("\n")
         pieces = (piece.strip() for line in lines for piece in self._pieces(line))
         return [piece for piece in pieces if any(map(str.isalpha, piece))]
 
@@ -147,15 +157,18 @@ def sample_of(
     whole = _read(text) if text else _placeholder(writing)
     if text:
         _look_at(text, whole, language, script, say)
-    sentences = writing.sentences(whole)
-    once = list(dict.fromkeys(sentences))
+    sentences = [(one, number) for number, paragraph in enumerate(writing.paragraphs(whole)) for one in paragraph]
+    paragraph_of: dict[str, int] = {}
+    for sentence, number in sentences:
+        paragraph_of.setdefault(sentence, number)
+    once = list(paragraph_of)
     repeated = len(sentences) - len(once)
     documents = _documents(once, writing)
     if len(documents) < LEAST:
-        number = sum(len(writing.words(sentence)) for sentence in once)
+        words = sum(len(writing.words(sentence)) for sentence in once)
         new = " that do not repeat what came before" if repeated else ""
         raise UserError(
-            f"{text}: {number:,} words{new} make {len(documents)} documents of a sample, and {LEAST} are needed: "
+            f"{text}: {words:,} words{new} make {len(documents)} documents of a sample, and {LEAST} are needed: "
             f"some {LEAST * DOCUMENT * writing.scale:,} words; take a longer text, or leave --text out for a placeholder"
         )
     if repeated:
@@ -164,11 +177,15 @@ def sample_of(
         step = math.ceil(len(documents) / MOST)
         say(f"{text}: one in {step} of its {len(documents):,} documents is taken, because a sample is small")
         documents = documents[::step]
-    return _sample(text, documents, writing, say)
+    return _sample(text, documents, paragraph_of, writing, say)
 
 
 def _sample(
-    text: Path | None, documents: Sequence[Sequence[str]], writing: Writing, say: Callable[[str], None]
+    text: Path | None,
+    documents: Sequence[Sequence[str]],
+    paragraph_of: Mapping[str, int],
+    writing: Writing,
+    say: Callable[[str], None],
 ) -> Sample:
     parts: dict[str, list[Sequence[str]]] = {part: [] for part in PARTS}
     for number, document in enumerate(documents):
@@ -177,7 +194,7 @@ def _sample(
     ended = [row for row in prose if row["text"][-1] in END_MARKS]
     marked = len(ended) >= MARKED * len(prose)
     prose = ended if marked else prose
-    instructions = [_instruction(document, writing) for document in parts["instructions"]]
+    instructions = [_instruction(document, paragraph_of, writing) for document in parts["instructions"]]
     made = [pair for document in parts["pairs"] for sentence in document if (pair := _pair(sentence, writing))]
     pairs = _without_known(made, [*(row["text"] for row in prose), *(_dialogue(row).content for row in instructions)])
     if len(pairs) < LEAST_PAIRS:
@@ -248,13 +265,22 @@ def _documents(sentences: Sequence[str], writing: Writing) -> list[list[str]]:
     return found
 
 
-def _instruction(document: Sequence[str], writing: Writing) -> dict[str, Any]:
-    """The beginning of a text, to be gone on with."""
-    half = max(len(document) // 2, 1)
-    first, rest = writing.joined.join(document[:half]), writing.joined.join(document[half:])
-    if not rest:  # one long sentence
-        middle = len(first) // 2
-        first, rest = first[:middle].rstrip(), first[middle:].lstrip()
+def _instruction(document: Sequence[str], paragraph_of: Mapping[str, int], writing: Writing) -> dict[str, Any]:
+    """The beginning of a paragraph, to be gone on with: what comes after its end need not follow from it."""
+
+    def length(sentences: Sequence[str]) -> int:
+        return sum(len(writing.units(sentence)) for sentence in sentences)
+
+    paragraphs: list[Sequence[str]] = [list(part) for _, part in groupby(document, key=paragraph_of.__getitem__)]
+    long = [sentences for sentences in paragraphs if length(sentences) >= PARAGRAPH * writing.scale]
+    sentences = max(long or [document], key=lambda sentences: (len(sentences) > 1, length(sentences)))
+    half = len(sentences) // 2
+    if half:
+        first, rest = writing.joined.join(sentences[:half]), writing.joined.join(sentences[half:])
+    else:  # one sentence
+        units = writing.units(sentences[0])
+        half = max(len(units) // 2, 1)
+        first, rest = writing.join(units[:half]).rstrip(), writing.join(units[half:]).lstrip()
     return {"instruction": first, "input": "", "output": rest}
 
 
