@@ -14,9 +14,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from test_conformance import own_path
 
 from langadapt import Recipe
+from langadapt.cli import cli
 from langadapt.corpus.preparing import Accounting, clean
 from langadapt.corpus.reading import read_documents
 from langadapt.errors import UserError
@@ -230,6 +232,18 @@ def test_the_filter_of_the_recipe_keeps_the_sample(german: Path, tmp_path: Path)
         made = step.make({**step.options, "min_words": 20}, subject.language)
         outcomes = [made(d) for d in read_documents(str(subject.known.corpora["german-wikipedia"].sample))]
     assert [outcome for outcome in outcomes if isinstance(outcome, str)] == []
+
+
+def test_the_command_of_the_readme_keeps_the_sample_without_the_hub(german: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "langadapt-german"
+    write(wish(text=german), folder)
+    (command,) = re.findall(r"`langadapt (corpus stats [^`]*)`", (folder / "README.md").read_text())
+    with own_path():
+        find(folder)
+        done = CliRunner().invoke(cli, [*command.split(), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["where"] == "sample" and told["before"]["documents"] == told["after"]["documents"] > 20
 
 
 # Words to draw from, by language: script, what ends a sentence, words. Whoever reads it finds no sense and every letter.
@@ -543,8 +557,6 @@ def test_the_command_asks_for_nothing_where_nobody_can_answer(tmp_path: Path) ->
 
 
 def test_the_command_asks_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
     from langadapt.commands import new_plugin as command
 
     monkeypatch.chdir(tmp_path)
