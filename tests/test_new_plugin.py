@@ -565,3 +565,47 @@ def test_the_command_asks_on_a_terminal(tmp_path: Path, monkeypatch: pytest.Monk
     done = CliRunner().invoke(command.new_plugin, ["basque"], input=answers)
     assert done.exit_code == 0, done.output
     assert 'autonym="euskara"' in (tmp_path / "langadapt-basque/src/langadapt_basque/language.py").read_text()
+
+
+def test_an_answer_that_cannot_be_is_asked_again_with_the_reason(
+    german: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from langadapt.commands import new_plugin as command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "on_terminal", lambda: True)
+    (tmp_path / "short.txt").write_text("Ein Satz.")
+    answers = [
+        "german", "it", "de", 'Ger"man', "German", "Deutsch", "Latin", "Latn", "English", "de", "en",
+        "no-such-file.txt", "short.txt", german.name,
+    ]  # fmt: skip
+    done = CliRunner().invoke(command.new_plugin, ["german"], input="\n".join([*answers, ""]))
+    assert done.exit_code == 0, done.output
+    reasons = [line.removeprefix("Error: ") for line in done.output.splitlines() if line.startswith("Error: ")]
+    said = (
+        '"german" is no BCP-47 tag', "italian (", '"Ger\\"man" cannot be the name', '"Latin" is no ISO 15924 code',
+        '"English" is no BCP-47 tag', "both de", "no-such-file.txt cannot be read", "short.txt: 3 words make 0 documents",
+    )  # fmt: skip
+    assert len(reasons) == len(said) and all(part in reason for part, reason in zip(said, reasons, strict=True)), (
+        reasons
+    )
+    module = tmp_path / "langadapt-german/src/langadapt_german"
+    assert 'autonym="Deutsch"' in (module / "language.py").read_text()
+    assert "Lorem" not in (module / "samples/prose.jsonl").read_text()
+
+
+def test_a_plugin_that_cannot_be_is_refused_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from langadapt.commands import new_plugin as command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "on_terminal", lambda: True)
+    (tmp_path / "langadapt-basque").mkdir()
+    (tmp_path / "langadapt-basque" / "mine.txt").write_text("mine")
+    for name, reason in (
+        ("Basque", "cannot be part of a distribution's name"),
+        ("basque", "is not empty; say another"),
+    ):
+        done = CliRunner().invoke(command.new_plugin, [name], input="")
+        assert isinstance(done.exception, UserError) and reason in str(done.exception) and done.output == ""

@@ -95,36 +95,68 @@ def write(wish: Wish, folder: Path, *, say: Callable[[str], None] = lambda line:
     return [folder / name for name in files]
 
 
+# --- what cannot be: each raises a UserError, when a wish is to be written or as soon as a person has answered ----------
+
+
 def _refuse(wish: Wish, folder: Path) -> None:
+    refuse_plugin(wish.plugin, folder)
+    for name in (wish.name, wish.autonym):
+        refuse_name(name)
+    refuse_language(wish.language)
+    refuse_source_language(wish.source_language, wish.language)
+    refuse_script(wish.script)
+
+
+def refuse_plugin(plugin: str, folder: Path) -> None:
+    """Raises where a plugin cannot be called so, where there is one of that name, or its folder is not free."""
+    distribution = f"langadapt-{plugin}"
     try:
-        good = canonicalize_name(wish.distribution, validate=True) == wish.distribution
+        good = canonicalize_name(distribution, validate=True) == distribution
     except InvalidName:
         good = False
-    if not good or not wish.module.isidentifier():
-        raise UserError(f'"{wish.plugin}" cannot be part of a distribution\'s name; write it as basque or swiss-german')
-    for name in (wish.name, wish.autonym):
-        if not name.strip() or any(letter in '"\\' or unicodedata.category(letter) == "Cc" for letter in name):
-            raise UserError(
-                f"{json.dumps(name, ensure_ascii=False)} cannot be the name of a language; write it as Basque"
-            )
-    for tag in (wish.language, wish.source_language):
-        if problem := tag_fault(tag):
-            raise UserError(f"{problem}; take one such as eu, sr-Cyrl or pt-BR")
-    if wish.language == wish.source_language:
-        raise UserError(f"the language and the source language are both {wish.language}; base models come with another")
-    if not is_script(wish.script):
-        raise UserError(f'"{wish.script}" is no ISO 15924 code; write it as Latn, Grek or Deva')
-    known = registry()
-    if wish.language in known.languages:
-        owner = known.languages.owner(wish.language)
-        raise UserError(f'{owner} offers the language "{wish.language}" already; add to that plugin, or uninstall it')
-    for plugin in known.plugins:
-        if wish.plugin == plugin.name or wish.distribution == canonicalize_name(plugin.distribution):
-            raise UserError(f"there is a plugin {plugin} already; give yours another name, or uninstall that one")
+    if not good or not distribution.replace("-", "_").isidentifier():
+        raise UserError(f'"{plugin}" cannot be part of a distribution\'s name; write it as basque or swiss-german')
+    for other in registry().plugins:
+        if plugin == other.name or distribution == canonicalize_name(other.distribution):
+            raise UserError(f"there is a plugin {other} already; give yours another name, or uninstall that one")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; say another place with --folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"the folder {folder} is not empty; say another one with --folder")
+
+
+def refuse_name(name: str) -> None:
+    """Raises where a language cannot be called so."""
+    if not name.strip() or any(letter in '"\\' or unicodedata.category(letter) == "Cc" for letter in name):
+        raise UserError(f"{json.dumps(name, ensure_ascii=False)} cannot be the name of a language; write it as Basque")
+
+
+def refuse_language(language: str) -> None:
+    """Raises where it is no tag, or that of a language which a plugin offers."""
+    _refuse_tag(language)
+    known = registry().languages
+    if language in known:
+        raise UserError(
+            f'{known.owner(language)} offers the language "{language}" already; add to that plugin, or uninstall it'
+        )
+
+
+def refuse_source_language(source: str, language: str) -> None:
+    """Raises where it is no tag, or that of the language itself."""
+    _refuse_tag(source)
+    if source == language:
+        raise UserError(f"the language and the source language are both {source}; base models come with another")
+
+
+def _refuse_tag(tag: str) -> None:
+    if problem := tag_fault(tag):
+        raise UserError(f"{problem}; take one such as eu, sr-Cyrl or pt-BR")
+
+
+def refuse_script(script: str) -> None:
+    """Raises where it is no script."""
+    if not is_script(script):
+        raise UserError(f'"{script}" is no ISO 15924 code; write it as Latn, Grek or Deva')
 
 
 def _rendered(wish: Wish, sample: Sample) -> dict[str, str]:

@@ -165,10 +165,10 @@ def sample_of(
     repeated = len(sentences) - len(once)
     documents = _documents(once, writing)
     if len(documents) < LEAST:
-        words = sum(len(writing.words(sentence)) for sentence in once)
+        number = sum(len(writing.words(sentence)) for sentence in once)
         new = " that do not repeat what came before" if repeated else ""
         raise UserError(
-            f"{text}: {words:,} words{new} make {len(documents)} documents of a sample, and {LEAST} are needed: "
+            f"{text}: {number:,} words{new} make {len(documents)} documents of a sample, and {LEAST} are needed: "
             f"some {LEAST * DOCUMENT * writing.scale:,} words; take a longer text, or leave --text out for a placeholder"
         )
     if repeated:

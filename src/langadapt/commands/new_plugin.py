@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,15 @@ def new_plugin(plugin: str, folder: Path | None, **said: str) -> None:
     from langadapt.new_plugin import Wish, write
 
     given: dict[str, Any] = {field: value for field, value in said.items() if value}
+    place = folder or Path(f"langadapt-{plugin}")
     if on_terminal() and not given:
-        given = _asked(plugin)
+        given = _asked(plugin, place)
     if not given.get("language"):
         raise UserError("nobody can be asked here which language it is for; say it by its BCP-47 tag: --language eu")
     given["name"] = given.get("name") or _in_english(plugin)
     given["autonym"] = given.get("autonym") or given["name"]
     given["text"] = Path(given["text"]).expanduser() if given.get("text") else None
     wish = Wish(plugin=plugin, **given)
-    place = folder or Path(wish.distribution)
     files = write(wish, place, say=lambda line: click.echo(line, err=True))
     click.echo(f"{place}: {len(files)} files\n")
     for line in (
@@ -67,23 +68,52 @@ def on_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _asked(plugin: str) -> dict[str, Any]:
-    """What a person says; Enter takes what stands in brackets."""
+def _asked(plugin: str, folder: Path) -> dict[str, Any]:
+    """What a person says; Enter takes what stands in brackets. What cannot be is asked again, with the reason."""
+    from langadapt.new_plugin import (
+        refuse_language,
+        refuse_name,
+        refuse_plugin,
+        refuse_script,
+        refuse_source_language,
+    )
+    from langadapt.plugin_samples import sample_of
 
-    def ask(question: str, usual: str | None) -> str:
-        answer: str = click.prompt(question, default=usual, err=True)
-        return answer
+    def of_text(answer: str) -> None:
+        if answer:
+            sample_of(Path(answer).expanduser(), language=language, script=script)
 
-    language = ask("BCP-47 tag of the language, such as eu", None)
-    name = ask("its name in English", _in_english(plugin))
+    refuse_plugin(plugin, folder)
+    language = _ask("BCP-47 tag of the language, such as eu", None, refuse_language)
+    name = _ask("its name in English", _in_english(plugin), refuse_name)
+    autonym = _ask("its name in itself", name, refuse_name)
+    script = _ask("its script, an ISO 15924 code", "Latn", refuse_script)
     return {
         "language": language,
         "name": name,
-        "autonym": ask("its name in itself", name),
-        "script": ask("its script, an ISO 15924 code", "Latn"),
-        "source_language": ask("BCP-47 tag of the language that base models come with", "en"),
-        "text": ask("a file with some pages of text in it, UTF-8, or nothing for a placeholder", ""),
+        "autonym": autonym,
+        "script": script,
+        "source_language": _ask(
+            "BCP-47 tag of the language that base models come with",
+            "en",
+            lambda answer: refuse_source_language(answer, language),
+        ),
+        "text": _ask("a file with some pages of text in it, UTF-8, or nothing for a placeholder", "", of_text),
     }
+
+
+def _ask(question: str, usual: str | None, refuse: Callable[[str], None]) -> str:
+    from langadapt.errors import UserError
+
+    def taken(answer: str) -> str:
+        try:
+            refuse(answer)
+        except UserError as error:
+            raise click.UsageError(str(error)) from None  # on which the prompt asks again
+        return answer
+
+    answer: str = click.prompt(question, default=usual, value_proc=taken, err=True)
+    return answer
 
 
 def _in_english(plugin: str) -> str:
