@@ -182,7 +182,7 @@ def test_without_a_format_the_template_of_the_tokenizer_is_used_and_without_that
     assert framing.why == "its tokenizer's chat template"
     text = "<s>s: Un porto.\n<s>u: La barca\n<s>a: torna.\n<s>u: E poi\n"
     assert tokenizer.decode(framing.encode(asked, "Un porto.")) == text.rstrip("\n") + "\n"
-    with pytest.raises(UserError, match='no plugin offers the prompt format "alpaca"; did you mean "alpaca-it"'):
+    with pytest.raises(UserError, match=r'no plugin offers the prompt format "alpaca"; .*; did you mean "alpaca-it"'):
         Chat(str(place / "model"), prompt="alpaca")
     with pytest.raises(UserError, match="no chat template"):
         Chat(str(place / "model"), prompt="template")

@@ -12,6 +12,9 @@ from click.testing import CliRunner
 from langadapt.cli import cli
 from langadapt.errors import UserError
 from langadapt.evaluating import evaluate
+from langadapt.evaluation.methods import Work
+from langadapt.evaluation.pace import Pace
+from langadapt.stages.evaluate import _cost
 from langadapt.testing import tiny_model
 
 SUITES, SETTINGS = ["pairs-it"], {"max_items": 6}
@@ -89,3 +92,21 @@ def test_the_command_prints_one_table(models, tmp_path) -> None:
     assert {row["system"] for row in found["comparison"]["rows"]} == {0, 1}
     wrong = CliRunner().invoke(cli, [*command, "--data", "flores"])
     assert wrong.exit_code == 2 and "NAME=PATH" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("works", "said"),
+    [
+        ([Work(items=1, read=1, take=list)], "1 item, 1 token to read: about "),
+        (
+            [Work(items=1, read=900, take=list), Work(items=1, read=100, written=16, take=list)],
+            "2 items, 1,000 tokens to read, at most 16 to write: about ",
+        ),
+        (
+            [Work(items=2, read=7, take=list), Work(items=1, read=0, take=list, known=False)],
+            ", and 1 task of unknown size",
+        ),
+    ],
+)
+def test_what_a_suite_costs_is_said_in_words(works: list[Work], said: str) -> None:
+    assert said in _cost(works, Pace(read=10.0, written=1.0))

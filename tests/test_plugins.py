@@ -166,8 +166,9 @@ def test_what_a_broken_plugin_offered_before_it_broke_is_not_used(install):
 
 def test_a_name_that_is_missing_is_explained_by_the_plugin_that_failed(install):
     install("broken", "import no_such_module_at_all", version="0.9")
-    said = Registry().filters.missing("x")
-    assert "plugin broken (langadapt-broken 0.9) failed: ModuleNotFoundError" in said
+    filters = Registry().filters
+    assert "plugin broken (langadapt-broken 0.9) failed: ModuleNotFoundError" in filters.missing("x")
+    assert filters.missing("min-lenght").endswith('; did you mean "min-length"?'), "a question comes last"
 
 
 @pytest.mark.parametrize("requirement", ["langadapt-broken", "Langadapt_Broken>=0.1"])

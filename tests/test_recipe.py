@@ -106,10 +106,15 @@ kind = "sfft"
 """
 
 
+def test_a_language_that_nobody_offers_is_told_with_its_plugin_and_then_the_nearest(wrong):
+    said = {key: said for _, key, said in wrong(EVERYTHING.replace('"xx"', '"itt"'))}["language"]
+    assert said == 'no plugin offers the language "itt"; pip install its plugin; did you mean "it"?'
+
+
 def test_everything_that_is_wrong_is_said_at_once_with_its_line_and_the_nearest_name(wrong):
     found = {(line, key): said for line, key, said in wrong(EVERYTHING)}
     expected = {
-        (3, "language"): 'no plugin offers the language "xx"; known: it',
+        (3, "language"): 'no plugin offers the language "xx"; pip install its plugin; known: it',
         (5, "requires"): "",
         (6, "sed"): 'unknown key; did you mean "seed"?',
         (9, "data.dolly-itt"): 'no plugin offers the corpus "dolly-itt"; did you mean "dolly-it"?',

@@ -20,6 +20,9 @@ from huggingface_hub import ModelCard
 
 from langadapt import Recipe, artifacts
 from langadapt.evaluation import pairing
+from langadapt.inputs import Input
+from langadapt.plugins import registry
+from langadapt.recipe import CorpusRef
 from langadapt.report import card, figures, findings, write_report
 from langadapt.report.answers import OTHER, UNREAD, asked, confusions
 from langadapt.report.page import flows, frontier, page
@@ -405,6 +408,26 @@ def test_figures_take_the_colours_of_the_page(plan):
 
 
 # --- whatever a run did -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"), [([1], "1 item"), ([1, 1], "1 item"), ([1, 2000], "1 to 2,000 items"), ([8], "8 items")]
+)
+def test_how_many_items_a_part_has_is_said_in_words(read, rows, counts, said):
+    assert findings.items(counts) == said
+    limited = [r | {"limited": True, "n": n} for r, n in zip(rows, counts, strict=False)]
+    assert f"figures come from {said} each." in " ".join(read(rows=limited).text.split())
+
+
+def test_a_sample_stands_for_the_set_on_the_hub_or_for_the_whole_and_never_for_itself():
+    corpora = registry().corpora
+    of_hub = next(one for one in corpora.values() if one.source and one.sample and not one.complete)
+    brought = replace(of_hub, source=None)
+    said = [
+        findings._source(Input(label=one.name, where="sample", ref=CorpusRef(name=one.name), record=one)).stands_for
+        for one in (of_hub, brought, replace(of_hub, complete=True))
+    ]
+    assert said == [f"{of_hub.source.repo_id} ({of_hub.licence})", f"the whole corpus ({of_hub.licence})", ""]
 
 
 def test_rehearsal_and_parts_are_marked_as_a_sign_of_life(read, plan, state, rows):

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 
 from langadapt.doctor.sections import ALL
+from langadapt.errors import counted
 
 
 def load(path: Path) -> ModuleType:
@@ -65,6 +66,24 @@ def says_what_to_do(message: Any) -> bool:
 
 def test_every_message_says_what_to_do() -> None:
     assert [f"{m.file}:{m.line}: {m.text}" for m in MESSAGES if not says_what_to_do(m)] == []
+
+
+def test_nothing_comes_behind_a_question() -> None:
+    assert [f"{m.file}:{m.line}" for m in MESSAGES if "‹NEAREST›;" in m.text] == []
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "said"),
+    [
+        (1, ("item",), "1 item"),
+        (0, ("item",), "0 items"),
+        (2000, ("item",), "2,000 items"),
+        (1, ("entry", "entries"), "1 entry"),
+        (2, ("entry", "entries"), "2 entries"),
+    ],
+)
+def test_things_are_counted_in_words(number: int, words: tuple[str, ...], said: str) -> None:
+    assert counted(number, *words) == said
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def submit(
 @json_option
 def check(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check every word of a recipe; all problems are reported at once."""
-    from langadapt.errors import RecipeError
+    from langadapt.errors import RecipeError, counted
 
     try:
         loaded = _load(recipe, rehearse, overrides)
@@ -133,7 +133,7 @@ def check(recipe: str, rehearse: bool, overrides: tuple[str, ...], as_json: bool
     if as_json:
         print_json({"ok": True, "problems": []})
     else:
-        click.echo(f"{recipe}: {len(loaded.stages)} stages, nothing wrong")
+        click.echo(f"{recipe}: {counted(len(loaded.stages), 'stage')}, nothing wrong")
 
 
 @cli.command()

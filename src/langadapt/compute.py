@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from langadapt.errors import counted
 from langadapt.machine import Machine
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Processes:
 
     def __str__(self) -> str:
         where = f" on each of {self.machines} machines" if self.machines > 1 else ""
-        return f"{self.here} {'process' if self.here == 1 else 'processes'}{where} by {self.backend}"
+        return f"{counted(self.here, 'process', 'processes')}{where} by {self.backend}"
 
 
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")

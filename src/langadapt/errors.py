@@ -71,6 +71,11 @@ def written(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things: `1 item`, `2,000 items`; `many` where that is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, or lists the words when none is close and they are few."""
     words = sorted(set(known))

@@ -152,7 +152,7 @@ class Offers(Mapping[str, Record]):
             f"plugin {plugin} failed: {plugin.error} (langadapt check-plugin {plugin.name} says where)"
             for plugin in self._failed
         )
-        return "; ".join(part for part in (hint, broken) if part) or "langadapt plugins lists what there is"
+        return "; ".join(part for part in (broken, hint) if part) or "langadapt plugins lists what there is"
 
     def _key(self, name: str) -> str:
         key = self._aliases.get(name, name)

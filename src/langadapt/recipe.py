@@ -832,7 +832,7 @@ class _Check:
         if name in known:
             return True
         self.report(
-            place, key, f'no plugin offers the {word} "{name}"', "; ".join(filter(None, [known.missing(name), hint]))
+            place, key, f'no plugin offers the {word} "{name}"', "; ".join(filter(None, [hint, known.missing(name)]))
         )
         return False
 

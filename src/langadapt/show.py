@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langadapt import compute, preparation, submit
+from langadapt.errors import counted
 from langadapt.evaluation import arrow
 from langadapt.evaluation.verdicts import tone
 
@@ -188,7 +189,7 @@ def results(run: Run, console: Console) -> None:
     if state["status"] != "done":
         console.print(_standing(run))
     cached = sum(s["status"] == "cached" for s in state["stages"])
-    _say(console, f"{len(state['stages'])} stages, {cached} cached, {state['seconds']:.0f} s")
+    _say(console, f"{counted(len(state['stages']), 'stage')}, {cached} cached, {state['seconds']:.0f} s")
     if run.report.exists():
         console.print(f"  report: {run.report}", highlight=False, markup=False, soft_wrap=True)
 
@@ -216,7 +217,7 @@ def submitted(plan: Plan, jobs: list[submit.Job], console: Console) -> None:
         console.print(f"  how far: langadapt show {plan.folder}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"  to stop: {submit.cancel(jobs)}", highlight=False, markup=False, soft_wrap=True)
     else:
-        _say(console, f"all {len(plan.stages)} stages are done")
+        _say(console, "all stages are done")
 
 
 def _label(row: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from langadapt.errors import counted
 from langadapt.show_corpus import figure, plain_table, say_line, section, share, show_table, size
 from langadapt.tokenizer.advising import EVIDENCE, costs
 
@@ -40,8 +41,11 @@ def report(made: Report, console: Console) -> None:
 
 def _read(made: Report, console: Console) -> None:
     for domain in (*made.domains, *made.source):
-        some = f"{len(domain.texts):,} of {domain.read:,}" if len(domain.texts) < domain.read else f"{domain.read:,}"
-        console.print(Text.assemble((domain.name, "bold"), f" {some} documents, {domain.place}"), soft_wrap=True)
+        part = f"{len(domain.texts):,} of " if len(domain.texts) < domain.read else ""
+        console.print(
+            Text.assemble((domain.name, "bold"), f" {part}{counted(domain.read, 'document')}, {domain.place}"),
+            soft_wrap=True,
+        )
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

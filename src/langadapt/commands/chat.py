@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from langadapt.commands import base_option, explains_model, json_option, print_json, prompt_option
-from langadapt.errors import UserError, nearest
+from langadapt.errors import UserError, counted, nearest
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -219,7 +219,7 @@ class _Talk:
         """What an answer itself does not show."""
         said = {
             "end": "" if reply.text else "it ended without a word",
-            "length": f"cut off after {reply.tokens} tokens",
+            "length": f"cut off after {counted(reply.tokens, 'token')}",
             "stopped": "stopped",
         }[reply.finish]
         forgotten = ""

@@ -48,6 +48,8 @@ def check_plugin(plugin: str, skip: tuple[str, ...], as_json: bool) -> None:
 
 
 def _show(result: Result) -> None:
+    from langadapt.errors import counted
+
     for fault in result.faults:
         click.echo(f"{fault}\n")
     reasons: dict[str, list[str]] = {}
@@ -55,5 +57,5 @@ def _show(result: Result) -> None:
         reasons.setdefault(reason, []).append(case)
     for reason, cases in reasons.items():
         click.echo(f"not checked: {', '.join(cases)}: {reason}")
-    wrong = "nothing wrong" if not result.faults else f"{result.wrong:,} fault{'s' * (result.wrong > 1)}"
-    click.echo(f"{result.plugin}: {result.checked} checks, {wrong}")
+    wrong = "nothing wrong" if not result.faults else counted(result.wrong, "fault")
+    click.echo(f"{result.plugin}: {counted(result.checked, 'check')}, {wrong}")

@@ -103,12 +103,15 @@ def _can_ask() -> bool:
 
 def _push(upload: Upload, *, yes: bool) -> str:
     """Uploads after a look at what would be uploaded; "" when that is declined."""
+    from langadapt.errors import counted
     from langadapt.export.upload import push
 
     kind = "private" if upload.private else "public"
     for name, file in upload.files.items():
         click.echo(f"  {file.stat().st_size:>15,}  {name}", err=True)
-    click.echo(f"{len(upload.files)} files, {upload.bytes / 1e6:.1f} MB, to {upload.repo_id}, {kind}", err=True)
+    click.echo(
+        f"{counted(len(upload.files), 'file')}, {upload.bytes / 1e6:.1f} MB, to {upload.repo_id}, {kind}", err=True
+    )
     if yes or click.confirm("Upload them?", default=False, err=True):
         return push(upload)
     return ""

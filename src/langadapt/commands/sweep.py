@@ -89,12 +89,14 @@ def _heading(plan: SweepPlan, console: Console) -> None:
 
 
 def _expected(plan: SweepPlan) -> Iterator[str]:
+    from langadapt.errors import counted
     from langadapt.plan import REFERENCE
     from langadapt.report.findings import duration
 
     runs, once = len(plan.trials), len(plan.to_do)
     finished = sum(planned.finished for planned in plan.trials)
-    yield f"{runs} runs, {finished} finished; of {plan.stages} stages {once} are left to run, those alike once"
+    left = f"of {counted(plan.stages, 'stage')} {once} {'is' if once == 1 else 'are'} left to run, those alike once"
+    yield f"{counted(runs, 'run')}, {finished} finished; {left}"
     here, reference = plan.seconds(), plan.seconds(reference=True)
     if here or reference:
         yield (

@@ -114,10 +114,30 @@ def parse_filter(text: str) -> FilterRef:
     try:
         values = tomllib.loads(f"options = {{ {options} }}")["options"]
     except tomllib.TOMLDecodeError:
+        key, value = _unread(options)
+        if value:
+            raise UserError(
+                f'--filter {text}: "{value}" is no value for {key}; write a number, true or false, or a text in '
+                "quotes, as in 'language,tag=\"it\"'"
+            ) from None
         raise UserError(
             f"--filter {text}: it is no filter; write NAME or NAME,OPTION=VALUE, texts in quotes: 'language,tag=\"it\"'"
         ) from None
     return FilterRef(**{**values, "name": name.strip()})
+
+
+def _unread(options: str) -> tuple[str, str]:
+    """Key and value of the first option that cannot be read; "" for what it lacks."""
+    waiting: list[str] = []  # an option, and more of it where its value has commas
+    for part in options.split(","):
+        waiting.append(part)
+        try:
+            tomllib.loads(",".join(waiting))
+            waiting = []
+        except tomllib.TOMLDecodeError:
+            continue
+    key, _, value = (waiting[0] if waiting else "").partition("=")
+    return key.strip(), value.strip()
 
 
 def _named(wish: Wish) -> CorpusRef:

@@ -20,6 +20,7 @@ import numpy as np
 from langadapt import artifacts
 from langadapt.corpus.questions import ANYWHERE, COMMON, INDEX, covered
 from langadapt.corpus.words import Words, runs
+from langadapt.errors import counted
 from langadapt.records import Document
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def in_words(table: Mapping[str, Any]) -> list[str]:
         )
         return [f"decontamination: none of the {items:,} items of {of} is in what was read"]
     which = ", ".join(f"{name} ({row['found']:,} of {row['items']:,})" for name, row in hit.items())
-    documents = f"{table['documents']:,} document{'s' if table['documents'] != 1 else ''}"
+    documents = counted(table["documents"], "document")
     said = [f"decontamination: {documents} with items of {which}: {DONE[table['action']]}"]
     return said + [
         f"{row['found'] / row['items']:.0%} of the items of {name} are in the corpora; "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from langadapt.errors import UserError
+from langadapt.errors import UserError, counted
 
 if TYPE_CHECKING:
     from langadapt.inputs import Input
@@ -132,7 +132,7 @@ class Given:
         """What it gave, in words; `total` is what all gave."""
         return (
             f"{self.corpus}: {self.drawn / total if total else 0:.1%} of the {by} (planned {self.share:.1%}), "
-            f"{self.tokens:,} tokens of {self.documents:,} documents"
+            f"{counted(self.tokens, 'token')} of {counted(self.documents, 'document')}"
             + (f", {self.repeated:,} times one of them again" if self.repeated else "")
             + (", and has no more to give" if self.ran_out else "")
         )

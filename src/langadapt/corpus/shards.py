@@ -20,7 +20,7 @@ from langadapt import artifacts
 from langadapt.corpus.cache import Entry, put
 from langadapt.corpus.portions import Portion
 from langadapt.corpus.preparing import Prepared, Shared
-from langadapt.errors import RunError
+from langadapt.errors import RunError, counted
 from langadapt.records import Document, Message, Rejected
 
 WHOLE = "whole.json"  # says how many shards there are, once the corpus was read to its end
@@ -57,8 +57,7 @@ def _found(entry: Entry) -> str:
     """What an earlier run left, in words."""
     if not entry.is_there:
         return f"to be prepared: {entry.explain()}"
-    there = count(entry.path)
-    shards = f"{there} shard{'' if there == 1 else 's'}"
+    shards = counted(count(entry.path), "shard")
     return f"prepared before, {shards}, all of it" if is_whole(entry.path) else f"prepared in part, {shards}"
 
 

@@ -30,7 +30,7 @@ from langadapt.corpus.packing import (
     wrap,
 )
 from langadapt.corpus.preparing import Accounting, Prepared, Source, admit, is_held_out, prepared
-from langadapt.errors import Interrupted, UserError
+from langadapt.errors import Interrupted, UserError, counted
 from langadapt.records import Document, Rejected
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _packed(
             place.keep(reading.accounting, reading.given, contamination)
     examples = view(rows)
     documents = reading.accounting.documents
-    context.log.info(f"{documents.read:,} documents read, {documents.kept:,} kept, {len(examples):,} {what}")
+    context.log.info(f"{counted(documents.read, 'document')} read, {documents.kept:,} kept, {len(examples):,} {what}")
     for given in reading.given if len(reading.given) > 1 else ():
         context.log.info(given.sentence(sum(g.drawn for g in reading.given), reading.plan.by))
     for line in in_words(contamination):

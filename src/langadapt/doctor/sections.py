@@ -14,6 +14,7 @@ from langadapt.doctor.combinations import BF16_IN_HARDWARE, COMBINATIONS
 from langadapt.doctor.facts import TELLING, Facts, shown
 from langadapt.doctor.installed import TRIED, requirements
 from langadapt.doctor.libraries import NEEDED
+from langadapt.errors import counted
 from langadapt.machine import BF16
 from langadapt.models import hub_cache, hub_home
 
@@ -64,13 +65,17 @@ def disk(facts: Facts) -> Rows:
 def caches(facts: Facts) -> Rows:
     """What lies in the caches."""
     kept = entries()
-    yield "langadapt's cache", f"{_home(cache_folder())}: {len(kept)} entries, {sum(e.size for e in kept) / 1e9:.2f} GB"
+    yield (
+        "langadapt's cache",
+        f"{_home(cache_folder())}: {counted(len(kept), 'entry', 'entries')}, {sum(e.size for e in kept) / 1e9:.2f} GB",
+    )
     models = {kind: len(list(hub_cache().glob(f"{kind}--*"))) for kind in ("models", "datasets")}
     blobs = [file.stat().st_size for file in islice(hub_cache().glob("*/blobs/*"), MOST)]
     more = " and more" if len(blobs) == MOST else ""
     yield (
         "the hub's cache",
-        f"{_home(hub_cache())}: {models['models']} models, {models['datasets']} data sets, {sum(blobs) / 1e9:.2f} GB{more}",
+        f"{_home(hub_cache())}: {counted(models['models'], 'model')}, {counted(models['datasets'], 'data set')}, "
+        f"{sum(blobs) / 1e9:.2f} GB{more}",
     )
 
 

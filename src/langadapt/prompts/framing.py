@@ -73,8 +73,8 @@ def offered(model: str, name: str, known: Registry, *, otherwise: str = "") -> P
     """
     if name not in known.prompts:
         raise UserError(
-            f'{model}: no plugin offers the prompt format "{name}"; {known.prompts.missing(name)}; install the '
-            f"plugin{otherwise}"
+            f'{model}: no plugin offers the prompt format "{name}"; install the plugin{otherwise}; '
+            f"{known.prompts.missing(name)}"
         )
     format: PromptFormat = known.prompts[name]
     return format

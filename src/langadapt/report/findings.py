@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langadapt import artifacts, toml_lines
+from langadapt.errors import counted
 from langadapt.evaluation import ENOUGH, arrow
 from langadapt.evaluation.preferences import METRICS
 from langadapt.evaluation.verdicts import LEVEL, Tone
@@ -84,7 +85,13 @@ def name(label: str) -> str:
     return Path(label).name if label.startswith(("/", "~")) else label
 
 
-FILTERS = (number, percent, size, duration, name, arrow)  # of both templates
+def items(counts: Collection[int]) -> str:
+    """How many items figures come from: `1 item`, `200 items`, `20 to 200 items`."""
+    least, most = min(counts), max(counts)
+    return f"{number(least)} to {counted(most, 'item')}" if least < most else counted(most, "item")
+
+
+FILTERS = (number, percent, size, duration, name, items, arrow)  # of both templates
 
 
 def change(row: Row) -> str:
@@ -326,13 +333,14 @@ def trains(stage: PlannedStage) -> bool:
 def _source(data: Input) -> Source:
     repo = data.record.source.repo_id if data.record and data.record.source else ""
     sample = data.where == "sample" and data.record is not None and not data.record.complete
+    whole = repo or "the whole corpus"  # which has no other name than its sample where it is on no hub
     return Source(
         label=name(data.label),
         where=PLACES[data.where],
         licence=data.licence,
         repo="" if sample else repo,
         commit=data.fingerprint if data.where == "hub" else "",
-        stands_for=f"{repo or data.label} ({data.record.licence})" if sample and data.record else "",
+        stands_for=f"{whole} ({data.record.licence})" if sample and data.record else "",
         size=data.bytes,
         fingerprint=data.fingerprint,
     )
@@ -369,8 +377,7 @@ def _parts(rows: Sequence[Row]) -> Iterable[str]:
     counts = [row["n"] for row in rows if row.get("limited")]
     if counts:
         few = f"; over fewer than {ENOUGH} nothing can be significant" if min(counts) < ENOUGH else ""
-        items = f"{number(min(counts))} to {number(max(counts))} items"
-        yield f"{len(counts)} of {len(rows)} figures come from a part of their data only, {items}{few}."
+        yield f"{len(counts)} of {len(rows)} figures come from a part of their data only, {items(counts)}{few}."
 
 
 def _tasks(plan: Plan, rows: Sequence[Row]) -> Iterable[str]:

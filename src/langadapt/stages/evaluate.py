@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from langadapt import estimates, harness
+from langadapt.errors import counted
 from langadapt.evaluation import harness_measures, methods
 from langadapt.evaluation.methods import Measure, Subject, Work, method, rows
 from langadapt.models import WINDOW
@@ -214,9 +215,10 @@ def _cost(works: Sequence[Work], speed: Pace) -> str:
 
     known = [work for work in works if work.known]
     items, read, written = (sum(getattr(work, kind) for work in known) for kind in ("items", "read", "written"))
-    more = "" if len(known) == len(works) else f", and {len(works) - len(known)} tasks of unknown size"
+    more = "" if len(known) == len(works) else f", and {counted(len(works) - len(known), 'task')} of unknown size"
     writing = f", at most {written:,} to write" if written else ""
-    return f"{items:,} items, {read:,} tokens to read{writing}: about {duration(speed.seconds(known))}{more}"
+    size = f"{counted(items, 'item')}, {counted(read, 'token')} to read{writing}"
+    return f"{size}: about {duration(speed.seconds(known))}{more}"
 
 
 def _row(context: StageContext, measure: Measure) -> dict[str, Any]:
