@@ -14,6 +14,7 @@ from langadapt.errors import UserError
 from langadapt.evaluating import evaluate
 from langadapt.evaluation.methods import Work
 from langadapt.evaluation.pace import Pace
+from langadapt.machine import this_machine
 from langadapt.stages.evaluate import _cost
 from langadapt.testing import tiny_model
 
@@ -66,7 +67,8 @@ def test_an_adapter_is_measured_as_the_model_that_it_makes(measured, models, tmp
     AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
     alone = evaluate([str(tmp_path / "merged")], tmp_path / "out", language="it", suites=SUITES, settings=SETTINGS)
     (value,) = [row["value"] for row in alone.runs[0].rows if row["metric"] == "nll"]
-    assert value == pytest.approx(nll(measured[0])[1], abs=1e-4)
+    rounding = 2e-3 if this_machine().bf16 else 1e-4  # weights of 8 bits are rounded once here, and by chance there
+    assert value == pytest.approx(nll(measured[0])[1], abs=rounding)
 
 
 def test_what_was_measured_is_not_measured_again(measured, models) -> None:
