@@ -182,7 +182,7 @@ def test_answers_and_pairs_weigh_the_same_in_two_processes(place):
     for id in LEARNT:
         one, two = (figures(run, id) for run in runs)
         assert [set(step) for step in two] == [set(step) for step in one] and len(one) == 3
-        rounding = 1e-3 if this_machine().bf16 else 1e-4  # of rewards, which are differences of sums of products
+        rounding = 1e-2 if this_machine().bf16 else 1e-4  # of rewards, which are differences of sums of products
         for step, expected in zip(two, one, strict=True):
             assert step == pytest.approx(expected, rel=rounding, abs=rounding), id
 
