@@ -34,3 +34,11 @@ def test_large_pieces_go_back_to_the_system_although_small_ones_stay() -> None:
     }  # fmt: skip
     assert grown["unpooled_memory()"] < 30, "60 small pieces are 10 MB"
     assert grown["nullcontext()"] > 100, "else this shows nothing"
+
+
+def test_libraries_do_not_say_what_nobody_can_act_on() -> None:
+    """Whichever of them a stage imports first, as one does that goes on from its checkpoint."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import langadapt.run, bitsandbytes"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

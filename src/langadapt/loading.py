@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import warnings
@@ -26,8 +25,6 @@ transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 # Deprecations inside the libraries are nothing that a user of ours can act on.
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|bitsandbytes|accelerate")
-# bitsandbytes warns that an optional kernel package is missing; what it does without it is right, and tested.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def device() -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import shutil
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+# On a processor bitsandbytes warns, when it is imported, that an optional kernel package is missing; what it does without it
+# is right, and tested. Whatever imports it has imported this before.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # Parameters of glibc's mallopt(3). Left alone, it raises the first by itself to at most 32 MiB, the second to twice that.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 SMALL_PIECE, LARGEST_POOLED = 1 << 18, 1 << 25  # bytes
