@@ -21,6 +21,7 @@ from langadapt.fused.linears import gated_mlp_forward, project
 from langadapt.loss import fused_loss
 from langadapt.machine import this_machine
 from langadapt.peft import qlora
+from langadapt.peft.columns import ShieldedLinear
 from langadapt.testing import tiny_model
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -146,6 +147,19 @@ def test_what_a_gpu_compiles_is_the_same_and_compiled_few_times(monkeypatch: pyt
     assert 6 <= compiled <= 12 and len(graphs) == compiled
     assert ours == pytest.approx(loss, rel=1e-5)
     assert all((found[n] - g).norm() <= 1e-3 * g.norm() for n, g in gradients.items())
+
+
+def test_weights_of_two_precisions_are_tried_as_they_train() -> None:
+    """What learns in fp32 beside frozen columns in bf16, as under `ssu` where bf16 is multiplied."""
+    plain = model_of("llama", targets=None).to(torch.bfloat16)
+    for block in plain.model.layers:
+        block.self_attn.q_proj = ShieldedLinear(block.self_attn.q_proj, torch.arange(40))
+    plain.model.embed_tokens.float()
+    plain.lm_head.float()
+    with fused_blocks(plain) as count, torch.autocast("cpu", torch.bfloat16):
+        assert count
+        loss, _ = learn(plain)
+    assert 0 < loss < 20
 
 
 def test_all_of_a_llama_fits() -> None:

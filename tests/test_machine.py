@@ -13,7 +13,7 @@ import torch
 from contextlib import nullcontext
 from langadapt.machine import peak_memory, unpooled_memory
 
-torch.ones(9_000_000)  # freed: from now on so large a piece comes from the pool
+torch.ones(5_000_000)  # 20 MB, freed: from now on what is smaller comes from the pool
 kept, before = [], peak_memory()
 with {around}:
     for _ in range(60):

@@ -98,7 +98,7 @@ def test_the_defaults_made_for_english_throw_good_turkish_away() -> None:
 def test_thresholds_name_options_that_steps_have() -> None:
     filters = registry().filters
     for name, values in TURKISH.thresholds.items():
-        assert {*values} - {"language_score"} <= {*filters[name].options}
+        assert {*values} <= {*filters[name].options}
 
 
 @pytest.mark.parametrize(

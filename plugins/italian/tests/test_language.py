@@ -78,7 +78,7 @@ def test_thresholds_are_those_that_the_filter_reads() -> None:
     fineweb2 = registry().filters["fineweb2"]
     assert fineweb2.make(fineweb2.options, ITALIAN)
     needed = {key for key, value in fineweb2.options.items() if value is None}
-    assert set(ITALIAN.thresholds["fineweb2"]) == needed | {"language_score"}
+    assert set(ITALIAN.thresholds["fineweb2"]) == needed
 
 
 def test_function_words_are_words_of_the_segmentation() -> None:

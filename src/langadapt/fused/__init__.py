@@ -52,6 +52,10 @@ def fused_blocks(model: Any) -> Iterator[int]:
         How many modules are replaced.
     """
     documents, scratch = Documents(), Scratch()
+    # Weights that learn are in fp32 beside frozen ones in 16 bits, which say what products are computed in; some strategies
+    # keep those as buffers.
+    weights = (tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point())
+    dtype = min((tensor.dtype for tensor in weights), key=lambda dtype: dtype.itemsize)
     alike: dict[Any, bool] = {}  # one trial speaks for all modules of the same class and shape
     with ExitStack() as replaced:
         count = 0
@@ -61,7 +65,7 @@ def fused_blocks(model: Any) -> Iterator[int]:
                 continue
             shape = (type(module), *((type(inner), *map(tuple, _shapes(inner))) for inner in module.modules()))
             if shape not in alike:
-                alike[shape] = _same(module, forward, model.dtype)
+                alike[shape] = _same(module, forward, dtype)
             if alike[shape]:
                 replaced.enter_context(_replaced(module, forward))
                 count += 1

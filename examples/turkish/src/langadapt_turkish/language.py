@@ -32,7 +32,6 @@ ALPHABETIC_WORDS = 0.62
 
 # huggingface/fineweb-2, configs/tur_Latn.yml at commit baedee4, under the names that the filter `fineweb2` reads.
 FINEWEB2 = {
-    "language_score": 0.875,  # of GlotLID, which is not used here: the filter `language` asks another detector
     "duplicate_lines": 0.303,
     "top_2": 0.094,
     "top_3": 0.114,

@@ -40,7 +40,6 @@ words = piecewise(_WORD.findall)
 
 # huggingface/fineweb-2, configs/ita_Latn.yml at commit d0defb2, under the names that the filter `fineweb2` reads.
 FINEWEB2 = {
-    "language_score": 0.817,  # of GlotLID, which is not used here: the filter `language` asks another detector
     "duplicate_lines": 0.246,
     "top_2": 0.198,
     "top_3": 0.156,

@@ -189,7 +189,7 @@ def _misfits(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[
     """What of a filter's thresholds is no option of it, or neither a number nor a text as the option is."""
     for key, value in values.items():
         if key not in options:
-            yield f"it has no option {key}; {nearest(key, options)}"
+            yield "; ".join(filter(None, [f"it has no option {key}", nearest(key, options)]))
         elif isinstance(options[key], str) and not isinstance(value, str):
             yield f"{key} = {value!r} is no text"
         elif not isinstance(options[key], str) and (isinstance(value, bool) or not isinstance(value, (int, float))):
