@@ -123,6 +123,7 @@ def training(stage: Training) -> Parts:
     """Bytes by part at the peak of a training."""
     number = FP32 if stage.weight_bits == 32 else stage.number
     reading = _reading(stage.shape, stage.cuda, number)
+    reading["weights"] -= _unread(stage)
     if stage.weight_bits < 16 and stage.cuda:  # quantised on the way to it, layer by layer
         reading["weights"] = _weights(stage)
     elif stage.weight_bits < 16 and "files" not in reading:  # beside the mapped file
@@ -163,9 +164,24 @@ def _weights(stage: Training) -> int:
     """Those that learn in fp32; the others in the type of the arithmetic, or quantised."""
     shape = stage.shape
     if stage.trains_base:
-        return FP32 * stage.trainable + stage.number * (shape.parameters - stage.trainable)
+        return FP32 * stage.trainable + stage.number * (shape.parameters - stage.trainable) - _unread(stage)
     linear = stage.weight_bits / 8 if stage.weight_bits < 16 else stage.number
-    return int(shape.linear_parameters * linear) + stage.number * (shape.parameters - shape.linear_parameters)
+    whole = int(shape.linear_parameters * linear) + stage.number * (shape.parameters - shape.linear_parameters)
+    return whole - _unread(stage)
+
+
+def _unread(stage: Training) -> int:
+    """Rows of an embedding that no text asks for are never read from a mapped file. A head is; and what learns, or lies
+    beside quantised weights, has been copied.
+    """
+    shape = stage.shape
+    copied = stage.cuda or stage.weight_bits < 16 or _embedding_learns(stage) or stage.rows_apart
+    apart = not shape.tie_word_embeddings
+    return (
+        stage.number * shape.vocab_size * shape.hidden_size
+        if apart and not copied and _as_stored(shape, stage.number)
+        else 0
+    )
 
 
 def _optimizer_bytes(optim: str) -> int:
@@ -183,7 +199,7 @@ def _reading(shape: ModelShape, cuda: bool, number: int) -> Parts:
     are stored as they are computed with stay where they are mapped; others exist beside.
     """
     reading = {"libraries": libraries(cuda), "weights": number * shape.parameters}
-    if not cuda and shape.dtype != ("float32" if number == FP32 else "bfloat16"):
+    if not cuda and not _as_stored(shape, number):
         reading["files"] = (FP32 if shape.dtype == "float32" else 2) * shape.parameters
     return reading
 
@@ -191,6 +207,11 @@ def _reading(shape: ModelShape, cuda: bool, number: int) -> Parts:
 def _forward(stage: Training) -> Parts:
     """At the end of the forward pass through the blocks."""
     return _kept(stage) | {"activations": activations(stage) + _holes(stage)}
+
+
+def _as_stored(shape: ModelShape, number: int) -> bool:
+    """Whether weights are stored as they are computed with, so that they stay where they are mapped."""
+    return shape.dtype == ("float32" if number == FP32 else "bfloat16")
 
 
 def _loss(stage: Training) -> Parts:
