@@ -182,6 +182,21 @@ def test_files_count_beside_weights_that_are_made_from_them(model: Path, stored:
     assert memory.get("files", 0) == files * large.parameters
 
 
+def test_rows_of_a_mapped_embedding_that_no_text_asks_for_are_not_counted(model: Path) -> None:
+    shape = find_model(str(model)).shape
+    assert shape is not None
+    for bf16, unread in ((True, 2 * shape.vocab_size * shape.hidden_size), (False, 0)):
+        mapped, copied = (
+            estimates.Training(
+                shape=dataclasses.replace(shape, tie_word_embeddings=False, dtype=dtype), reached=frozenset(),
+                trainable=0, trains_base=False, weight_bits=16, rows=1, length=8, number=2 if bf16 else 4,
+            )
+            for dtype in ("bfloat16", "float16")
+        )  # fmt: skip
+        parts = estimates.training(mapped), estimates.training(copied)
+        assert parts[1]["weights"] - parts[0]["weights"] == unread
+
+
 def test_an_average_is_one_more_copy_of_what_learns(recipe: Path, tmp_path: Path, on: Any) -> None:
     on(SMALL)
     parts = Recipe.load(recipe, ["adapt.training.ema_decay=0.99"]).plan(tmp_path / "run").stage("adapt").estimate.memory

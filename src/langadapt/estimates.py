@@ -176,12 +176,9 @@ def _unread(stage: Training) -> int:
     """
     shape = stage.shape
     copied = stage.cuda or stage.weight_bits < 16 or _embedding_learns(stage) or stage.rows_apart
-    apart = not shape.tie_word_embeddings
-    return (
-        stage.number * shape.vocab_size * shape.hidden_size
-        if apart and not copied and _as_stored(shape, stage.number)
-        else 0
-    )
+    if copied or shape.tie_word_embeddings or not _as_stored(shape, stage.number):
+        return 0
+    return stage.number * shape.vocab_size * shape.hidden_size
 
 
 def _optimizer_bytes(optim: str) -> int:
