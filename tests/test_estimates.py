@@ -197,6 +197,20 @@ def test_rows_of_a_mapped_embedding_that_no_text_asks_for_are_not_counted(model:
         assert parts[1]["weights"] - parts[0]["weights"] == unread
 
 
+def test_rounding_the_largest_matrix_counts_where_whole_weights_are_saved(model: Path) -> None:
+    shape = find_model(str(model)).shape
+    assert shape is not None
+    wide = dataclasses.replace(shape, vocab_size=10**6, tie_word_embeddings=False)
+    stage = estimates.Training(
+        shape=wide, reached=frozenset({"model.norm.weight"}), trainable=wide.hidden_size, trains_base=True,
+        weight_bits=16, rows=1, length=1, number=4,
+    )  # fmt: skip
+    assert estimates.training(stage)["working"] == 10 * 10**6 * wide.hidden_size
+    assert estimates.training(dataclasses.replace(stage, number=2)).get("working", 0) < 10**6, (
+        "frozen ones are in 16 bits"
+    )
+
+
 def test_an_average_is_one_more_copy_of_what_learns(recipe: Path, tmp_path: Path, on: Any) -> None:
     on(SMALL)
     parts = Recipe.load(recipe, ["adapt.training.ema_decay=0.99"]).plan(tmp_path / "run").stage("adapt").estimate.memory

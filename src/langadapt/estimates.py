@@ -128,7 +128,7 @@ def training(stage: Training) -> Parts:
         reading["weights"] = _weights(stage)
     elif stage.weight_bits < 16 and "files" not in reading:  # beside the mapped file
         reading["weights"] += _weights(stage)
-    return _largest(reading, _forward(stage), _loss(stage), _backward(stage), _step(stage))
+    return _largest(reading, _forward(stage), _loss(stage), _backward(stage), _step(stage), _saving(stage))
 
 
 def _largest(*moments: Parts) -> Parts:
@@ -245,6 +245,15 @@ def _step(stage: Training) -> Parts:
     working = max(working, _with_rows(stage))  # whose gradient comes as that of a whole matrix, last of all
     left = 0 if stage.cuda else activations(stage)
     return _kept(stage) | {"gradients": FP32 * stage.trainable, "activations": left, "working": working}
+
+
+def _saving(stage: Training) -> Parts:
+    """When a model whose own weights learnt is rounded to 16 bits, one matrix after the other: beside the largest are the
+    chances that round it, their sum, and the outcome.
+    """
+    sizes = [n for name, n in stage.shape.weights.items() if stage.number == FP32 or name in stage.reached]
+    rounding = (2 * FP32 + 2) * max(sizes, default=0) if stage.trains_base else 0
+    return _kept(stage) | {"activations": 0 if stage.cuda else activations(stage), "working": rounding}
 
 
 # --- activations -----------------------------------------------------------------------------------------------------
