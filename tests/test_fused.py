@@ -149,6 +149,21 @@ def test_what_a_gpu_compiles_is_the_same_and_compiled_few_times(monkeypatch: pyt
     assert all((found[n] - g).norm() <= 1e-3 * g.norm() for n, g in gradients.items())
 
 
+def test_small_steps_of_doras_lengths_are_seen_in_sixteen_bits() -> None:
+    """A factor of 1.003 is 1 in bf16; outputs that are rounded one by one grow by as much on average."""
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 256, bias=False)).to(torch.bfloat16)
+    adapted: Any = get_peft_model(layer, LoraConfig(r=4, target_modules=["0"], use_dora=True)).base_model.model[0]
+    lengths = adapted.lora_magnitude_vector["default"].weight
+    states, forward = torch.randn(500, 64).to(torch.bfloat16), dora_forward(adapted.train().forward, Scratch())
+    norms = adapted.base_layer.weight.float().norm(dim=1)
+    sizes = []
+    for factor in (1.0, 1.003):
+        lengths.data = norms * factor
+        sizes.append(float(forward(adapted, states).detach().double().abs().mean()))
+    assert sizes[1] / sizes[0] == pytest.approx(1.003, abs=1e-3)
+
+
 def test_weights_of_two_precisions_are_tried_as_they_train() -> None:
     """What learns in fp32 beside frozen columns in bf16, as under `ssu` where bf16 is multiplied."""
     plain = model_of("llama", targets=None).to(torch.bfloat16)

@@ -79,7 +79,7 @@ class _Dora(torch.autograd.Function):
         weight = matrix_of(side.base, x.dtype)
         factors = lengths / scratch.norms(weight, side.scale, a.to(x.dtype), b.to(x.dtype)).to(lengths.dtype)
         turned = (seen @ weight.T).addmm_(reduced, b.to(x.dtype).T, alpha=side.scale)
-        out = turned * factors.to(x.dtype)
+        out = _scaled(turned, factors)
         if kept:
             out.addmm_(seen.neg_().add_(x), weight.T)
         if side.base.bias is not None:
@@ -94,7 +94,7 @@ class _Dora(torch.autograd.Function):
         side: Side = ctx.side
         outer = outers[0].reshape(len(x), -1)
         grad_lengths = (outer * turned).sum(0, dtype=lengths.dtype) * (factors / lengths)
-        turned_back = outer * factors.to(outer.dtype)
+        turned_back = _scaled(outer, factors)
         back, grad_b = expand_back(side, reduced, b, turned_back)
         inner: Tensor | None = None
         if ctx.needs_input_grad[0]:
@@ -104,6 +104,11 @@ class _Dora(torch.autograd.Function):
         (grad_a,) = reduce_back(x, [side], [a], kept, [back], inner)
         inner = None if inner is None else inner.view(ctx.shape).to(ctx.dtype)
         return inner, None, None, grad_a, grad_b, grad_lengths
+
+
+def _scaled(x: Tensor, factors: Tensor) -> Tensor:
+    """Rounded once, to the type of x: a factor in 16 bits would be off by up to 0.4 %, for all that it scales alike."""
+    return torch.mul(x, factors, out=torch.empty_like(x))
 
 
 def dora_forward(own: Forward, scratch: Scratch) -> Forward:
