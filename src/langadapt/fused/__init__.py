@@ -7,10 +7,11 @@ What the libraries do in steps is done at once, with gradients by hand:
 - with DoRA, such a layer's lengths are taken from one product of A and B, and one output is kept;
 - of the gated MLP, only what its gate and its up projection give is kept for the backward pass; the rest is made again;
 - the norm keeps one number a token;
-- attention goes document by document, so that packed documents cost what they would cost alone, and need no mask.
+- attention goes document by document, so that packed documents cost what they would cost alone, and need no mask; on a
+  processor its gradients are taken by blocks of tokens, with products in bf16 that are summed up in fp32.
 
-The first two follow the idea of Unsloth's LoRA kernels, the last that of FlashAttention's sequences of unequal length
-(arXiv 2205.14135), which it uses on a GPU; all in plain torch. Arithmetic element by element is compiled for a GPU, where
+The first two follow the idea of Unsloth's LoRA kernels, the last that of FlashAttention (arXiv 2205.14135), whose
+sequences of unequal length it uses on a GPU; all in plain torch. Arithmetic element by element is compiled for a GPU, where
 each pass over memory counts. A module is left as it is where it has another shape, and where a trial shows that its
 outcome would differ by more than rounding.
 """
@@ -35,6 +36,7 @@ from langadapt.fused.norm import norm_forward
 ATTENTIONS = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
 SAME = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative difference that rounding makes
 _TRIAL = 8  # tokens of the trial
+_SIZE = 0.1  # of their states: under larger ones attention is so sharp that 16 bits round its gradients by a tenth
 
 Forward = Callable[..., Any]
 
@@ -118,7 +120,7 @@ def _outcome(module: Any, forward: Forward, dtype: torch.dtype) -> list[Tensor]:
     linear = next((inner for inner in module.modules() if hasattr(inner, "in_features")), None)
     width = linear.in_features if linear else module.weight.shape[-1]
     generator = torch.Generator().manual_seed(0)
-    states = torch.randn(1, _TRIAL, width, generator=generator).to(device, dtype)
+    states = torch.randn(1, _TRIAL, width, generator=generator).mul_(_SIZE).to(device, dtype)
     states.requires_grad_(True)
     options: dict[str, Any] = {}
     if type(module).__name__ in ATTENTIONS:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from langadapt.fused.elementwise import dropped, gated, gated_back
+from langadapt.fused.elementwise import dropped, gated, gated_again, gated_back
 
 Forward = Callable[..., Any]
 
@@ -220,10 +220,10 @@ class _GatedMlp(torch.autograd.Function):
         outer = outers[0].reshape(len(x), -1)
         back_down, grad_b_down = expand_back(sides[2], for_down, b_down, outer)
         grad_hidden = base_back(sides[2], outer, None)
-        hidden = gated(gate, up)
+        active, hidden = gated_again(gate, up)
         (grad_a_down,) = reduce_back(hidden, sides[2:], (a_down,), kept[2:], [back_down], grad_hidden)
         del hidden
-        grad_gate, grad_up = gated_back(gate, up, grad_hidden)
+        grad_gate, grad_up = gated_back(gate, up, active, grad_hidden)
         back_gate, grad_b_gate = expand_back(sides[0], for_gate, b_gate, grad_gate)
         back_up, grad_b_up = expand_back(sides[1], for_up, b_up, grad_up)
         inner = None
