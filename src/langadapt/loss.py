@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from langadapt.machine import release_memory
-from langadapt.models import LOSS_CHUNK
+from langadapt.models import LOSS_CHUNK, PROBS_CHUNK
+
+_IN_CACHE = 1 << 18  # numbers in fp32 that a core's own cache holds beside what else is at hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,26 +58,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], chunk):
             rows = hidden[start : start + chunk].to(dtype)
             wanted = targets[start : start + chunk]
-            logits = (rows @ matrix.T).float()
-            peak = logits.max(dim=-1, keepdim=True).values
-            logits.sub_(peak)
-            right = logits.gather(1, wanted[:, None]).squeeze(1)
-            mass = logits.exp_()  # logits are overwritten: one matrix of a chunk is all that ever exists
-            norm = mass.sum(dim=-1, keepdim=True)
-            total += (norm.squeeze(1).log() - right).double().sum()
-            if grad_hidden is None and grad_learnt is None:
-                del logits, mass  # else they would still be there while those of the next chunk are made
-                continue
-            mass.div_(norm)
-            mass[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
-            gradient = mass.to(dtype)
+            logits = rows @ matrix.T
+            weights = hidden.new_ones(len(rows), dtype=torch.float32) if need_hidden or need_learnt else None
+            total += _losses(logits, wanted, weights).double().sum()
+            gradient = logits  # in their place: one matrix of a chunk is all that ever exists
             if grad_hidden is not None:
                 grad_hidden[start : start + chunk] = gradient @ matrix
             if grad_learnt is not None:
                 of_rows = gradient if head.ids is None else gradient[:, head.ids]
                 grad_learnt += (of_rows.T @ rows).float()
                 del of_rows
-            del logits, mass, gradient
+            del logits, gradient  # else they would still be there while those of the next chunk are made
         ctx.save_for_backward(grad_hidden, grad_learnt)
         ctx.learnt_dtype = learnt.dtype
         return total.float()
@@ -95,6 +87,30 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
+def _losses(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """-log p of each target, (tokens,), taken in no less than fp32. With weights, (tokens,), the logits become the gradients
+    of the losses' weighted sum.
+
+    A few tokens at a time: on a processor what is in fp32 stays in its cache, on a GPU it takes less memory.
+    """
+    tokens, words = logits.shape
+    size = PROBS_CHUNK if logits.is_cuda else max(1, _IN_CACHE // words)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    losses = logits.new_empty(tokens, 1, dtype=dtype)
+    place = logits.new_empty(
+        min(size, tokens), words, dtype=dtype
+    )  # one for all: new ones would leave holes between them
+    for start in range(0, tokens, size):
+        some = slice(start, start + size)
+        wanted = targets[some, None]
+        probs = torch.log_softmax(logits[some], -1, dtype=dtype, out=place[: len(wanted)])
+        torch.neg(probs.gather(1, wanted), out=losses[some])
+        if weights is not None:
+            probs.exp_().scatter_add_(1, wanted, probs.new_full(wanted.shape, -1))
+            logits[some] = probs.mul_(weights[some, None])
+    return losses.squeeze(1)
+
+
 def linear_cross_entropy(hidden: Tensor, head: Tensor | Head, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
     """Sum over tokens of -log softmax(hidden @ head.T)[target].
 
@@ -109,8 +125,7 @@ def linear_cross_entropy(hidden: Tensor, head: Tensor | Head, targets: Tensor, *
     """
     head = Head(weight=head) if isinstance(head, Tensor) else head
     learnt = head.weight if head.rows is None else head.rows
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
+    dtype = _dtype_of_products(head.weight)
     loss: Tensor = _LinearCrossEntropy.apply(hidden, head, learnt, targets, dtype, chunk)  # type: ignore[no-untyped-call]
     return loss
 
@@ -228,25 +243,48 @@ def _log_prob_forward_of(own: Callable[..., Any]) -> Callable[..., dict[str, Ten
     return forward
 
 
+class _TokenLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, chunk: int) -> Tensor:
+        matrix = weight.to(dtype)
+        losses = [
+            _losses(rows.to(dtype) @ matrix.T, wanted)
+            for rows, wanted in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
+        ]
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.dtype, ctx.chunk = dtype, chunk
+        return torch.cat(losses)
+
+    @staticmethod
+    def backward(ctx: Any, *outers: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets = ctx.saved_tensors
+        need_hidden, need_weight, *_ = ctx.needs_input_grad
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        matrix = weight.to(ctx.dtype)
+        for start in range(0, len(hidden), ctx.chunk):
+            some = slice(start, start + ctx.chunk)
+            rows = hidden[some].to(ctx.dtype)
+            gradient = rows @ matrix.T
+            _losses(gradient, targets[some], outers[0][some])
+            if grad_hidden is not None:
+                grad_hidden[some] = gradient @ matrix
+            if grad_weight is not None:
+                grad_weight += gradient.T @ rows
+            del gradient
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+
+
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int = LOSS_CHUNK) -> Tensor:
     """-log p of each target, (tokens,) in fp32; the log-softmax is taken in fp32 whatever the model computes in.
 
-    Where gradients are asked for, a chunk's logits are made again in the backward pass, and none are kept.
+    A chunk's logits exist at a time, and are made again in the backward pass. Without targets it is still a function of
+    hidden states and head: where several processes train, all must have a gradient.
     """
-    losses = [
-        checkpoint(
-            _token_losses,
-            hidden[i : i + chunk],
-            weight,
-            targets[i : i + chunk],
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
-        for i in range(0, hidden.shape[0], chunk)
-    ]
-    # Without targets it is still a function of both: where several processes train, all must have a gradient.
-    return torch.cat(losses) if losses else (hidden @ weight[:1].T).float().sum(-1)
+    losses: Tensor = _TokenLosses.apply(hidden, weight, targets, _dtype_of_products(weight), chunk)  # type: ignore[no-untyped-call]
+    return losses
 
 
-def _token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy((hidden @ weight.T).float(), targets, reduction="none")
+def _dtype_of_products(weight: Tensor) -> torch.dtype:
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

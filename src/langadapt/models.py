@@ -23,6 +23,7 @@ FAMILY = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "qwen2", "qw
 WINDOW = 1024  # tokens that a model reads at a time while text is scored
 FUSED = ("llama", "mistral", "qwen2")  # types of models whose blocks `langadapt.fused` computes
 LOSS_CHUNK = 512  # tokens whose logits exist at the same time while the loss is taken; more are no faster
+PROBS_CHUNK = 128  # of those the tokens whose probabilities exist in fp32 on a GPU; on a CPU they take a megabyte
 
 
 @dataclass(frozen=True, kw_only=True)
