@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from langadapt import loading
 from langadapt.errors import UserError
 from langadapt.models import ModelShape
-from langadapt.peft import STRATEGIES, lora, others, qlora
+from langadapt.peft import STRATEGIES, lora, others, partial, qlora
+from langadapt.records import PeftStrategy
 from langadapt.rounding import round_model, stochastic_round
 from langadapt.testing import tiny_model
-from langadapt.training import Prepared, SeededTrainer
+from langadapt.training import Prepared, SeededTrainer, copy_frozen
 
 LORA = lora.DEFAULTS | {"r": 4, "lora_alpha": 8}
 QLORA = LORA | qlora.QUANTISATION
@@ -299,14 +300,24 @@ def test_qlora_still_learns_after_an_evaluation(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
-@pytest.mark.parametrize("options", [{}, {"load_in_8bit": True}], ids=["4 bits", "8 bits"])
-def test_a_quantised_model_lets_go_of_the_file_that_it_was_read_from(folder: Path, options: dict) -> None:
+@pytest.mark.parametrize(
+    "strategy, options",
+    [(qlora.STRATEGY, {}), (qlora.STRATEGY, {"load_in_8bit": True}), (partial.STRATEGIES[0], {"first": 1, "last": 0})],
+    ids=["4 bits", "8 bits", "layers"],
+)
+def test_a_model_of_which_most_was_copied_lets_go_of_the_file_that_it_was_read_from(
+    folder: Path, strategy: PeftStrategy, options: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.bfloat16)
     plain = loading.load_weights(folder, torch.bfloat16)  # as it is stored, so that it lies where the file is mapped
     mapped = str(folder.resolve())
     assert mapped in Path("/proc/self/maps").read_text()
-    model = qlora.prepare(plain, {**qlora.STRATEGY.defaults, **options})
+    model = strategy.prepare(plain, {**strategy.defaults, **options})
+    copy_frozen(model)
     assert mapped not in Path("/proc/self/maps").read_text()
-    assert model.get_input_embeddings().weight.dtype is torch.bfloat16
+    assert {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad} <= {
+        torch.bfloat16, torch.uint8, torch.int8,
+    }  # fmt: skip
 
 
 def test_only_the_blocks_are_quantised(folder: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from langadapt.models import LOSS_CHUNK, ModelShape
+from langadapt.models import LOSS_CHUNK, PROBS_CHUNK, ModelShape
 
 if TYPE_CHECKING:
     from langadapt.machine import Machine
@@ -26,6 +26,7 @@ FP32 = 4  # bytes
 # transformers, peft, trl, bitsandbytes); on a GPU the CUDA context, and what torch had allocated beside all terms below
 # whatever was trained, probably workspaces of matrix products (about 700 and 200 MiB on one H100 with CUDA 13).
 LIBRARIES_CPU = 720 * 2**20
+IMPORTED_CPU = 610 * 2**20  # of those, what is there before anything is computed
 CONTEXT_CUDA = 700 * 2**20
 LIBRARIES_CUDA = CONTEXT_CUDA + 200 * 2**20
 OPTIMIZER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0}  # a weight, by a part of the name; AdamW keeps 8
@@ -99,14 +100,12 @@ class Training:
 
 
 def evaluation(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
-    """Bytes by part at the peak of measuring a model on windows of `tokens`.
-
-    Logits exist in the type of the arithmetic, in fp32, and as log-probabilities.
-    """
+    """Bytes by part at the peak of measuring a model on windows of `tokens`."""
     number = _number(machine)
-    logits = tokens * shape.vocab_size * (2 * FP32 + (0 if number == FP32 else number))
     weights = {"libraries": libraries(machine.cuda), "weights": number * shape.parameters}
-    return _largest(_reading(shape, machine.cuda, number), weights | {"logits": logits})
+    return _largest(
+        _reading(shape, machine.cuda, number), weights | {"logits": _logits(shape, tokens, number, machine.cuda)}
+    )
 
 
 def merge(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
@@ -175,7 +174,7 @@ def _unread(stage: Training) -> int:
     beside quantised weights, has been copied.
     """
     shape = stage.shape
-    copied = stage.cuda or stage.weight_bits < 16 or _embedding_learns(stage) or stage.rows_apart
+    copied = stage.cuda or stage.weight_bits < 16 or stage.trains_base or stage.rows_apart
     if copied or shape.tie_word_embeddings or not _as_stored(shape, stage.number):
         return 0
     return stage.number * shape.vocab_size * shape.hidden_size
@@ -195,7 +194,7 @@ def _reading(shape: ModelShape, cuda: bool, number: int) -> Parts:
     On a CPU, the files that it comes from are mapped into the process, and count as far as they were read. Weights that
     are stored as they are computed with stay where they are mapped; others exist beside.
     """
-    reading = {"libraries": libraries(cuda), "weights": number * shape.parameters}
+    reading = {"libraries": LIBRARIES_CUDA if cuda else IMPORTED_CPU, "weights": number * shape.parameters}
     if not cuda and not _as_stored(shape, number):
         reading["files"] = (FP32 if shape.dtype == "float32" else 2) * shape.parameters
     return reading
@@ -212,16 +211,18 @@ def _as_stored(shape: ModelShape, number: int) -> bool:
 
 
 def _loss(stage: Training) -> Parts:
-    """When all activations are kept and the logits of a chunk exist; before them, holes are given back.
-
-    Logits of one chunk in fp32, and in 16 bits also as the head makes them. Pairs of answers need the log-probabilities
-    and their gradient beside, since autograd differentiates them.
+    """When all activations are kept and the logits of a chunk exist; before them, holes are given back. In 16 bits, a head
+    that learns in fp32 is cast.
     """
-    shape, chunk = stage.shape, min(stage.tokens, LOSS_CHUNK)
-    copies = FP32 * (3 if stage.reference else 1) + (0 if stage.number == FP32 else stage.number)
-    logits = chunk * shape.vocab_size * copies
-    held = {"activations": activations(stage), "gradients": _head_gradient(stage), "working": _with_rows(stage)}
-    return _kept(stage) | held | {"logits": logits}
+    gradient = _head_gradient(stage)
+    cast = stage.shape.vocab_size * stage.shape.hidden_size * stage.number if gradient and stage.number < FP32 else 0
+    held = {"activations": activations(stage), "gradients": gradient, "working": _with_rows(stage) + cast}
+    return _kept(stage) | held | {"logits": _logits(stage.shape, stage.tokens, stage.number, stage.cuda)}
+
+
+def _logits(shape: ModelShape, tokens: int, number: int, cuda: bool) -> int:
+    """Those of one chunk as the head makes them, and on a GPU the probabilities of some of its tokens in fp32."""
+    return shape.vocab_size * (number * min(tokens, LOSS_CHUNK) + FP32 * min(tokens, PROBS_CHUNK) * cuda)
 
 
 def _backward(stage: Training) -> Parts:
@@ -235,13 +236,14 @@ def _backward(stage: Training) -> Parts:
 
 
 def _step(stage: Training) -> Parts:
-    """When the optimizer steps: all gradients exist. It works on one matrix after the other on a CPU, on a GPU on all of
-    them at once (`foreach`), or in one kernel (`fused`). There, activations are gone; the C library of a CPU cannot give
+    """When the optimizer steps: all gradients exist. It works in one kernel (`fused`), else on one matrix after the other on
+    a CPU, on a GPU on all of them at once (`foreach`). There, activations are gone; the C library of a CPU cannot give
     their memory back to the system, because gradients and moments were put between them.
     """
     shape = stage.shape
     sizes = [size for name, size in shape.weights.items() if name in stage.reached] if stage.trains_base else [0]
-    working = FP32 * stage.trainable * ("fused" not in stage.optim) if stage.cuda else 2 * FP32 * max(sizes, default=0)
+    working = FP32 * stage.trainable if stage.cuda else 2 * FP32 * max(sizes, default=0)
+    working *= "fused" not in stage.optim
     working = max(working, _with_rows(stage))  # whose gradient comes as that of a whole matrix, last of all
     left = 0 if stage.cuda else activations(stage)
     return _kept(stage) | {"gradients": FP32 * stage.trainable, "activations": left, "working": working}
@@ -299,8 +301,8 @@ def saved(stage: Training, block: int) -> Parts:
     """
     shape, tokens, number, fused = stage.shape, stage.tokens, stage.number, stage.fused
     hidden, inner, heads = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads
-    # For SDPA, keys are repeated for every head where there is a mask, and by us.
-    keys = hidden if (stage.separated or fused) and not _flash(stage) else shape.linears["k_proj"][1]
+    # For SDPA, keys are repeated for every head where there is a mask, and by us where documents go one by one.
+    keys = hidden if _one_by_one(stage) or (stage.separated and not fused) else shape.linears["k_proj"][1]
     return {
         "inputs of the norms": (1 if block == _unasked(stage) else 2) * tokens * hidden * _normed(stage),
         "normalised": 0 if fused else _normalised(stage, block),
@@ -309,7 +311,7 @@ def saved(stage: Training, block: int) -> Parts:
         # SDPA turns it into numbers, in every block.
         "mask": tokens * stage.length * number if stage.separated and not fused else 0,
         "attended": tokens * hidden * number,
-        "sums of the softmax": tokens * heads * FP32,
+        "sums of the softmax": tokens * heads * FP32 * (not fused or stage.cuda),
         # SiLU keeps its input, the product both factors; what is fused makes the activation again.
         "gate, its activation, up": (2 if _fused_mlp(stage, block) else 3) * tokens * inner * number,
         "inputs of linear layers": _inputs(stage, block),
@@ -320,6 +322,11 @@ def saved(stage: Training, block: int) -> Parts:
 def _flash(stage: Training) -> bool:
     """Whether attention runs in one kernel for documents of unequal length."""
     return stage.fused and stage.cuda and stage.number == 2
+
+
+def _one_by_one(stage: Training) -> bool:
+    """Whether attention runs document by document, each with a part in torch's autograd of its own."""
+    return stage.fused and stage.cuda and not _flash(stage)
 
 
 def _fused_mlp(stage: Training, block: int) -> bool:
@@ -357,7 +364,7 @@ def _inputs(stage: Training, block: int) -> int:
             dropped += size * (1 if stage.cuda or fused else FP32)
     if _fused_mlp(stage, block):  # which makes it again
         kept.pop("down", None)
-    if _flash(stage) or not stage.fused:  # else documents' outputs are put together, which makes a copy
+    if not _one_by_one(stage):  # which puts documents' outputs together, a copy
         kept.pop("attended", None)
     return stage.tokens * (sum(kept.values()) * stage.number + dropped)
 

@@ -89,13 +89,12 @@ def cpu_flags() -> frozenset[str]:
 def optimizer(name: str, *, cuda: bool) -> tuple[str, str]:
     """The optimizer that this machine can run, and a note when it is not the one that was asked for.
 
-    On a GPU the same steps of `adamw_torch` are taken by one kernel.
+    The steps of `adamw_torch` are taken by one kernel.
     """
-    if cuda and name == "adamw_torch":
-        return "adamw_torch_fused", ""
-    if cuda or not ("paged" in name or "8bit" in name or "bnb" in name):
-        return name, ""
-    return "adamw_torch", f"optim {name} needs CUDA; adamw_torch takes its place"
+    note = ""
+    if not cuda and ("paged" in name or "8bit" in name or "bnb" in name):
+        name, note = "adamw_torch", f"optim {name} needs CUDA; adamw_torch takes its place"
+    return "adamw_torch_fused" if name == "adamw_torch" else name, note
 
 
 def free_disk(folder: Path) -> int:

@@ -176,6 +176,8 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
         model = strategy.prepare(plain, options).to(loading.device())
     if strategy.calibrate:
         model = strategy.calibrate(model, options, _source_texts(context))
+    if bits < 16 or strategy.trains_base:
+        copy_frozen(model)
     if not strategy.trains_base:  # a checkpoint would take all rows along where the vocabulary has changed
         model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     release_memory()  # whole weights that were quantised are freed now, and the system has not got them back yet
@@ -195,6 +197,15 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
         strategy=strategy,
         options=options,
     )
+
+
+def copy_frozen(model: Any) -> None:
+    """Copies weights that stay as they are: they may lie in the mapped file, which would stay in memory for them, with all
+    that has been quantised, or copied because it learns.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.device.type == "cpu" and not parameter.requires_grad:
+            parameter.data = parameter.data.clone()
 
 
 def _source_texts(context: StageContext) -> Iterator[list[int]]:

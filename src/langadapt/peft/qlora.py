@@ -35,9 +35,6 @@ def freeze(model: Any, options: Mapping[str, Any]) -> None:
         _to_8_bits(model, options["llm_int8_threshold"])
     else:
         quantise(model, **{key: options[key] for key in FOUR_BITS})
-    for parameter in model.parameters():  # those left may lie in the mapped file, which would stay in memory for them
-        if parameter.is_floating_point() and parameter.device.type == "cpu":
-            parameter.data = parameter.data.clone()
 
 
 def quantise(model: Any, *, bnb_4bit_quant_type: str, bnb_4bit_use_double_quant: bool) -> None:
