@@ -157,7 +157,8 @@ def test_four_bits_are_read_as_sixteen_first_but_not_on_a_gpu(recipe: Path, tmp_
         planned = Recipe.load(recipe, ["adapt.peft.method=qlora", "adapt.training.per_device_train_batch_size=1"])
         shape = planned.plan(tmp_path / "run").base.shape
         assert shape is not None and strategy.reached is not None
-        large = dataclasses.replace(shape, num_hidden_layers=4000)  # so that reading is what takes most
+        # So large that reading is what takes most.
+        large = dataclasses.replace(shape, num_hidden_layers=400, intermediate_size=3200)
         memory = estimates.training(
             estimates.Training(
                 shape=large, reached=frozenset(strategy.reached(large, strategy.defaults)), trainable=1,
@@ -177,7 +178,7 @@ def test_four_bits_are_read_as_sixteen_first_but_not_on_a_gpu(recipe: Path, tmp_
 def test_files_count_beside_weights_that_are_made_from_them(model: Path, stored: str, bf16: bool, files: int) -> None:
     shape = find_model(str(model)).shape
     assert shape is not None
-    large = dataclasses.replace(shape, num_hidden_layers=4000, dtype=stored)
+    large = dataclasses.replace(shape, num_hidden_layers=400, intermediate_size=3200, dtype=stored)
     memory = estimates.evaluation(large, dataclasses.replace(SMALL, bf16=bf16), tokens=1)
     assert memory.get("files", 0) == files * large.parameters
 
