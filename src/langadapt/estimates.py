@@ -103,9 +103,8 @@ def evaluation(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:
     """Bytes by part at the peak of measuring a model on windows of `tokens`."""
     number = _number(machine)
     weights = {"libraries": libraries(machine.cuda), "weights": number * shape.parameters}
-    return _largest(
-        _reading(shape, machine.cuda, number), weights | {"logits": _logits(shape, tokens, number, machine.cuda)}
-    )
+    logits = _logits(shape, tokens, number, machine.cuda)
+    return _largest(_reading(shape, machine.cuda, number), weights | {"logits": logits})
 
 
 def merge(shape: ModelShape, machine: Machine, *, tokens: int) -> Parts:

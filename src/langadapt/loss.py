@@ -61,7 +61,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = rows @ matrix.T
             weights = hidden.new_ones(len(rows), dtype=torch.float32) if need_hidden or need_learnt else None
             total += _losses(logits, wanted, weights).double().sum()
-            gradient = logits  # in their place: one matrix of a chunk is all that ever exists
+            gradient = logits  # which it has taken the place of: one matrix of a chunk is all that ever exists
             if grad_hidden is not None:
                 grad_hidden[start : start + chunk] = gradient @ matrix
             if grad_learnt is not None:
@@ -97,9 +97,8 @@ def _losses(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> T
     size = PROBS_CHUNK if logits.is_cuda else max(1, _IN_CACHE // words)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     losses = logits.new_empty(tokens, 1, dtype=dtype)
-    place = logits.new_empty(
-        min(size, tokens), words, dtype=dtype
-    )  # one for all: new ones would leave holes between them
+    # One place for all: new ones would leave holes between them.
+    place = logits.new_empty(min(size, tokens), words, dtype=dtype)
     for start in range(0, tokens, size):
         some = slice(start, start + size)
         wanted = targets[some, None]

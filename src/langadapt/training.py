@@ -200,8 +200,8 @@ def prepare(context: StageContext, peft: Mapping[str, Any]) -> Prepared:
 
 
 def copy_frozen(model: Any) -> None:
-    """Copies weights that stay as they are: they may lie in the mapped file, which would stay in memory for them, with all
-    that has been quantised, or copied because it learns.
+    """Copies the weights that do not learn. They may lie in the mapped file, which would stay in memory for their sake, with
+    all that was quantised or copied from it.
     """
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.device.type == "cpu" and not parameter.requires_grad:

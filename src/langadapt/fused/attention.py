@@ -217,8 +217,8 @@ def _attention_back(
 
 @contextmanager
 def _products_as(dtype: torch.dtype) -> Iterator[None]:
-    """While open, a processor takes products of fp32 matrices, what they are computed from, as it takes those of `dtype`:
-    numbers that came in bf16 lose nothing, and sums are in fp32.
+    """While open, a processor multiplies fp32 matrices as it does those of `dtype`. From bf16, numbers that came in it lose
+    nothing, and sums are in fp32; where the hardware does not multiply bf16, nothing changes.
     """
     products = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
     if products is None or dtype is not torch.bfloat16:
